@@ -1,0 +1,67 @@
+"""Raw anomaly scores to 0..1: the share of normal pixels that score lower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+TAIL = 4
+"""How much finer than uniform the levels are near 1, where thresholds lie."""
+
+
+def level_shares(count: int) -> NDArray[np.float64]:
+    """Gives the shares of normal pixels at which levels are kept, rising from 0 to 1."""
+    return 1 - (1 - np.linspace(0, 1, count)) ** TAIL
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """An empirical distribution of the raw score over normal (in-distribution) pixels.
+
+    Attributes:
+        levels: Raw scores at `level_shares(len(levels))`, never falling.
+    """
+
+    levels: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        levels = np.asarray(self.levels, np.float64)
+        if levels.ndim != 1 or levels.size < 2:
+            raise ValueError(f'a calibration needs at least 2 levels, got {levels.size}')
+        if not np.isfinite(levels).all() or (np.diff(levels) < 0).any():
+            raise ValueError('the levels of a calibration must be finite and never fall')
+
+    @classmethod
+    def fit(cls, scores: NDArray[np.floating], count: int = 257) -> Calibration:
+        """Fits the calibration to raw scores of normal pixels, in any order.
+
+        Raises:
+            ValueError: No scores, or some are not finite.
+        """
+        if scores.size == 0 or not np.isfinite(scores).all():
+            raise ValueError('a calibration is fitted to finite scores of at least one pixel')
+        levels = np.quantile(scores.astype(np.float64).ravel(), level_shares(count))
+        return cls(tuple(float(level) for level in levels))
+
+    def share(self, score: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Gives the share of normal pixels with a lower score, in 0..1, for each raw score.
+
+        Linear between levels. A score that many normal pixels share gets the lowest share of the
+        tie: as many pixels score *lower*. NaN counts as anomalous and gives 1.
+        """
+        levels, first = np.unique(np.asarray(self.levels, np.float64), return_index=True)
+        shares = level_shares(len(self.levels))[first]
+        above = 1.0 if levels.size else 0.0
+        result = np.interp(score.astype(np.float64), levels, shares, right=above)
+        return np.nan_to_num(result, nan=1.0).astype(np.float32)
+
+    def table(self) -> NDArray[np.float32]:
+        """Gives `share` of every float16 value, indexed by its 16 bits.
+
+        With it a whole frame is calibrated by one gather; float16 keeps three decimal digits of
+        the score, finer than the calibration's own error.
+        """
+        halves = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16).view(np.float16)
+        return self.share(halves)

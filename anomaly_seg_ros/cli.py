@@ -1,0 +1,60 @@
+"""The command `anomaly_seg`: one verb, one file, loaded only when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module
+import logging
+import sys
+
+from anomaly_seg_ros import __version__
+from anomaly_seg_ros.allocator import tune_allocator
+
+VERBS = {
+    'demo': ('anomaly_seg_ros.demo', 'camera frames in over DDS, masks and overlays out'),
+    'predict': ('anomaly_seg_ros.predict', 'labels, scores, masks and overlays of image files'),
+    'train': ('training.train', 'train a network from a YAML file'),
+    'fit_score': ('training.fit_score', 'fit the calibration of a score on validation frames'),
+    'import_weights': ('training.import_weights', 'make a checkpoint from a public weights file'),
+    'export': ('anomaly_seg_ros.engines.export_engine', 'build an engine folder from a checkpoint'),
+}
+"""Verb to (module with `add_arguments` and `main`, one line of help)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Returns:
+        0 done, 2 wrong usage or bad input (one line on stderr). Anything else raises.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(
+        prog='anomaly_seg',
+        description='Semantic segmentation with a per-pixel anomaly score.',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog='verbs:\n' + '\n'.join(f'  {verb:15} {text}' for verb, (_, text) in VERBS.items()),
+    )
+    parser.add_argument('--version', action='version', version=__version__)
+    parser.add_argument('verb', choices=VERBS, metavar='VERB')
+    verb = parser.parse_args(argv[:1]).verb
+    module_name, text = VERBS[verb]
+    # Before the verb's module brings torch or OpenCV, whose buffers it is about.
+    tune_allocator()
+    logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
+    try:
+        module = import_module(module_name)
+        verb_parser = argparse.ArgumentParser(prog=f'anomaly_seg {verb}', description=text)
+        module.add_arguments(verb_parser)
+        status: int = module.main(verb_parser.parse_args(argv[1:]))
+    except ModuleNotFoundError as error:
+        print(
+            f'anomaly_seg {verb}: {error}; install what it needs: '
+            f'pip install -r config/requirements/train.txt',
+            file=sys.stderr,
+        )
+        return 2
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f'anomaly_seg {verb}: {error}', file=sys.stderr)
+        return 2
+    return status

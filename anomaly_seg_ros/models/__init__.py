@@ -1,0 +1,46 @@
+"""The networks, by public name; each is one file and is imported only when it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TYPE_CHECKING
+
+from anomaly_seg_ros.registry import lookup
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODELS = {
+    'bisenetv2': 'anomaly_seg_ros.models.bisenetv2:BiSeNetV2',
+    'enet': 'anomaly_seg_ros.models.enet:ENet',
+    'erfnet': 'anomaly_seg_ros.models.erfnet:ERFNet',
+}
+
+
+def build_model(
+    name: str, classes: int, options: Mapping[str, Any] | None = None, preset: str | None = None
+) -> nn.Module:
+    """Gives a freshly initialised network; nothing is downloaded.
+
+    Args:
+        name: A key of `MODELS`.
+        classes: Output channels K, void included where it is trained.
+        options: Keyword arguments of the network's constructor.
+        preset: Name of a set of constructor arguments in the network's `presets`.
+
+    Raises:
+        ValueError: Unknown name, preset or option; the text lists the valid ones.
+    """
+    network = lookup('model', MODELS, name)
+    arguments: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in network.presets:
+            known = ', '.join(sorted(network.presets))
+            raise ValueError(f'unknown preset {preset!r} of model {name!r}; choose one of: {known}')
+        arguments |= network.presets[preset]
+    arguments |= dict(options or {})
+    try:
+        model: nn.Module = network(classes, **arguments)
+    except TypeError as error:
+        raise ValueError(f'model {name!r} does not take options {arguments}: {error}') from None
+    return model

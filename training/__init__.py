@@ -1,0 +1,1 @@
+"""Everything offline: training, fitting, evaluation, reports. Imports the runtime, never back."""

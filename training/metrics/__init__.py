@@ -1,0 +1,1 @@
+"""Metrics: updated frame by frame, merged across workers, computed once."""

@@ -1,0 +1,91 @@
+"""Training augmentation on (image, labels) pairs: scale, crop, flip, colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_seg_ros.classes import IGNORE
+
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random scale, crop, horizontal flip and colour change.
+
+    Attributes:
+        crop: (height, width) of the result; smaller images are padded, labels with 255.
+        scale: Smallest and largest enlargement, drawn log-uniformly.
+        flip: Probability of a horizontal flip.
+        color: Largest relative change of brightness, contrast and saturation.
+    """
+
+    crop: tuple[int, int]
+    scale: tuple[float, float] = (0.75, 2.0)
+    flip: float = 0.5
+    color: float = 0.4
+
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        labels: NDArray[np.uint8],
+        random: np.random.Generator,
+    ) -> Pair:
+        """Gives an augmented copy.
+
+        Args:
+            image: (H, W, 3) RGB uint8.
+            labels: (H, W) train ids, 255 = ignore.
+            random: Source of all randomness.
+        """
+        image, labels = self._scale_and_crop(image, labels, random)
+        if random.random() < self.flip:
+            image, labels = image[:, ::-1], labels[:, ::-1]
+        image = change_color(np.ascontiguousarray(image), self.color, random)
+        return image, np.ascontiguousarray(labels)
+
+    def _scale_and_crop(
+        self, image: NDArray[np.uint8], labels: NDArray[np.uint8], random: np.random.Generator
+    ) -> Pair:
+        scale = float(np.exp(random.uniform(*np.log(self.scale))))
+        height, width = (round(side * scale) for side in labels.shape)
+        crop_height, crop_width = self.crop
+        # The part of the scaled image that is kept; outside of it lies padding.
+        top = int(random.integers(0, max(height - crop_height, 0) + 1))
+        left = int(random.integers(0, max(width - crop_width, 0) + 1))
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        scaled = cv2.resize(image, (width, height), interpolation=interpolation)
+        ids = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+        scaled = scaled[top : top + crop_height, left : left + crop_width]
+        ids = ids[top : top + crop_height, left : left + crop_width]
+        bottom, right = crop_height - ids.shape[0], crop_width - ids.shape[1]
+        if bottom or right:
+            mean = scaled.mean(axis=(0, 1)).tolist()
+            border = (0, bottom, 0, right, cv2.BORDER_CONSTANT)
+            scaled = cv2.copyMakeBorder(scaled, *border, value=mean)
+            ids = cv2.copyMakeBorder(ids, *border, value=IGNORE)
+        return scaled.astype(np.uint8, copy=False), ids.astype(np.uint8, copy=False)
+
+
+def change_color(
+    image: NDArray[np.uint8], strength: float, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Scales brightness, contrast and saturation by up to `1 +- strength` each.
+
+    Args:
+        image: (H, W, 3) RGB uint8.
+        strength: Largest relative change, 0 for none.
+        random: Source of the three factors.
+    """
+    brightness, contrast, saturation = random.uniform(1 - strength, 1 + strength, 3)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    offset = (1 - contrast) * float(grey.mean()) * brightness
+    result = cv2.convertScaleAbs(image, alpha=brightness * contrast, beta=offset)
+    grey = cv2.cvtColor(cv2.cvtColor(result, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(result, saturation, grey, 1 - saturation, 0).astype(
+        np.uint8, copy=False
+    )
