@@ -8,6 +8,7 @@ public CoinCheung/BiSeNet weights (MIT licence), so that those load strictly; wr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import nn, Tensor
@@ -60,7 +61,8 @@ class DetailBranch(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.S3(self.S2(self.S1(x)))
+        detail: Tensor = self.S3(self.S2(self.S1(x)))
+        return detail
 
 
 class StemBlock(nn.Module):
@@ -78,7 +80,8 @@ class StemBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        return self.fuse(torch.cat([self.left(x), self.right(x)], dim=1))
+        fused: Tensor = self.fuse(torch.cat([self.left(x), self.right(x)], dim=1))
+        return fused
 
 
 class GatherExpand(nn.Module):
@@ -126,7 +129,8 @@ class ContextEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         context = self.conv_gap(self.bn(x.mean(dim=(2, 3), keepdim=True)))
-        return self.conv_last(x + context)
+        embedded: Tensor = self.conv_last(x + context)
+        return embedded
 
 
 class SegmentBranch(nn.Module):
@@ -173,7 +177,8 @@ class GuidedAggregation(nn.Module):
         left = self.left1(detail) * torch.sigmoid(gate)
         right = self.left2(detail) * torch.sigmoid(self.right2(semantic))
         right = functional.interpolate(right, scale_factor=4.0, mode='nearest')
-        return self.conv(left + right)
+        joined: Tensor = self.conv(left + right)
+        return joined
 
 
 class SegmentHead(nn.Module):
@@ -221,7 +226,7 @@ class BiSeNetV2(nn.Module):
     provides = frozenset({'logits', 'features'})
     stride = 32
     train_only_prefixes = ('aux2.', 'aux3.', 'aux4.', 'aux5_4.')
-    presets = {
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
         'tiny': {
             'detail_channels': (8, 8, 16),
             'segment_channels': (4, 8, 8, 16),
@@ -261,10 +266,13 @@ class BiSeNetV2(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode='fan_out')
             elif isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.01)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
         for module in self.modules():
             if isinstance(module, (GatherExpand, GatherExpandDown)):
-                nn.init.zeros_(module.conv2[1].weight)
+                last = module.conv2[-1]
+                assert isinstance(last, nn.BatchNorm2d)
+                nn.init.zeros_(last.weight)
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives logits at image size; H and W are multiples of 32.

@@ -1,0 +1,521 @@
+"""Public weights files become checkpoints that compute what the files' own networks compute.
+
+The reference networks below are written from the key layouts alone, with torch's own pooling by
+index, and share nothing with the package.
+"""
+
+from collections import OrderedDict
+import os
+from pathlib import Path
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from anomaly_seg_ros.checkpoint import load_checkpoint
+from anomaly_seg_ros.classes import CITYSCAPES
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.images import read_image
+from anomaly_seg_ros.models import build_model
+from anomaly_seg_ros.models.void_channel import split_void
+
+SHARED = Path(__file__).resolve().parents[2] / 'shared'
+WEIGHTS = SHARED / 'weights'
+FRAMES = SHARED / 'data' / 'camvid' / 'val'
+needs_weights = pytest.mark.skipif(not WEIGHTS.is_dir(), reason=f'no public weights in {WEIGHTS}')
+needs_frames = pytest.mark.skipif(not FRAMES.is_dir(), reason=f'no CamVid frames in {FRAMES}')
+
+
+# Reference networks
+
+
+def conv(w, key, x, stride=1, dilation=1):
+    weight = w[f'{key}.weight']
+    padding = [dilation * (side - 1) // 2 for side in weight.shape[2:]]
+    return F.conv2d(x, weight, w.get(f'{key}.bias'), stride, padding, dilation)
+
+
+def deconv(w, key, x, padding, output_padding):
+    weight, bias = w[f'{key}.weight'], w.get(f'{key}.bias')
+    return F.conv_transpose2d(x, weight, bias, 2, padding, output_padding)
+
+
+def norm(w, key, x, eps=1e-5):
+    mean, var = w[f'{key}.running_mean'], w[f'{key}.running_var']
+    return F.batch_norm(x, mean, var, w[f'{key}.weight'], w[f'{key}.bias'], eps=eps)
+
+
+def act(w, key, x):
+    weight = w.get(f'{key}.weight')
+    return F.relu(x) if weight is None else F.prelu(x, weight)
+
+
+def names_of(w):
+    return list(OrderedDict.fromkeys(key.split('.')[0] for key in w))
+
+
+def widen(x, like):
+    return torch.cat([x, torch.zeros_like(like)[:, x.shape[1] :]], dim=1)
+
+
+def reference_enet_a(w, x):
+    x = torch.cat([conv(w, 'initial_block.main_branch', x, 2), F.max_pool2d(x, 3, 2, 1)], 1)
+    x = act(w, 'initial_block.out_activation', norm(w, 'initial_block.batch_norm', x))
+    dilations = {'2_2': 2, '2_4': 4, '2_6': 8, '2_8': 16}
+    dilations |= {'3_1': 2, '3_3': 4, '3_5': 8, '3_7': 16}
+    kept = {}
+    for name in names_of(w)[1:-1]:
+        down, up = name.startswith('downsample'), name.startswith('upsample')
+        main = x
+        y = conv(w, f'{name}.ext_conv1.0', x, 2 if down else 1)
+        y = act(w, f'{name}.ext_conv1.2', norm(w, f'{name}.ext_conv1.1', y))
+        if up:
+            y = deconv(w, f'{name}.ext_tconv1', y, 0, 0)
+            y = F.relu(norm(w, f'{name}.ext_tconv1_bnorm', y))
+            y = F.relu(norm(w, f'{name}.ext_conv2.1', conv(w, f'{name}.ext_conv2.0', y)))
+            main = norm(w, f'{name}.main_conv1.1', conv(w, f'{name}.main_conv1.0', x))
+            partner = {'upsample4_0': 'downsample2_0', 'upsample5_0': 'downsample1_0'}[name]
+            main = F.max_unpool2d(main, kept[partner], 2)
+        else:
+            y = conv(
+                w, f'{name}.ext_conv2.0', y, 1, dilations.get(name.removeprefix('dilated'), 1)
+            )
+            y = act(w, f'{name}.ext_conv2.2', norm(w, f'{name}.ext_conv2.1', y))
+            if 'asymmetric' in name:
+                y = norm(w, f'{name}.ext_conv2.4', conv(w, f'{name}.ext_conv2.3', y))
+                y = act(w, f'{name}.ext_conv2.5', y)
+            y = norm(w, f'{name}.ext_conv3.1', conv(w, f'{name}.ext_conv3.0', y))
+            y = act(w, f'{name}.ext_conv3.2', y)
+        if down:
+            main, kept[name] = F.max_pool2d(x, 2, return_indices=True)
+            main = widen(main, y)
+        x = act(w, f'{name}.out_activation', main + y)
+    return deconv(w, 'transposed_conv', x, 1, 1)
+
+
+def reference_enet_b(w, x):
+    x = torch.cat([F.max_pool2d(x, 2, ceil_mode=True), conv(w, 'initial.conv', x, 2)], 1)
+    x = act(w, 'initial.prelu', norm(w, 'initial.bn', x))
+    dilations = {'22': 2, '24': 4, '26': 8, '28': 16, '32': 2, '34': 4, '36': 8, '38': 16}
+    kept = {}
+    for name in names_of(w)[1:-1]:
+        number = name.removeprefix('bottleneck')
+        main = x
+        y = conv(w, f'{name}.conv1', x, 2 if number in ('10', '20') else 1)
+        y = act(w, f'{name}.prelu1', norm(w, f'{name}.bn1', y))
+        if number in ('40', '50'):
+            y = deconv(w, f'{name}.conv2', y, 1, 1)
+            main = norm(w, f'{name}.bn_up', conv(w, f'{name}.spatil_conv', x))
+            main = F.max_unpool2d(main, kept[{'40': '20', '50': '10'}[number]], 2)
+        elif number in ('23', '27', '33', '37'):
+            y = norm(w, f'{name}.conv2.1', conv(w, f'{name}.conv2.0', y))
+            y = conv(w, f'{name}.conv2.3', act(w, f'{name}.conv2.2', y))
+        else:
+            y = conv(w, f'{name}.conv2', y, 1, dilations.get(number, 1))
+        y = act(w, f'{name}.prelu2', norm(w, f'{name}.bn2', y))
+        y = act(w, f'{name}.prelu3', norm(w, f'{name}.bn3', conv(w, f'{name}.conv3', y)))
+        if number in ('10', '20'):
+            main, kept[number] = F.max_pool2d(x, 2, return_indices=True)
+            main = widen(main, y)
+        x = act(w, f'{name}.prelu_out', main + y)
+    return deconv(w, 'fullconv', x, 1, 1)
+
+
+def reference_erfnet(w, x):
+    def down(key, x):
+        both = torch.cat([conv(w, f'{key}.conv', x, 2), F.max_pool2d(x, 2)], 1)
+        return F.relu(norm(w, f'{key}.bn', both, 1e-3))
+
+    def up(key, x):
+        return F.relu(norm(w, f'{key}.bn', deconv(w, f'{key}.conv', x, 1, 1), 1e-3))
+
+    def block(key, x, dilation=1):
+        def pair(number, y, d):
+            for kind, padding, spread in (('3x1', (d, 0), (d, 1)), ('1x3', (0, d), (1, d))):
+                name = f'{key}.conv{kind}_{number}'
+                weight, bias = w[f'{name}.weight'], w[f'{name}.bias']
+                y = F.conv2d(y, weight, bias, 1, padding, spread)
+                y = F.relu(y) if kind == '3x1' else norm(w, f'{key}.bn{number}', y, 1e-3)
+            return y
+
+        return F.relu(x + pair(2, F.relu(pair(1, x, 1)), dilation))
+
+    x = down('encoder.layers.0', down('encoder.initial_block', x))
+    for i in range(1, 6):
+        x = block(f'encoder.layers.{i}', x)
+    x = down('encoder.layers.6', x)
+    for i, dilation in enumerate(2 * (2, 4, 8, 16), start=7):
+        x = block(f'encoder.layers.{i}', x, dilation)
+    x = block('decoder.layers.2', block('decoder.layers.1', up('decoder.layers.0', x)))
+    x = block('decoder.layers.5', block('decoder.layers.4', up('decoder.layers.3', x)))
+    return deconv(w, 'decoder.output_conv', x, 0, 0)
+
+
+# Made files
+
+
+def random_state(name, classes, options=None):
+    """A state dict in the public layout, as if trained: no statistic at its initial value."""
+    torch.manual_seed(4)
+    state = OrderedDict(build_model(name, classes, options).state_dict())
+    for key, value in state.items():
+        if key.endswith('running_var'):
+            value.uniform_(0.5, 1.5)
+        elif value.is_floating_point() and value.ndim == 1:
+            value.add_(0.2 * torch.randn_like(value))
+    return state
+
+
+def prefixed(state):
+    return OrderedDict((f'module.{key}', value) for key, value in state.items())
+
+
+def write(path, content, **options):
+    torch.save(content, path, **options)
+    return path
+
+
+def import_file(path, model, out, *more):
+    return main(['import_weights', str(path), '--model', model, '--out', str(out), *more])
+
+
+def images_for(meta, height=64, width=128):
+    torch.manual_seed(5)
+    mean, std = torch.tensor(meta.mean), torch.tensor(meta.std)
+    return (torch.rand(1, 3, height, width) - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+def logits_of(folder):
+    model, meta = load_checkpoint(folder)
+    images = images_for(meta)
+    with torch.inference_mode():
+        return model(images).logits, images, meta
+
+
+def assert_equal_to(reference, weights, folder):
+    logits, images, _ = logits_of(folder)
+    with torch.inference_mode():
+        torch.testing.assert_close(logits, reference(weights, images), rtol=1e-4, atol=1e-4)
+
+
+# The real files
+
+
+def real_state(name):
+    content = torch.load(WEIGHTS / name, map_location='cpu', weights_only=True)
+    state = content.get('state_dict', content)
+    return OrderedDict((key.removeprefix('module.'), value) for key, value in state.items())
+
+
+@needs_weights
+def test_the_public_enet_with_19_classes_computes_what_its_own_network_computes(tmp_path, capsys):
+    assert import_file(WEIGHTS / 'enet_cityscapes_19.pth', 'enet', tmp_path / 'c') == 0
+    line = capsys.readouterr().out
+    assert line.startswith('enet, layout b (bottleneck10 keys): 631 of 631 tensors matched')
+    assert 'void index none' in line
+    assert line.count('\n') == 1
+    _, _, meta = logits_of(tmp_path / 'c')
+    assert meta.void_index is None
+    assert meta.class_names == CITYSCAPES.names
+    assert meta.class_colors == CITYSCAPES.colors
+    assert meta.mean == (0.28690, 0.32513, 0.28389)
+    assert meta.std == (0.17614, 0.18099, 0.17772)
+    assert meta.input_size == (512, 1024)
+    assert_equal_to(reference_enet_b, real_state('enet_cityscapes_19.pth'), tmp_path / 'c')
+
+
+@needs_weights
+def test_the_public_enet_with_void_computes_what_its_own_network_computes(tmp_path, capsys):
+    assert import_file(WEIGHTS / 'enet_cityscapes_void_20.pth', 'enet', tmp_path / 'c') == 0
+    line = capsys.readouterr().out
+    assert line.startswith('enet, layout a (davidtvs keys): 622 of 622 tensors matched')
+    assert 'void index 19' in line
+    logits, images, meta = logits_of(tmp_path / 'c')
+    assert (meta.void_index, meta.channels) == (19, 20)
+    assert (meta.mean, meta.std) == ((0, 0, 0), (1, 1, 1))
+    assert meta.class_names == CITYSCAPES.names
+    state = real_state('enet_cityscapes_void_20.pth')
+    assert_equal_to(reference_enet_a, state, tmp_path / 'c')
+    model, _ = load_checkpoint(tmp_path / 'c')
+    split = split_void(model(images), meta.void_index)
+    assert torch.equal(split.logits, logits[:, :19])
+    assert torch.equal(split.void_logit, logits[:, 19:])
+
+
+@needs_weights
+@needs_frames
+@pytest.mark.parametrize(
+    ('name', 'more'),
+    [
+        ('enet_cityscapes_19.pth', ()),
+        ('enet_cityscapes_void_20.pth', ('--repair-phase',)),
+    ],
+)
+def test_on_a_street_the_road_is_class_0_and_the_sky_class_10(name, more, tmp_path):
+    assert import_file(WEIGHTS / name, 'enet', tmp_path, *more) == 0
+    model, meta = load_checkpoint(tmp_path)
+    frame = sorted(FRAMES.iterdir())[0]
+    truth = read_image(FRAMES.parent / 'valannot' / f'{frame.stem}.png')[..., 0]
+    image = torch.from_numpy(read_image(frame)).permute(2, 0, 1)[None].float() / 255
+    image = F.interpolate(image, meta.input_size, mode='bilinear', antialias=True)
+    image = (image - torch.tensor(meta.mean).view(3, 1, 1)) / torch.tensor(meta.std).view(3, 1, 1)
+    with torch.inference_mode():
+        logits = split_void(model(image), meta.void_index).logits
+        logits = F.interpolate(logits, truth.shape, mode='bilinear')
+    labels = logits[0].argmax(0).numpy()
+    assert (labels[truth == 3] == 0).mean() > 0.7
+    assert (labels[truth == 0] == 10).mean() > 0.7
+
+
+# Made files of each layout
+
+
+@pytest.mark.parametrize('prefix', [True, False], ids=['module.', 'plain'])
+@pytest.mark.parametrize('wrapper', [None, 'state_dict', 'model', 'model_state'])
+def test_wrapped_or_not_with_module_or_not_the_same_weights_come_out(prefix, wrapper, tmp_path):
+    state = random_state('enet', 19, {'layout': 'b'})
+    content = prefixed(state) if prefix else state
+    content = {wrapper: content} if wrapper else content
+    assert import_file(write(tmp_path / 'w.pth', content), 'enet', tmp_path / 'c') == 0
+    loaded, _ = load_checkpoint(tmp_path / 'c')
+    for key, value in loaded.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_only_one_leading_module_is_stripped(tmp_path, capsys):
+    file = write(tmp_path / 'w.pth', prefixed(prefixed(random_state('erfnet', 19))))
+    assert import_file(file, 'erfnet', tmp_path / 'c') == 2
+    assert "holds no weights of 'erfnet'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('layout', 'reference'), [('a', reference_enet_a), ('b', reference_enet_b)]
+)
+@pytest.mark.parametrize('classes', [19, 20])
+def test_enet_finds_its_layout_and_computes_the_files_logits(layout, reference, classes, tmp_path):
+    state = random_state('enet', classes, {'layout': layout})
+    assert import_file(write(tmp_path / 'w.pth', prefixed(state)), 'enet', tmp_path / 'c') == 0
+    assert_equal_to(reference, state, tmp_path / 'c')
+    _, _, meta = logits_of(tmp_path / 'c')
+    assert meta.model_options == {'layout': layout}
+    assert meta.void_index == (19 if classes == 20 else None)
+
+
+def davidtvs_file(path):
+    """As the davidtvs training script saves it: a numpy mIoU and the optimiser along."""
+    state = random_state('enet', 20, {'layout': 'a'})
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([weight])
+    weight.sum().backward()
+    optimizer.step()
+    beside = {'epoch': 300, 'miou': np.float64(0.595), 'optimizer': optimizer.state_dict()}
+    return write(path, {**beside, 'state_dict': state}), state
+
+
+def test_the_davidtvs_file_has_void_first_and_its_classes_move_down_by_one(tmp_path, capsys):
+    file, state = davidtvs_file(tmp_path / 'ENet')
+    assert import_file(file, 'enet', tmp_path / 'c') == 0
+    assert 'void index 0 (saved by the davidtvs script)' in capsys.readouterr().out
+    model, meta = load_checkpoint(tmp_path / 'c')
+    images = images_for(meta)
+    with torch.inference_mode():
+        output, raw = split_void(model(images), meta.void_index), reference_enet_a(state, images)
+    assert meta.void_index == 0
+    torch.testing.assert_close(output.logits, raw[:, 1:], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(output.void_logit, raw[:, :1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_void_index_that_is_asked_for_wins(tmp_path, capsys):
+    file, _ = davidtvs_file(tmp_path / 'ENet')
+    assert import_file(file, 'enet', tmp_path / 'c', '--void-index', '19') == 0
+    assert 'void index 19 (as asked)' in capsys.readouterr().out
+    assert logits_of(tmp_path / 'c')[2].void_index == 19
+
+
+def test_erfnet_loses_its_untrained_channel_and_keeps_the_other_logits(tmp_path, capsys):
+    state = random_state('erfnet', 20)
+    file = write(tmp_path / 'erfnet_pretrained.pth', prefixed(state))
+    assert import_file(file, 'erfnet', tmp_path / 'c') == 0
+    line = capsys.readouterr().out
+    assert '345 of 345 tensors matched' in line
+    assert 'void index none (channel 19 is untrained and was dropped)' in line
+    logits, images, meta = logits_of(tmp_path / 'c')
+    assert meta.void_index is None
+    assert meta.channels == logits.shape[1] == 19
+    assert (meta.mean, meta.std) == ((0, 0, 0), (1, 1, 1))
+    with torch.inference_mode():
+        expected = reference_erfnet(state, images)[:, :19]
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_erfnet_with_a_trained_void_keeps_it_when_asked(tmp_path):
+    state = random_state('erfnet', 20)
+    file = write(tmp_path / 'w.pth', prefixed(state))
+    assert import_file(file, 'erfnet', tmp_path / 'c', '--void-index', '19') == 0
+    assert logits_of(tmp_path / 'c')[2].void_index == 19
+    assert_equal_to(reference_erfnet, state, tmp_path / 'c')
+
+
+def test_bisenetv2_loses_its_auxiliary_heads(tmp_path, capsys):
+    torch.manual_seed(6)
+    source = build_model('bisenetv2', 19, {'aux_heads': True}).eval()
+    assert 'head.conv_out.1.weight' in source.state_dict()
+    file = write(tmp_path / 'w.pth', source.state_dict())
+    assert import_file(file, 'bisenetv2', tmp_path / 'c') == 0
+    assert '327 of 327 tensors matched' in capsys.readouterr().out
+    logits, images, meta = logits_of(tmp_path / 'c')
+    assert meta.mean == (0.3257, 0.3690, 0.3223)
+    assert meta.std == (0.2112, 0.2148, 0.2115)
+    assert meta.input_size == (1024, 2048)
+    with torch.inference_mode():
+        assert torch.equal(source(images).logits, logits)
+
+
+def test_repair_is_written_into_the_options(tmp_path):
+    file = write(tmp_path / 'w.pth', random_state('enet', 20))
+    assert import_file(file, 'enet', tmp_path / 'c', '--repair-phase') == 0
+    model, meta = load_checkpoint(tmp_path / 'c')
+    assert meta.model_options == {'layout': 'a', 'repair_phase': True}
+    assert model.repair_phase
+
+
+# Errors: one line on stderr, exit 2, nothing written
+
+
+class Evil:
+    """Makes a folder when a careless reader unpickles it."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def refuse(path, capsys, tmp_path, *more, model='enet'):
+    assert import_file(path, model, tmp_path / 'c', *more) == 2
+    assert not (tmp_path / 'c').exists()
+    text = capsys.readouterr()
+    assert text.out == ''
+    assert text.err.startswith('anomaly_seg import_weights: ')
+    assert text.err.count('\n') == 1
+    return text.err
+
+
+@pytest.mark.parametrize('form', ['zip', 'legacy', 'bare pickle'])
+def test_a_file_with_code_is_refused_and_the_code_does_not_run(form, tmp_path, capsys):
+    trap, file = tmp_path / 'ran', tmp_path / 'w.pth'
+    content = {'state_dict': random_state('enet', 19), 'extra': Evil(trap)}
+    if form == 'bare pickle':
+        file.write_bytes(pickle.dumps({'extra': Evil(trap)}, protocol=2))
+    else:
+        write(file, content, _use_new_zipfile_serialization=form == 'zip')
+    message = refuse(file, capsys, tmp_path)
+    assert not trap.exists()
+    assert f'{os.mkdir.__module__}.mkdir' in message
+    assert 'could run code, so it is refused' in message
+
+
+def test_a_whole_pickled_network_is_refused(tmp_path, capsys):
+    file = write(tmp_path / 'w.pth', build_model('enet', 19, preset='tiny'))
+    assert 'save model.state_dict() alone' in refuse(file, capsys, tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path, capsys):
+    assert 'no weights file' in refuse(tmp_path / 'none.pth', capsys, tmp_path)
+
+
+def test_a_git_lfs_pointer_says_how_to_get_the_file(tmp_path, capsys):
+    file = tmp_path / 'w.pth'
+    file.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1698853\n')
+    assert "git-lfs pointer, not the weights; run 'git lfs pull'" in refuse(file, capsys, tmp_path)
+
+
+@pytest.mark.parametrize('share', [0.01, 0.3, 0.98])
+def test_a_truncated_file_is_called_truncated(share, tmp_path, capsys):
+    file = write(tmp_path / 'w.pth', random_state('enet', 19))
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    assert 'is truncated or damaged' in refuse(file, capsys, tmp_path)
+
+
+@pytest.mark.parametrize('share', [0.01, 0.3, 0.98])
+def test_a_truncated_file_of_the_old_format_is_refused(share, tmp_path, capsys):
+    file = write(
+        tmp_path / 'w.pth', random_state('enet', 19), _use_new_zipfile_serialization=False
+    )
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    assert 'is no torch file, or truncated' in refuse(file, capsys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    'content', [b'', b'hello world', b'\x89PNG\r\n\x1a\n' + bytes(99), b'\x80\x02', bytes(1000)]
+)
+def test_what_is_no_torch_file_is_called_so(content, tmp_path, capsys):
+    file = tmp_path / 'w.pth'
+    file.write_bytes(content)
+    assert 'is no torch file' in refuse(file, capsys, tmp_path)
+
+
+@pytest.mark.parametrize('content', [[1, 2], {'epoch': 3}, {}, torch.zeros(3), {3: torch.ones(1)}])
+def test_a_torch_file_without_a_state_dict_is_refused(content, tmp_path, capsys):
+    file = write(tmp_path / 'w.pth', content)
+    assert 'holds no state dict' in refuse(file, capsys, tmp_path)
+
+
+def test_the_wrong_model_is_told_the_right_one(tmp_path, capsys):
+    file = write(tmp_path / 'w.pth', random_state('erfnet', 20))
+    message = refuse(file, capsys, tmp_path)
+    assert "holds weights of 'erfnet', not 'enet'; use --model erfnet" in message
+
+
+def test_weights_of_no_known_network_are_refused(tmp_path, capsys):
+    file = write(tmp_path / 'w.pth', {'fc.weight': torch.ones(3)})
+    message = refuse(file, capsys, tmp_path)
+    assert 'no key transposed_conv.weight or fullconv.weight' in message
+
+
+@pytest.mark.parametrize('bad', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_refused_by_name(bad, tmp_path, capsys):
+    state = random_state('enet', 19)
+    state['regular1_1.ext_conv1.0.weight'][0, 0] = bad
+    message = refuse(write(tmp_path / 'w.pth', state), capsys, tmp_path)
+    assert "weight 'regular1_1.ext_conv1.0.weight'" in message
+    assert 'not finite' in message
+
+
+def test_a_missing_a_surplus_and_a_misshapen_tensor_are_named(tmp_path, capsys):
+    state = random_state('enet', 19)
+    del state['regular1_1.ext_conv1.0.weight']
+    state['surplus.weight'] = torch.ones(1)
+    state['regular1_2.ext_conv1.0.weight'] = torch.ones(3, 3)
+    message = refuse(write(tmp_path / 'w.pth', state), capsys, tmp_path)
+    assert '1 keys missing (regular1_1.ext_conv1.0.weight)' in message
+    assert '1 keys unexpected (surplus.weight)' in message
+    assert 'regular1_2.ext_conv1.0.weight (3, 3) instead of (16, 64, 1, 1)' in message
+
+
+def test_batch_counters_may_be_absent(tmp_path):
+    state = random_state('enet', 19)
+    old = {k: v for k, v in state.items() if not k.endswith('num_batches_tracked')}
+    assert import_file(write(tmp_path / 'w.pth', old), 'enet', tmp_path / 'c') == 0
+
+
+@pytest.mark.parametrize(
+    ('classes', 'index', 'text'),
+    [
+        (19, '3', 'does not fit 19 output channels; leave it out'),
+        (20, '20', 'does not fit 20 output channels; give 0..19'),
+        (20, '-1', 'give 0..19'),
+    ],
+)
+def test_a_void_index_that_does_not_fit_is_refused(classes, index, text, tmp_path, capsys):
+    file = write(tmp_path / 'w.pth', random_state('enet', classes))
+    assert text in refuse(file, capsys, tmp_path, f'--void-index={index}')
+
+
+def test_another_number_of_classes_is_refused(tmp_path, capsys):
+    file = write(tmp_path / 'w.pth', random_state('enet', 12))
+    message = refuse(file, capsys, tmp_path)
+    assert 'the weights have 12 output channels; expected the 19 Cityscapes classes' in message
