@@ -1,0 +1,57 @@
+# make demo   the node on a stream of frames: installs what it needs, runs, says what it saw
+# make test   lint, types and every test
+# make venv   the whole set-up alone, training included
+# make lint   lint and types alone
+# make clean  caches and build folders; .venv and out/ stay
+#
+# PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS="..." is passed on.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := config/requirements
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
+
+.PHONY: demo test venv lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.node
+	$(BIN)/python -m anomaly_seg_ros demo $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -m "" $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+venv: $(VENV)/.test
+
+# bin/pip is the last thing that venv makes: without it the folder is half made.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "make: '$(PYTHON)' is `$(PYTHON) -V 2>&1`; Python 3.10 to 3.13 is needed:" \
+	         "make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "make: new environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "make: '$(PYTHON) -m venv' failed; on Ubuntu: sudo apt install python3-venv" >&2; \
+	    exit 1; }
+
+$(VENV)/.node: $(REQUIREMENTS)/node.txt | $(BIN)/pip
+	@echo "make: installing $< (a few minutes the first time)"
+	@$(PIP_INSTALL) -r $<
+	@touch $@
+
+# torch alone and first: whatever needs a torch then finds this one and pulls no other.
+$(VENV)/.test: $(addprefix $(REQUIREMENTS)/,node.txt train.txt test.txt) | $(BIN)/pip
+	@echo "make: installing $(REQUIREMENTS)/test.txt (several minutes the first time)"
+	@$(PIP_INSTALL) torch==2.13.0
+	@$(PIP_INSTALL) -r $(REQUIREMENTS)/test.txt
+	@touch $(VENV)/.node $@
+
+clean:
+	rm -rf build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find anomaly_seg_ros training test launch -name __pycache__ -type d -exec rm -rf {} +

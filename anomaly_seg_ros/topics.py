@@ -1,0 +1,55 @@
+"""The ROS names of the package: what the node, the launch files, RViz and the tests agree on.
+
+Inputs are relative names, so a namespace or one remap rule points them at a camera. Outputs are
+private names (`~/...`), so two nodes in one namespace never collide.
+"""
+
+from __future__ import annotations
+
+PACKAGE = 'anomaly_seg_ros'
+NODE_EXECUTABLE = 'anomaly_seg_node'
+NODE_NAME = 'anomaly_seg'
+
+IMAGE = 'image'
+CAMERA_INFO = 'camera_info'
+
+SEMANTIC_MASK = '~/semantic_mask'
+ANOMALY_SCORE = '~/anomaly_score'
+ANOMALY_MASK = '~/anomaly_mask'
+SEMANTIC_COLOR = '~/semantic_color'
+OVERLAY = '~/overlay'
+CAMERA_INFO_OUT = '~/camera_info'
+DETECTIONS = '~/detections'
+REGIONS_JSON = '~/regions_json'
+FRAME_SCORE = '~/frame_score'
+LABEL_INFO = '~/label_info'
+LABEL_INFO_JSON = '~/label_info_json'
+DIAGNOSTICS = '/diagnostics'
+
+ENABLE = '~/enable'
+RESET_STATISTICS = '~/reset_statistics'
+SNAPSHOT = '~/snapshot'
+
+COMPRESSED_SUFFIX = '/compressed'
+"""Goes behind a topic name that is resolved already: a remap of `image` must reach it too."""
+
+
+def resolve(name: str, namespace: str = '', node_name: str = NODE_NAME) -> str:
+    """The absolute name that ROS gives to a name of this module.
+
+    Args:
+        name: An absolute (`/a`), relative (`a`) or private (`~/a`) name.
+        namespace: The node's namespace, with or without slashes at its ends.
+        node_name: The node's own name, without a namespace.
+
+    >>> resolve(OVERLAY, 'camera/front')
+    '/camera/front/anomaly_seg/overlay'
+    """
+    if name.startswith('/'):
+        return name
+    parts = [namespace.strip('/')]
+    if name.startswith('~'):
+        parts += [node_name, name[1:].lstrip('/')]
+    else:
+        parts.append(name)
+    return '/' + '/'.join(part for part in parts if part)

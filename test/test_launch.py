@@ -1,0 +1,253 @@
+"""The launch files: on recorders in place of launch, and on launch itself where it is there."""
+
+from collections.abc import Callable, Iterator
+import importlib.util
+import os
+from pathlib import Path
+import re
+import signal
+import subprocess
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from anomaly_seg_ros import launch_support, topics
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = {
+    'anomaly_seg.launch.py': launch_support.NODE_ARGUMENTS,
+    'rviz.launch.py': launch_support.RVIZ_ARGUMENTS,
+}
+RECORDED = (
+    'launch', 'launch.actions', 'launch.conditions', 'launch.launch_description_sources',
+    'launch.substitutions', 'launch_ros', 'launch_ros.actions',
+    'launch_ros.parameter_descriptions', 'launch_ros.substitutions',
+)  # fmt: skip
+Start = Callable[..., list[Any]]
+
+
+class Record:
+    """Stands for any class of launch: keeps what it was made with."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.kind = type(self).__name__
+        self.args = args
+        self.kwargs = kwargs
+
+    def perform(self, context: dict[str, str]) -> str:
+        return context[self.args[0]]
+
+
+class Recorder(ModuleType):
+    def __getattr__(self, name: str) -> type[Record]:
+        if name.startswith('_'):
+            raise AttributeError(name)
+        return type(name, (Record,), {})
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name.split('.')[0], ROOT / 'launch' / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def walk(thing: Any) -> Iterator[Record]:
+    """Every record in and below a thing."""
+    if isinstance(thing, Record):
+        yield thing
+        thing = [*thing.args, *thing.kwargs.values()]
+    if isinstance(thing, list | tuple):
+        for part in thing:
+            yield from walk(part)
+
+
+def of_kind(thing: Any, kind: str) -> list[Record]:
+    return [record for record in walk(thing) if record.kind == kind]
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in RECORDED:
+        monkeypatch.setitem(sys.modules, name, Recorder(name))
+    for name in (launch_support.OLD_PROFILE_VARIABLE, launch_support.PROFILE_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def start(recorded: None) -> Start:
+    """Runs the function that a launch file hands to launch; gives what it starts."""
+
+    def start(name: str, **given: str) -> list[Any]:
+        context = {argument.name: argument.default for argument in FILES[name]}
+        context |= {'params_file': 'node.yaml', 'shm_profile': 'off'} | given
+        (function,) = of_kind(load(name).generate_launch_description(), 'OpaqueFunction')
+        return function.kwargs['function'](context)
+
+    return start
+
+
+def test_every_launch_file_is_tested() -> None:
+    assert {path.name for path in (ROOT / 'launch').iterdir() if path.is_file()} == set(FILES)
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_arguments_are_those_of_the_table(recorded: None, name: str) -> None:
+    declared = of_kind(load(name).generate_launch_description(), 'DeclareLaunchArgument')
+    assert [record.args[0] for record in declared] == [row.name for row in FILES[name]]
+    for record, row in zip(declared, FILES[name], strict=True):
+        assert record.kwargs['description'] == row.help
+        assert record.kwargs['choices'] == (row.choices or None)
+        if row.name != 'params_file':
+            assert record.kwargs['default_value'] == row.default
+
+
+def test_named_files_exist(recorded: None) -> None:
+    description = load('anomaly_seg.launch.py').generate_launch_description()
+    paths = [record.args[0] for record in of_kind(description, 'PathJoinSubstitution')]
+    assert {path[0].args for path in paths} == {(topics.PACKAGE,)}
+    assert {'/'.join(path[1:]) for path in paths} == {'config/node.yaml', 'launch/rviz.launch.py'}
+    assert all((ROOT / '/'.join(path[1:])).is_file() for path in paths)
+
+
+def test_rviz_is_included_on_request_with_its_arguments(recorded: None) -> None:
+    description = load('anomaly_seg.launch.py').generate_launch_description()
+    (include,) = of_kind(description, 'IncludeLaunchDescription')
+    handed = [name for name, _ in include.kwargs['launch_arguments']]
+    assert handed == [row.name for row in launch_support.RVIZ_ARGUMENTS]
+    (condition,) = of_kind(include, 'IfCondition')
+    assert condition.args[0].args == ('rviz',)
+
+
+def test_node_by_default(start: Start) -> None:
+    (node,) = start('anomaly_seg.launch.py')
+    assert node.kind == 'Node'
+    assert node.kwargs['package'] == topics.PACKAGE
+    scripts = (ROOT / 'setup.py').read_text(encoding='utf-8')
+    assert re.search(rf"'{node.kwargs['executable']} = ", scripts)
+    assert (node.kwargs['name'], node.kwargs['namespace']) == ('anomaly_seg', '')
+    assert node.kwargs['parameters'] == ['node.yaml']
+    assert node.kwargs['remappings'] == [('image', 'image'), ('camera_info', 'camera_info')]
+    assert node.kwargs['ros_arguments'] == ['--log-level', 'anomaly_seg:=info']
+    assert (node.kwargs['respawn'], node.kwargs['respawn_delay']) == (True, 5.0)
+    assert node.kwargs['additional_env'] == {}
+
+
+def test_node_with_what_the_user_set(start: Start) -> None:
+    (node,) = start(
+        'anomaly_seg.launch.py',
+        namespace='camera/front',
+        image_topic='/cam/image_raw',
+        checkpoint='123',
+        autostart='false',
+        log_level='debug',
+        respawn='false',
+    )
+    file, overrides = node.kwargs['parameters']
+    assert file == 'node.yaml'
+    values = {key: (value.args[0], value.kwargs) for key, value in overrides.items()}
+    # Without its type launch would read the text 123 as a number.
+    assert values == {
+        'checkpoint': ('123', {'value_type': str}),
+        'autostart': (False, {'value_type': bool}),
+    }
+    assert node.kwargs['remappings'][0] == ('image', '/cam/image_raw')
+    assert node.kwargs['ros_arguments'][1] == 'camera.front.anomaly_seg:=debug'
+    assert node.kwargs['respawn'] is False
+
+
+def test_node_gets_the_shared_memory_profile(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {launch_support.PROFILE_VARIABLE: '/p.xml'}
+    choice = launch_support.ProfileChoice(variables, '')
+    monkeypatch.setattr(launch_support, 'profile_environment', lambda *args: choice)
+    (node,) = start('anomaly_seg.launch.py', shm_profile='auto')
+    assert node.kwargs['additional_env'] == variables
+
+
+def test_a_skipped_profile_is_said_aloud(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = launch_support.ProfileChoice({}, 'no room')
+    monkeypatch.setattr(launch_support, 'profile_environment', lambda *args: choice)
+    said, node = start('anomaly_seg.launch.py', shm_profile='auto')
+    assert (said.kind, node.kind) == ('LogInfo', 'Node')
+    assert 'no room' in said.kwargs['msg']
+
+
+def test_rviz(start: Start) -> None:
+    (rviz,) = start('rviz.launch.py', namespace='front', use_sim_time='true')
+    assert (rviz.kwargs['package'], rviz.kwargs['executable']) == ('rviz2', 'rviz2')
+    flag, config = rviz.kwargs['arguments']
+    assert flag == '-d'
+    assert (ROOT / '/'.join(config.args[0][1:])).is_file()
+    assert rviz.kwargs['parameters'] == [{'use_sim_time': True}]
+    assert ('/anomaly_seg/overlay', '/front/anomaly_seg/overlay') in rviz.kwargs['remappings']
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize('name', FILES)
+def test_builds_on_launch_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Their submodules: `launch` alone could be the folder of this repository.
+    for module in ('launch.actions', 'launch_ros.actions'):
+        pytest.importorskip(module)
+    from launch import LaunchContext
+
+    module = load(name)
+    declared = module.generate_launch_description().get_launch_arguments()
+    assert [argument.name for argument in declared] == [row.name for row in FILES[name]]
+    context = LaunchContext()
+    context.launch_configurations.update({row.name: row.default for row in FILES[name]})
+    context.launch_configurations['params_file'] = str(ROOT / 'config' / 'node.yaml')
+    function = module.start_node if 'anomaly_seg' in name else module.start_rviz
+    assert type(function(context)[-1]).__name__ == 'Node'
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+def test_launch_starts_and_ends_the_node(tmp_path: Path) -> None:
+    for module in ('launch.actions', 'launch_ros.actions'):
+        pytest.importorskip(module)
+    prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+    if not any(Path(prefix, 'lib', topics.PACKAGE).is_dir() for prefix in prefixes):
+        pytest.skip('the package is not in AMENT_PREFIX_PATH; build it with colcon')
+    code = (
+        'import sys\n'
+        'from launch import LaunchService\n'
+        'from launch.actions import IncludeLaunchDescription\n'
+        'from launch.launch_description_sources import PythonLaunchDescriptionSource\n'
+        'from launch import LaunchDescription\n'
+        'service = LaunchService()\n'
+        'service.include_launch_description(LaunchDescription([IncludeLaunchDescription(\n'
+        '    PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=[\n'
+        "        ('autostart', 'false'), ('log_level', 'debug'), ('respawn', 'false')])]))\n"
+        'sys.exit(service.run())\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, '-c', code, str(ROOT / 'launch' / 'anomaly_seg.launch.py')],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {'ROS_LOG_DIR': str(tmp_path), 'PYTHONUNBUFFERED': '1'},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    seen = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            seen.append(line)
+            # The node's own first words: it handles signals from here on.
+            if '[anomaly_seg]' in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=20)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    output = ''.join(seen) + rest
+    assert 'process has finished cleanly' in output, output
