@@ -31,7 +31,7 @@ class CamVid:
 
     classes = CAMVID
 
-    def __init__(self, root: Path, split: str):
+    def __init__(self, root: Path, split: str = 'test'):
         if split not in SPLITS:
             raise ValueError(f'unknown split {split!r} of camvid; choose one of: {SPLITS}')
         self.pairs = pair_by_stem(root / split, root / f'{split}annot')

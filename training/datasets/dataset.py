@@ -20,18 +20,42 @@ class Sample:
     """One frame and its truth.
 
     Attributes:
-        name: File stem, unique in the split.
+        name: Frame name, unique in the split, fit for a file name.
         image: (H, W, 3) RGB uint8.
-        labels: (H, W) uint8 train ids, 255 = ignore.
+        train_ids: (H, W) uint8 train ids, 255 = ignore; None where the dataset has no classes.
+        anomaly: (H, W) uint8, 0 inlier, 1 anomaly, 255 ignore; None where it has no anomalies.
     """
 
     name: str
     image: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    train_ids: NDArray[np.uint8] | None = None
+    anomaly: NDArray[np.uint8] | None = None
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """(H, W) train ids, 255 = ignore, for those who cannot do without.
+
+        Raises:
+            ValueError: The dataset has no class labels.
+        """
+        if self.train_ids is None:
+            raise ValueError(
+                f'frame {self.name!r} has no class labels; use a dataset that has them, as '
+                'cityscapes, camvid or streethazards'
+            )
+        return self.train_ids
+
+
+NO_CLASSES = LabelSet((), ())
+"""The label set of a dataset that knows anomalies alone."""
 
 
 class Dataset(Protocol):
-    """A sequence of samples with a fixed order."""
+    """A sequence of samples with a fixed order.
+
+    Attributes:
+        classes: What train ids mean; `NO_CLASSES` where samples have none.
+    """
 
     classes: LabelSet
 
@@ -44,12 +68,18 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
     """Reads an 8-bit label image as it is; of three equal channels the first is taken.
 
     Raises:
-        ValueError: The file cannot be decoded as an 8-bit image.
+        ValueError: The file cannot be decoded as an 8-bit image, or its colours differ.
     """
-    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    data = np.fromfile(path, np.uint8)
+    # Not imread: that reports a broken file on stderr from C++.
+    labels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if labels is None or labels.dtype != np.uint8:
         raise ValueError(f'cannot read {str(path)!r} as an 8-bit label image; is it truncated?')
-    return np.ascontiguousarray(labels if labels.ndim == 2 else labels[..., 0])
+    if labels.ndim == 2:
+        return labels.astype(np.uint8, copy=False)
+    if (labels[..., 1:3] != labels[..., :1]).any():
+        raise ValueError(f'{str(path)!r} is a colour picture, not label ids')
+    return np.ascontiguousarray(labels[..., 0])
 
 
 def pair_by_stem(

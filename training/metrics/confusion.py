@@ -53,7 +53,8 @@ class ConfusionMatrix:
         hit = np.diagonal(self.counts).astype(np.float64)
         union = self.counts.sum(axis=1) + self.counts[:, : self.classes].sum(axis=0) - hit
         with np.errstate(invalid='ignore'):
-            return hit / union
+            iou: NDArray[np.float64] = hit / union
+        return iou
 
     def mean_iou(self) -> float:
         """Mean of `iou()` over the classes that occur in labels or predictions; NaN if none."""

@@ -1,0 +1,196 @@
+"""Finds the frames of a dataset by the layouts it is known to come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+import os
+from pathlib import Path
+import re
+from typing import NamedTuple
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 5
+"""How many names an error text lists."""
+
+
+class Layout(NamedTuple):
+    """One way in which a dataset is packed.
+
+    Attributes:
+        name: What to call it in errors.
+        image: Pattern of the image paths below the root; its group `frame` names the frame.
+        label: The same for the label files.
+        ids: Raw label value to what it means here; other values are errors.
+        more_images: Whether images without labels are normal, as for a validation subset.
+    """
+
+    name: str
+    image: str
+    label: str
+    ids: Mapping[int, int]
+    more_images: bool = False
+
+
+class Frame(NamedTuple):
+    """The files of one frame; the label file is None where the truth is not public."""
+
+    name: str
+    image: Path
+    label: Path | None
+
+
+def find_frames(
+    dataset: str,
+    root: Path,
+    layouts: Sequence[Layout],
+    keep: Callable[[str], bool] = lambda frame: True,
+    needs_labels: bool = True,
+) -> tuple[Layout, list[Frame]]:
+    """Gives the first layout that `root` follows and its frames, sorted by name.
+
+    Args:
+        dataset: For the error texts.
+        root: The folder.
+        layouts: What is looked for, in this order.
+        keep: Tells which frames belong to the split.
+        needs_labels: Whether a frame without a label file is an error.
+
+    Raises:
+        FileNotFoundError: No folder, no layout fits, or a file has no partner.
+        ValueError: Two files for one frame.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f'no folder {str(root)!r}; check --root')
+    files = sorted(_relative_files(root))
+    for layout in layouts:
+        images = _by_frame(root, files, layout.image, keep)
+        labels = _by_frame(root, files, layout.label, keep)
+        if images and (labels or not needs_labels):
+            _check_partners(dataset, layout, images, labels, needs_labels)
+            names = images if not needs_labels else labels
+            return layout, [Frame(n, images[n], labels.get(n)) for n in sorted(names)]
+    known = '; '.join(f'{x.name}: {_readable(x.image)} with {_readable(x.label)}' for x in layouts)
+    raise FileNotFoundError(f'no frames of {dataset} in {str(root)!r}; known layouts: {known}')
+
+
+def expect_count(dataset: str, split: str, frames: Sequence[Frame], count: int) -> None:
+    """Warns when a published split has another number of frames than it should."""
+    if len(frames) != count:
+        logger.warning(
+            '%s %s holds %d frames, the published split has %d; numbers will not compare',
+            dataset, split, len(frames), count,
+        )  # fmt: skip
+
+
+def expect_names(dataset: str, split: str, frames: Sequence[Frame], names: Iterable[str]) -> None:
+    """Warns about frames that a published split should have, by name."""
+    missing = sorted(set(names) - {frame.name for frame in frames})
+    if missing:
+        logger.warning(
+            '%s %s lacks %d published frames, numbers will not compare: %s%s',
+            dataset, split, len(missing), ', '.join(missing[:SHOWN]),
+            ', ...' if len(missing) > SHOWN else '',
+        )  # fmt: skip
+
+
+def split_rule(
+    dataset: str, split: str, splits: Sequence[str], rules: Sequence[str]
+) -> tuple[str, str]:
+    """Takes 'SPLIT' or 'SPLIT:RULE' apart; the first rule is the default.
+
+    Raises:
+        ValueError: Unknown split or rule; the text lists those that are.
+    """
+    base, _, rule = split.partition(':')
+    if base not in splits:
+        raise ValueError(f'unknown split {split!r} of {dataset}; choose one of: {_list(splits)}')
+    if rule and rule not in rules:
+        raise ValueError(
+            f'unknown label rule {rule!r} of {dataset}; choose one of: '
+            f'{_list([f"{base}:{known}" for known in rules])}'
+        )
+    return base, rule or rules[0]
+
+
+def check_split(dataset: str, split: str, splits: Sequence[str]) -> None:
+    """Checks the split of a dataset that has one label rule.
+
+    Raises:
+        ValueError: Unknown split; the text lists those that are.
+    """
+    if split not in splits:
+        raise ValueError(f'unknown split {split!r} of {dataset}; choose one of: {_list(splits)}')
+
+
+def _list(names: Sequence[str]) -> str:
+    return ', '.join(names)
+
+
+def _relative_files(root: Path) -> Iterable[str]:
+    """Gives the paths of all files below `root`, with '/' on every system."""
+    for folder, _, names in os.walk(root, followlinks=True):
+        below = Path(folder).relative_to(root)
+        for name in names:
+            yield (below / name).as_posix()
+
+
+def _by_frame(
+    root: Path, files: Iterable[str], pattern: str, keep: Callable[[str], bool]
+) -> dict[str, Path]:
+    """Gives the files that match, by frame name; a '/' in the name becomes '_'."""
+    found: dict[str, Path] = {}
+    compiled = re.compile(pattern)
+    for file in files:
+        match = compiled.fullmatch(file)
+        if match is None:
+            continue
+        name = match['frame'].replace('/', '_')
+        if not keep(name):
+            continue
+        if name in found:
+            raise ValueError(f'two files for frame {name!r}: {str(found[name])!r} and {file!r}')
+        found[name] = root / file
+    return found
+
+
+def _check_partners(
+    dataset: str,
+    layout: Layout,
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    needs_labels: bool,
+) -> None:
+    """Checks that no file stands alone that should not.
+
+    Raises:
+        FileNotFoundError: The text names the first.
+    """
+    alone = sorted(labels.keys() - images.keys())
+    if alone:
+        raise FileNotFoundError(
+            f'{len(alone)} label files of {dataset} ({layout.name}) have no image, the first is '
+            f'{str(labels[alone[0]])!r}'
+        )
+    alone = sorted(images.keys() - labels.keys())
+    if alone and needs_labels and not layout.more_images:
+        raise FileNotFoundError(
+            f'{len(alone)} images of {dataset} ({layout.name}) have no label file, the first is '
+            f'{str(images[alone[0]])!r}'
+        )
+
+
+def _readable(pattern: str) -> str:
+    r"""Gives a path pattern as people write it.
+
+    >>> _readable(r'images/(?P<frame>[^/]+)\.(png|jpg)')
+    'images/NAME.{png,jpg}'
+    """
+    text = re.sub(r'\(\?P<frame>[^)]*\)', 'NAME', pattern)
+    text = re.sub(r'\((?:\?:)?([^)|]+(?:\|[^)|]+)+)\)', _alternatives, text)
+    return text.replace(r'\.', '.').replace('[^/]+', '*').replace('.+', '**')
+
+
+def _alternatives(match: re.Match[str]) -> str:
+    return '{' + match[1].replace('|', ',') + '}'
