@@ -36,6 +36,8 @@ class TrainConfig:
         epochs: Passes over the train split.
         ema_decay: Decay per step of the averaged weights that are validated and kept; 0 = off.
         precision: A Fabric precision: 'bf16-mixed', '16-mixed' or '32-true'.
+        stored_weights: 'float32', or 'float16' to store convolutions in half the bytes; exported
+            engines hold them in half precision anyway.
         seed: Of everything random.
         workers: Processes that load and augment.
     """
@@ -66,12 +68,14 @@ class TrainConfig:
     epochs: int = 100
     ema_decay: float = 0.0
     precision: str = '32-true'
+    stored_weights: str = 'float32'
     seed: int = 0
     workers: int = 2
 
     def __post_init__(self) -> None:
         self._one_of('class_weights', ('none', 'enet'))
         self._one_of('optimizer', ('sgd', 'adamw'))
+        self._one_of('stored_weights', ('float32', 'float16'))
         self._one_of('precision', ('32-true', 'bf16-mixed', '16-mixed'))
         for name in ('lr', 'batch_size', 'epochs'):
             if not getattr(self, name) > 0:
@@ -153,6 +157,8 @@ def load_train_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
         raise FileNotFoundError(f'no training configuration {str(path)!r}')
     try:
         values = yaml.safe_load(path.read_text(encoding='utf-8'))
+        if not isinstance(values, dict):
+            raise ValueError(f'{str(path)!r} holds no mapping of keys to values')
         for change in changes:
             key, separator, text = change.partition('=')
             if not separator:
@@ -160,6 +166,4 @@ def load_train_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
             values[key] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f'{str(path)!r} is not valid YAML: {error}') from None
-    if not isinstance(values, dict):
-        raise ValueError(f'{str(path)!r} holds no mapping of keys to values')
     return TrainConfig.from_mapping(values)

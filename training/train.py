@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 from lightning.fabric import Fabric
 import numpy as np
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(
             f'{str(args.out)!r} already holds a run; go on with --resume, or choose another --out'
         )
-    fabric = Fabric(accelerator='auto', devices=args.devices, precision=config.precision)
+    fabric = Fabric(devices=args.devices, precision=cast('Any', config.precision))
     fabric.launch()
     trainer = Trainer(fabric, config, args.out)
     if args.resume:
@@ -112,9 +112,7 @@ class Trainer:
         self.model: Any
         self.model, self.optimizer = fabric.setup(model, self.optimizer)
         self.ema = (
-            AveragedModel(
-                self.model.module, avg_fn=ema_update(config.ema_decay), use_buffers=True
-            )
+            AveragedModel(self.model.module, avg_fn=ema_update(config.ema_decay), use_buffers=True)
             if config.ema_decay
             else None
         )
@@ -144,7 +142,7 @@ class Trainer:
             while self.progress.epoch < self.config.epochs:
                 began = time.monotonic()
                 loss = self._train_epoch()
-                row = {'epoch': self.progress.epoch, 'loss': loss, 'lr': self._learning_rate()}
+                row = {'epoch': self.progress.epoch + 1, 'loss': loss, 'lr': self._learning_rate()}
                 row |= self._validate()
                 row['seconds'] = round(time.monotonic() - began, 1)
                 self._finish_epoch(row, writer)
@@ -191,7 +189,7 @@ class Trainer:
         self.fabric.backward(loss)
         value = float(loss.detach())
         if not np.isfinite(value):
-            raise ValueError(f'the loss is {value} at step {step}; lower lr (now {self.config.lr})')
+            raise ValueError(f'the loss is {value} at step {step}; lower lr ({self.config.lr})')
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update_parameters(self.model.module)
@@ -205,7 +203,8 @@ class Trainer:
         config = self.config
         step = self.progress.epoch * len(self.sampler) + self.progress.step_in_epoch
         warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-        return config.lr * warm * (1 - min(step / self.steps, 1.0)) ** config.poly_power
+        left = 1 - min(step / self.steps, 1.0)
+        return config.lr * warm * float(left**config.poly_power)
 
     def _validate(self) -> dict[str, float]:
         """Measures the averaged weights on the whole frames of the validation split."""
@@ -220,7 +219,7 @@ class Trainer:
                 logits = forward_padded(network, self._normalise(image)).logits
             matrix.update(logits[0].argmax(0).byte().cpu().numpy(), sample.labels)
         counts = self.fabric.all_reduce(torch.from_numpy(matrix.counts), reduce_op='sum')
-        matrix.counts = np.asarray(counts.cpu())
+        matrix.counts = cast('Tensor', counts).cpu().numpy()
         iou = matrix.iou()
         names = self.val_set.classes.names
         return {'val_miou': matrix.mean_iou()} | {
@@ -251,8 +250,7 @@ class Trainer:
     def _save_best(self) -> None:
         """Writes the checkpoint folder, without the heads that only training needs."""
         network: nn.Module = self.model.module if self.ema is None else self.ema.module
-        skip = tuple(getattr(network, 'train_only_prefixes', ()))
-        weights = {k: v for k, v in network.state_dict().items() if not k.startswith(skip)}
+        weights = stored_weights(network, self.config.stored_weights)
         meta = checkpoint_meta(self.config, self.train_set, self.progress, self.commit)
         save_checkpoint(self.out / BEST_FOLDER, meta, weights)
 
@@ -300,6 +298,21 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     if config.optimizer == 'sgd':
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
     return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def stored_weights(network: nn.Module, kind: str) -> dict[str, Tensor]:
+    """Gives what a checkpoint holds of a trained network.
+
+    Args:
+        network: Its training-only heads are left out.
+        kind: 'float32', or 'float16' for convolutions in half precision; norms and biases, which
+            are few and sensitive, stay in float32.
+    """
+    skip = tuple(getattr(network, 'train_only_prefixes', ()))
+    weights = {k: v for k, v in network.state_dict().items() if not skip or not k.startswith(skip)}
+    if kind == 'float16':
+        weights = {k: v.half() if v.ndim > 1 else v for k, v in weights.items()}
+    return weights
 
 
 def ema_update(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
