@@ -19,6 +19,7 @@ class TrainConfig:
         dataset: A key of `DATASETS`; `root` is its folder.
         train_split: Split that is learned; `val_split` chooses the best epoch.
         model: A key of `MODELS`; `model_options` go to its constructor.
+        init: Checkpoint folder whose weights are the start (fine-tuning); empty: from scratch.
         mean: RGB mean of the normalisation, images in 0..1; `std` likewise.
         input_size: (height, width) that the checkpoint is meant for.
         crop: (height, width) of the training crops.
@@ -48,6 +49,7 @@ class TrainConfig:
     train_split: str = 'train'
     val_split: str = 'val'
     model_options: dict[str, Any] = field(default_factory=dict)
+    init: str = ''
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     input_size: tuple[int, int] = (512, 1024)

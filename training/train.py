@@ -20,7 +20,13 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from anomaly_seg_ros.checkpoint import CheckpointMeta, save_checkpoint
+from anomaly_seg_ros.checkpoint import (
+    CheckpointMeta,
+    load_state,
+    read_weights,
+    resolve_checkpoint,
+    save_checkpoint,
+)
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.padding import forward_padded
 from anomaly_seg_ros.provenance import code_version
@@ -107,6 +113,9 @@ class Trainer:
         )
         torch.manual_seed(config.seed)
         model = build_model(config.model, len(self.train_set.classes.names), config.model_options)
+        if config.init:
+            folder = resolve_checkpoint(config.init)
+            load_state(model, read_weights(folder), f'checkpoint {str(folder)!r}')
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer: Any = build_optimizer(model, config)
         self.model: Any
