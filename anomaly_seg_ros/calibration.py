@@ -53,8 +53,7 @@ class Calibration:
         """
         levels, first = np.unique(np.asarray(self.levels, np.float64), return_index=True)
         shares = level_shares(len(self.levels))[first]
-        above = 1.0 if levels.size else 0.0
-        result = np.interp(score.astype(np.float64), levels, shares, right=above)
+        result = np.interp(score.astype(np.float64), levels, shares, right=1.0)
         return np.nan_to_num(result, nan=1.0).astype(np.float32)
 
     def table(self) -> NDArray[np.float32]:

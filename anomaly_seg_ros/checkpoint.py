@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
@@ -39,6 +40,7 @@ class CheckpointMeta:
         input_size: (height, width) the network was trained for.
         void_index: Index of the void channel in the network's own output, or None.
         score: The anomaly score used when none is asked for.
+        temperature: Divides the logits where a score is made of class probabilities.
         calibrations: Score name to its calibration on normal validation pixels.
         thresholds: Score name to the calibrated value (0..1) above which a pixel is anomalous.
         trained_on: Data sets and splits the weights have seen.
@@ -56,6 +58,7 @@ class CheckpointMeta:
     model_options: dict[str, Any] = field(default_factory=dict)
     void_index: int | None = None
     score: str = 'max_logit'
+    temperature: float = 1.0
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
     trained_on: tuple[str, ...] = ()
@@ -74,6 +77,8 @@ class CheckpointMeta:
             raise ValueError(f'input_size {self.input_size} must be (height, width)')
         if self.void_index is not None and not 0 <= self.void_index <= len(self.class_names):
             raise ValueError(f'void_index {self.void_index} is outside of the network output')
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f'temperature {self.temperature} must be above 0')
 
     @property
     def channels(self) -> int:
@@ -119,7 +124,7 @@ class CheckpointMeta:
             )
         except KeyError as error:
             raise ValueError(f'key {error} is missing in {META_FILE}') from None
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise ValueError(f'{META_FILE} does not fit: {error}') from None
 
 
@@ -167,7 +172,9 @@ def weights_hash(folder: Path) -> str:
     """
     digest = hashlib.sha256(_weights_path(folder).read_bytes())
     meta = read_meta(folder)
-    graph = (meta.model, meta.model_options, meta.mean, meta.std, meta.void_index)
+    graph: list[Any] = [meta.model, meta.model_options, meta.mean, meta.std, meta.void_index]
+    if meta.temperature != 1:
+        graph.append(meta.temperature)
     digest.update(json.dumps(graph, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -176,12 +183,19 @@ def _weights_path(folder: Path) -> Path:
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {str(folder)!r} has no {WEIGHTS_FILE}')
-    with path.open('rb') as file:
-        if file.read(8) == b'version ':
-            raise ValueError(
-                f"{str(path)!r} is a git-lfs pointer, not the weights; run 'git lfs pull'"
-            )
+    refuse_lfs_pointer(path)
     return path
+
+
+def refuse_lfs_pointer(path: Path) -> None:
+    """Refuses the small text that stands for a big file until git-lfs has fetched it.
+
+    Raises:
+        ValueError: It is one.
+    """
+    with path.open('rb') as file:
+        if file.read(12) == b'version http':
+            raise ValueError(f"{str(path)!r} is only a git-lfs pointer; run 'git lfs pull'")
 
 
 def save_checkpoint(folder: Path, meta: CheckpointMeta, weights: Mapping[str, Tensor]) -> None:
@@ -235,7 +249,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     for key, value in weights.items():
         if value.is_floating_point():
             if not bool(value.isfinite().all()):
-                raise ValueError(f'weight {key!r} in {str(path)!r} is not finite (NaN or infinite)')
+                raise ValueError(
+                    f'weight {key!r} in {str(path)!r} is not finite (NaN or infinite)'
+                )
             weights[key] = value.float()
     return weights
 
@@ -297,5 +313,3 @@ def load_checkpoint(folder: Path) -> tuple[nn.Module, CheckpointMeta]:
     model = build_model(meta.model, meta.channels, meta.model_options)
     load_state(model, read_weights(folder), f'checkpoint {str(folder)!r}')
     return model.eval(), meta
-
-

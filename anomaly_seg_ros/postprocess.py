@@ -1,0 +1,54 @@
+"""From an engine's prediction to what is asked for, at the camera's size."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Value = TypeVar('Value', np.uint8, np.float32)
+
+ANOMALOUS = 255
+"""Value of an anomalous pixel in a mask; 0 elsewhere."""
+
+
+def anomaly_mask(
+    share: NDArray[np.float32], threshold: float, min_area: float
+) -> NDArray[np.uint8]:
+    """Thresholds a calibrated score and drops small regions.
+
+    Args:
+        share: (H, W) calibrated score in 0..1.
+        threshold: Pixels at or above it are anomalous.
+        min_area: 8-connected regions with fewer pixels are dropped.
+
+    Returns:
+        (H, W) uint8, 255 where anomalous, else 0.
+    """
+    mask: NDArray[np.uint8] = np.where(share >= threshold, np.uint8(ANOMALOUS), np.uint8(0))
+    if min_area <= 1:
+        return mask
+    count, regions, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    small = statistics[:, cv2.CC_STAT_AREA] < min_area
+    small[0] = False
+    if count > 1 and small.any():
+        mask[small[regions]] = 0
+    return mask
+
+
+def resize_nearest(values: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Enlarges ids or a mask to (height, width); the array itself where it fits already."""
+    if values.shape == size:
+        return values
+    resized = cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return resized.astype(np.uint8, copy=False)
+
+
+def resize_linear(values: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
+    """Enlarges a score to (height, width); the array itself where it fits already."""
+    if values.shape == size:
+        return values
+    resized = cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return resized.astype(values.dtype, copy=False)

@@ -1,0 +1,29 @@
+"""Free energy of the logits."""
+
+from __future__ import annotations
+
+from torch import nn, Tensor
+
+from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.temperature import divided
+
+
+class Energy(nn.Module):
+    """`-T ln sum_c exp(l_c / T)`, any real number.
+
+    Source: Liu et al., "Energy-based Out-of-distribution Detection", 2020, equation 4.
+
+    >>> import torch
+    >>> round(Energy()(ModelOutput(torch.zeros(1, 1, 1, 1))).item(), 6) + 0.0
+    0.0
+    """
+
+    needs = frozenset({'logits'})
+
+    def __init__(self, temperature: float = 1.0):
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, output: ModelOutput) -> Tensor:
+        logits = divided(output.logits.float(), self.temperature)
+        return -self.temperature * logits.logsumexp(1)

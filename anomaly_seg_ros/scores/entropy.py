@@ -1,0 +1,34 @@
+"""Entropy of the softmax, divided by its largest value."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn, Tensor
+
+from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.temperature import divided
+
+
+class Entropy(nn.Module):
+    """`-(1 / ln K) sum_c p_c ln p_c` with p = softmax(logits / T), in 0..1 (MaxEntropy).
+
+    From log-softmax, so that a probability of 0 adds 0 and not NaN.
+
+    Source: Chan et al., "Entropy Maximization and Meta Classification for Out-of-Distribution
+    Detection in Semantic Segmentation", 2021.
+
+    >>> import torch
+    >>> round(Entropy()(ModelOutput(torch.zeros(1, 5, 1, 1))).item(), 6)
+    1.0
+    """
+
+    needs = frozenset({'logits'})
+
+    def __init__(self, temperature: float = 1.0):
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, output: ModelOutput) -> Tensor:
+        log_p = divided(output.logits.float(), self.temperature).log_softmax(1)
+        return -(log_p.exp() * log_p).sum(1) / math.log(log_p.shape[1])

@@ -1,0 +1,29 @@
+"""Probability of the trained void class."""
+
+from __future__ import annotations
+
+from torch import nn, Tensor
+
+from anomaly_seg_ros.model_output import ModelOutput
+
+
+class Void(nn.Module):
+    """`softmax([l, l_void])_void` over the K classes and void, in 0..1.
+
+    Written as `sigmoid(l_void - logsumexp(l))`, which is the same number.
+
+    Source: Blum et al., "The Fishyscapes Benchmark", 2021, section 4.3 (void classifier).
+
+    >>> import torch
+    >>> flat = ModelOutput(torch.zeros(1, 3, 1, 1), void_logit=torch.zeros(1, 1, 1, 1))
+    >>> Void()(flat).item()
+    0.25
+    """
+
+    needs = frozenset({'logits', 'void_logit'})
+
+    def forward(self, output: ModelOutput) -> Tensor:
+        if output.void_logit is None:
+            raise ValueError("score 'void' needs a network with a trained void class")
+        logits = output.logits.float()
+        return (output.void_logit.float()[:, 0] - logits.logsumexp(1)).sigmoid()

@@ -1,0 +1,67 @@
+"""Threshold, small regions, and back to the camera's size."""
+
+import numpy as np
+import pytest
+
+from anomaly_seg_ros.postprocess import anomaly_mask, resize_linear, resize_nearest
+
+
+def test_a_pixel_at_the_threshold_is_anomalous() -> None:
+    share = np.array([[0.0, 0.4999, 0.5, 1.0]], np.float32)
+    mask = anomaly_mask(share, 0.5, 0)
+    assert mask.tolist() == [[0, 0, 255, 255]]
+    assert mask.dtype == np.uint8
+
+
+PICTURE = [
+    '##....#',
+    '##...#.',
+    '.......',
+    '#..###.',
+]
+"""Regions of 4, 2 (they touch at a corner), 1 and 3 pixels."""
+
+
+@pytest.mark.parametrize(
+    ('min_area', 'left'), [(0, 10), (1, 10), (2, 9), (2.5, 7), (3, 7), (4, 4), (5, 0)]
+)
+def test_regions_below_the_area_are_dropped(min_area: float, left: int) -> None:
+    share = np.array([[c == '#' for c in row] for row in PICTURE], np.float32)
+    mask = anomaly_mask(share, 0.5, min_area)
+    assert (mask == 255).sum() == left
+    assert (mask == 0).sum() == share.size - left
+
+
+@pytest.mark.parametrize('min_area', [0, 1, 100])
+def test_an_empty_and_a_full_mask(min_area: float) -> None:
+    share = np.zeros((12, 10), np.float32)
+    assert not anomaly_mask(share, 0.5, min_area).any()
+    assert (anomaly_mask(share + 1, 0.5, min_area) == 255).all()
+
+
+def test_nearest_makes_blocks_and_no_new_values() -> None:
+    ids = np.array([[3, 255], [0, 10]], np.uint8)
+    expected = [[3, 3, 255, 255], [3, 3, 255, 255], [0, 0, 10, 10], [0, 0, 10, 10]]
+    assert resize_nearest(ids, (4, 4)).tolist() == expected
+    assert set(np.unique(resize_nearest(ids, (7, 5)))) == {0, 3, 10, 255}
+
+
+def test_linear_interpolates_between_pixel_centres() -> None:
+    values = np.array([[0.0, 4.0]], np.float32)
+    assert resize_linear(values, (1, 4)).tolist() == [[0, 1, 3, 4]]
+    assert resize_linear(np.array([[0, 200]], np.uint8), (1, 4)).tolist() == [[0, 50, 150, 200]]
+
+
+def test_what_fits_is_not_copied() -> None:
+    ids, score = np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.float32)
+    assert resize_nearest(ids, (4, 6)) is ids
+    assert resize_linear(score, (4, 6)) is score
+
+
+@pytest.mark.parametrize('size', [(3, 5), (40, 7), (1, 1)])
+def test_size_and_type(size: tuple[int, int]) -> None:
+    ids = resize_nearest(np.zeros((4, 6), np.uint8), size)
+    score = resize_linear(np.zeros((4, 6), np.float32), size)
+    assert ids.shape == score.shape == size
+    assert ids.dtype == np.uint8
+    assert score.dtype == np.float32

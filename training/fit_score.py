@@ -1,0 +1,200 @@
+"""Fits what scores need on normal validation frames: `anomaly_seg fit_score`.
+
+A score name fits its calibration; the word `temperature` fits the temperature of the softmax.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+import shutil
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.checkpoint import (
+    CheckpointMeta,
+    read_meta,
+    resolve_checkpoint,
+    update_meta,
+    weights_hash,
+    write_meta,
+)
+from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.engine_folder import ENGINE_FILE, ENGINES_FOLDER, read_engine_meta
+from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.preprocess import to_input_size
+from anomaly_seg_ros.scores import SCORES, TEMPERED
+
+from .datasets import build_dataset, Dataset
+from .evaluation.network_pass import open_pass
+from .temperature import collect_logits, fit_temperature, TemperatureFit
+
+PIXELS_PER_FRAME = 20_000
+TEMPERATURE = 'temperature'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `anomaly_seg fit_score` takes."""
+    parser.add_argument('--checkpoint', required=True, help="folder, or 'default'")
+    parser.add_argument(
+        '--score',
+        required=True,
+        metavar='S[,S]',
+        help=f"scores to calibrate; '{TEMPERATURE}' fits the temperature of "
+        f'{", ".join(sorted(TEMPERED))} first',
+    )
+    parser.add_argument('--dataset', required=True, help='normal frames with class labels')
+    parser.add_argument('--root', type=Path, required=True, help='folder of the dataset')
+    parser.add_argument('--split', default='val')
+    parser.add_argument(
+        '--false-positive-rate',
+        type=float,
+        default=0.01,
+        help='share of normal pixels that may lie at or above the threshold (default 0.01)',
+    )
+    parser.add_argument('--engine', default='torch', help='what computes the scores')
+    parser.add_argument('--out', type=Path, required=True, help='folder of the new checkpoint')
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `anomaly_seg fit_score`."""
+    if not 0 < args.false_positive_rate < 1:
+        raise ValueError(
+            f'false-positive rate {args.false_positive_rate} must lie between 0 and 1'
+        )
+    wanted = parse_wanted(args.score)
+    scores = [name for name in wanted if name != TEMPERATURE]
+    checkpoint = resolve_checkpoint(args.checkpoint)
+    dataset = build_dataset(args.dataset, args.root, args.split)
+    meta = read_meta(checkpoint)
+    fit = None
+    if TEMPERATURE in wanted:
+        fit = fit_checkpoint_temperature(checkpoint, dataset)
+        meta = _with_temperature(meta, fit, scores, f'{args.dataset} {args.split}')
+    if args.out.resolve() != checkpoint.resolve():
+        shutil.copytree(checkpoint, args.out, dirs_exist_ok=True)
+    if fit is not None:
+        # Before the scores are calibrated, which read it from the folder.
+        write_meta(args.out, meta)
+        remove_stale_engines(args.out)
+    for score in scores:
+        engine = open_engine(args.out, args.engine, score)
+        calibration = fit_calibration(engine, dataset)
+        engine.close()
+        meta = with_calibration(meta, score, calibration, 1 - args.false_positive_rate)
+        print(f'{score}: {len(dataset)} frames, threshold {meta.thresholds[score]:.3f}')
+        update_meta(args.out, calibrations=meta.calibrations, thresholds=meta.thresholds)
+    print(f'wrote {args.out}')
+    return 0
+
+
+def parse_wanted(text: str) -> list[str]:
+    """Reads 'temperature,msp'.
+
+    Raises:
+        ValueError: An unknown name, or none.
+    """
+    wanted = [part.strip() for part in text.split(',') if part.strip()]
+    for name in wanted or ['']:
+        if name not in (*SCORES, TEMPERATURE):
+            raise ValueError(
+                f'unknown score {name!r}; choose of: {", ".join(sorted(SCORES))}, {TEMPERATURE}'
+            )
+    return wanted
+
+
+def fit_checkpoint_temperature(checkpoint: Path, dataset: Dataset) -> TemperatureFit:
+    """Fits the temperature of a checkpoint's logits on normal frames, and says the gain.
+
+    Raises:
+        ValueError: The dataset has other classes than the checkpoint, or there is no optimum.
+    """
+    meta = read_meta(checkpoint)
+    network = open_pass(checkpoint, meta, 'torch', ['max_logit'])
+    pixels = collect_logits(network, meta, dataset)
+    network.close()
+    fit = fit_temperature(pixels)
+    print(
+        f'temperature {fit.temperature:.4f} from {fit.pixels} pixels of {len(dataset)} frames: '
+        f'ECE {fit.ece_before:.4f} -> {fit.ece:.4f}, NLL {fit.nll_before:.4f} -> {fit.nll:.4f}'
+    )
+    return fit
+
+
+def _with_temperature(
+    meta: CheckpointMeta, fit: TemperatureFit, refitted: Sequence[str], fitted_on: str
+) -> CheckpointMeta:
+    """Gives meta data with a new temperature, without the calibrations that it outdates."""
+    outdated = TEMPERED & meta.calibrations.keys() if fit.temperature != meta.temperature else ()
+    lost = sorted(set(outdated) - set(refitted))
+    if lost:
+        print(
+            f'dropped the calibrations of {", ".join(lost)}, made at temperature '
+            f'{meta.temperature:g}; fit them again with --score {",".join(lost)}'
+        )
+    return replace(
+        meta,
+        temperature=fit.temperature,
+        calibrations={k: v for k, v in meta.calibrations.items() if k not in outdated},
+        thresholds={k: v for k, v in meta.thresholds.items() if k not in outdated},
+        training={
+            **meta.training,
+            'temperature': {
+                'fitted_on': fitted_on,
+                'ece_before': fit.ece_before,
+                'nll_before': fit.nll_before,
+                'ece': fit.ece,
+                'nll': fit.nll,
+            },
+        },
+    )
+
+
+def remove_stale_engines(checkpoint: Path) -> None:
+    """Removes exported engines of another temperature, which could only be refused."""
+    weights = weights_hash(checkpoint)
+    for path in sorted((checkpoint / ENGINES_FOLDER).glob(f'*/{ENGINE_FILE}')):
+        if read_engine_meta(path.parent).weights != weights:
+            shutil.rmtree(path.parent)
+            print(f'removed engine {path.parent.name} of another temperature; export it again')
+
+
+def with_calibration(
+    meta: CheckpointMeta, score: str, calibration: Calibration, threshold: float
+) -> CheckpointMeta:
+    """Gives meta data that holds the calibration and threshold of one more score."""
+    return replace(
+        meta,
+        calibrations={**meta.calibrations, score: calibration},
+        thresholds={**meta.thresholds, score: threshold},
+    )
+
+
+def fit_calibration(engine: Engine, dataset: Dataset) -> Calibration:
+    """Fits the distribution of an engine's score over the labelled pixels of normal frames.
+
+    Pixels with label 255 are left out: what they show may be anything. Of each frame a fixed
+    random share is taken, so that memory does not grow with the frames' size.
+
+    Raises:
+        ValueError: No pixel of the dataset has a class label.
+    """
+    scores: list[NDArray[np.float32]] = []
+    random = np.random.default_rng(0)
+    for index in tqdm(range(len(dataset)), desc=engine.score_name, unit='frame', disable=None):
+        sample = dataset[index]
+        prediction = engine.infer(to_input_size(sample.image, engine.input_size))
+        # Labels go to the score's size, so that no score is made up by interpolation.
+        rows = np.linspace(0, sample.labels.shape[0] - 1, prediction.score.shape[0]).round()
+        columns = np.linspace(0, sample.labels.shape[1] - 1, prediction.score.shape[1]).round()
+        labels = sample.labels[np.ix_(rows.astype(int), columns.astype(int))]
+        valid = prediction.score[labels != IGNORE]
+        count = min(PIXELS_PER_FRAME, valid.size)
+        scores.append(random.choice(valid, count, replace=False, shuffle=False))
+    return Calibration.fit(np.concatenate(scores))
