@@ -1,0 +1,185 @@
+"""The other side of the node: sends camera frames over DDS and collects what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import json
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+from numpy.typing import NDArray
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header, String
+
+from anomaly_seg_ros import topics
+from anomaly_seg_ros.ros import qos
+from anomaly_seg_ros.ros.conversions import ImageWriter
+from anomaly_seg_ros.ros.diagnostics import NOT_CONFIGURED
+
+OUTPUTS = (
+    topics.SEMANTIC_MASK,
+    topics.ANOMALY_SCORE,
+    topics.ANOMALY_MASK,
+    topics.OVERLAY,
+)
+FRAME_ID = 'camera'
+
+
+@dataclass
+class Answer:
+    """What came back for one frame.
+
+    Attributes:
+        images: Topic to the message received.
+        latency_ms: From just before the frame was published to the semantic mask's arrival.
+    """
+
+    images: dict[str, Image] = field(default_factory=dict)
+    latency_ms: float | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every output has come."""
+        return len(self.images) == len(OUTPUTS)
+
+
+def pixels(message: Image) -> NDArray[np.uint8]:
+    """Gives a view of one of the node's 8-bit outputs: (H, W), or (H, W, 3) BGR for 'bgr8'."""
+    data = np.frombuffer(message.data, np.uint8)
+    if message.encoding == 'bgr8':
+        return data.reshape(message.height, message.width, 3)
+    return data.reshape(message.height, message.width)
+
+
+OnComplete = Callable[[int, Answer], None]
+"""Called with (frame number, answer) once all outputs of a frame are there."""
+
+
+@contextmanager
+def connected_client(
+    namespace: str, on_complete: OnComplete | None = None
+) -> Iterator[FrameClient]:
+    """Joins ROS with a `FrameClient`, and leaves it at the end."""
+    rclpy.init()
+    try:
+        client = FrameClient(namespace, on_complete)
+        try:
+            yield client
+        finally:
+            client.close()
+    finally:
+        rclpy.try_shutdown()
+
+
+class FrameClient:
+    """A camera and a viewer for one `anomaly_seg` node.
+
+    Args:
+        namespace: In which the node runs.
+        on_complete: What to do with a frame's outputs.
+    """
+
+    def __init__(self, namespace: str, on_complete: OnComplete | None = None):
+        self.node = Node('anomaly_seg_demo', namespace=namespace)
+        self.answers: dict[int, Answer] = {}
+        self.label_info: dict[str, Any] | None = None
+        self.diagnostics: dict[str, str] = {}
+        # The node configures itself before it says anything, so this is no early state.
+        self.failed_to_configure = False
+        self._on_complete = on_complete
+        self._sent: dict[tuple[int, int], tuple[int, float]] = {}
+        self._writer = ImageWriter('bgr8')
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        profile = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
+        )
+        self._camera = self.node.create_publisher(Image, topics.IMAGE, profile)
+        for topic in OUTPUTS:
+            self.node.create_subscription(
+                Image, self._absolute(topic), self._receiver(topic), qos.output()
+            )
+        self.node.create_subscription(
+            String, self._absolute(topics.LABEL_INFO_JSON), self._receive_label_info, qos.latched()
+        )
+        self.node.create_subscription(
+            DiagnosticArray, topics.DIAGNOSTICS, self._receive_diagnostics, qos.output()
+        )
+
+    def _absolute(self, topic: str) -> str:
+        return topics.resolve(topic, self.node.get_namespace())
+
+    def _receiver(self, topic: str) -> Callable[[Image], None]:
+        def receive(message: Image) -> None:
+            stamp = message.header.stamp
+            sent = self._sent.get((stamp.sec, stamp.nanosec))
+            if sent is None:
+                return
+            number, began = sent
+            answer = self.answers.setdefault(number, Answer())
+            answer.images[topic] = message
+            if topic == topics.SEMANTIC_MASK:
+                answer.latency_ms = (time.perf_counter() - began) * 1e3
+            if answer.complete and self._on_complete is not None:
+                self._on_complete(number, answer)
+
+        return receive
+
+    def _receive_label_info(self, message: String) -> None:
+        self.label_info = json.loads(message.data)
+
+    def _receive_diagnostics(self, message: DiagnosticArray) -> None:
+        node_name = self._absolute('~').lstrip('/')
+        for status in message.status:
+            if status.name == f'{node_name}: engine':
+                self.failed_to_configure = status.message == NOT_CONFIGURED
+            if status.name.startswith(f'{node_name}: '):
+                self.diagnostics.update({item.key: item.value for item in status.values})
+
+    def send(self, number: int, image: NDArray[np.uint8]) -> None:
+        """Publishes a (H, W, 3) RGB frame, stamped with the time now."""
+        header = Header(frame_id=FRAME_ID, stamp=self.node.get_clock().now().to_msg())
+        message = self._writer.fill(image, header)
+        self._sent[header.stamp.sec, header.stamp.nanosec] = (number, time.perf_counter())
+        self._camera.publish(message)
+
+    def spin_until(self, done: Callable[[], bool], deadline_s: float) -> bool:
+        """Handles what comes in until `done()` or the deadline; tells which."""
+        end = time.monotonic() + deadline_s
+        while not done():
+            left = end - time.monotonic()
+            if left <= 0 or not rclpy.ok():
+                return False
+            self._executor.spin_once(timeout_sec=min(left, 0.05))
+        return True
+
+    def node_is_ready(self) -> bool:
+        """Whether the node reads our frames reliably and publishes what we listen to."""
+        readers = self.node.get_subscriptions_info_by_topic(
+            self.node.resolve_topic_name(topics.IMAGE)
+        )
+        reliable = [r for r in readers if r.qos_profile.reliability == ReliabilityPolicy.RELIABLE]
+        return bool(reliable) and all(
+            self.node.count_publishers(self._absolute(topic)) for topic in OUTPUTS
+        )
+
+    def complete(self) -> int:
+        """Gives the number of frames of which every output has come."""
+        return sum(answer.complete for answer in self.answers.values())
+
+    def has_answered(self, number: int) -> bool:
+        """Whether every output of a frame has come; true for a frame before the first."""
+        return number < 0 or (number in self.answers and self.answers[number].complete)
+
+    def close(self) -> None:
+        """Leaves the graph."""
+        self._executor.shutdown()
+        self.node.destroy_node()

@@ -1,0 +1,93 @@
+"""Declares the parameter table in ROS and reads it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from anomaly_seg_ros.config import DYNAMIC, NodeConfig, Parameter, parameters, READ_ONLY
+
+
+def descriptor(parameter: Parameter) -> ParameterDescriptor:
+    """Gives the ROS descriptor of a row of the table."""
+    result = ParameterDescriptor(
+        description=f'{parameter.help} ({parameter.effect})',
+        read_only=parameter.effect == READ_ONLY,
+        additional_constraints=f'one of: {", ".join(parameter.choices)}'
+        if parameter.choices
+        else '',
+    )
+    if parameter.range is not None:
+        low, high = parameter.range
+        if isinstance(parameter.default, float):
+            result.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        else:
+            result.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+    return result
+
+
+def declare(node: Node) -> None:
+    """Declares every parameter of the table on a node.
+
+    Raises:
+        ValueError: A value given at start-up has another type or is out of range.
+    """
+    for parameter in parameters():
+        _declare(node, parameter)
+
+
+def _declare(node: Node, parameter: Parameter) -> None:
+    try:
+        node.declare_parameter(parameter.name, parameter.default, descriptor(parameter))
+    except InvalidParameterTypeException:
+        kind = type(parameter.default).__name__
+        raise ValueError(
+            f'parameter {parameter.name} must be of type {kind}; '
+            f'write it like {parameter.default!r}'
+        ) from None
+    except InvalidParameterValueException as error:
+        raise ValueError(f'parameter {parameter.name}: {error}') from None
+
+
+def read(node: Node) -> NodeConfig:
+    """Gives the present values of all parameters.
+
+    Raises:
+        ValueError: A value does not fit, or two do not fit together.
+    """
+    names = [parameter.name for parameter in parameters()]
+    values = {p.name: p.value for p in node.get_parameters(names)}
+    return NodeConfig.from_mapping(values)
+
+
+def refusal(
+    config: NodeConfig, changes: Iterable[RosParameter[Any]], active: bool
+) -> tuple[str, NodeConfig]:
+    """Checks a batch of changes.
+
+    Args:
+        config: The present values.
+        changes: What is asked for; names outside the table are none of our business.
+        active: Whether the node runs, so that only dynamic parameters may change.
+
+    Returns:
+        ('', new values), or (why not, the present values).
+    """
+    table = {parameter.name: parameter for parameter in parameters()}
+    wanted: dict[str, Any] = {}
+    for change in changes:
+        row = table.get(change.name)
+        if row is None:
+            continue
+        if active and row.effect != DYNAMIC and change.value != getattr(config, change.name):
+            return f'{change.name} cannot change while the node is active; deactivate it', config
+        wanted[change.name] = change.value
+    try:
+        return '', NodeConfig(**{**vars(config), **wanted})
+    except ValueError as error:
+        return str(error), config

@@ -1,0 +1,990 @@
+"""The node over real DDS in one process, with an engine whose answers are known by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import importlib
+import json
+from pathlib import Path
+import re
+import sys
+import types
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+
+pytest.importorskip('rclpy')
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_msgs.msg import String
+
+from anomaly_seg_ros import topics
+from anomaly_seg_ros.checkpoint import read_meta, update_meta
+from anomaly_seg_ros.config import DYNAMIC, parameters, READ_ONLY
+from anomaly_seg_ros.pipeline import build_pipeline, PipelineSettings
+from anomaly_seg_ros.ros.conversions import ImageWriter
+from anomaly_seg_ros.ros.node import AnomalySegNode, THROTTLE_S
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
+
+SUCCESS = TransitionCallbackReturn.SUCCESS
+FAILURE = TransitionCallbackReturn.FAILURE
+ERROR = TransitionCallbackReturn.ERROR
+MASKS = (topics.SEMANTIC_MASK, topics.ANOMALY_MASK, topics.ANOMALY_SCORE)
+PICTURES = (topics.SEMANTIC_COLOR, topics.OVERLAY)
+OUTPUTS = (*MASKS, *PICTURES)
+
+
+def picture(mark: int = 0, height: int = 24, width: int = 32) -> NDArray[np.uint8]:
+    """Road (3), cars (8) below; anomalous to the right; blue tells pictures apart."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = 3
+    image[height // 2 :, :, 0] = 8
+    image[:, width // 2 :, 1] = 255
+    image[..., 2] = mark
+    return image
+
+
+def pixels(message: Any) -> NDArray[Any]:
+    """What a consumer reads out of an output."""
+    kind, channels = {
+        'mono8': (np.uint8, 1),
+        '32FC1': (np.float32, 1),
+        'bgr8': (np.uint8, 3),
+    }[message.encoding]
+    assert message.step == message.width * channels * np.dtype(kind).itemsize
+    array = np.frombuffer(message.data, kind)
+    return array.reshape((message.height, message.width, channels)).squeeze(
+        2 if channels == 1 else ()
+    )
+
+
+def state(node: AnomalySegNode) -> str:
+    label: str = node._state_machine.current_state[1]
+    return label
+
+
+def errors(text: str) -> list[str]:
+    return [line for line in text.splitlines() if '[ERROR]' in line or '[FATAL]' in line]
+
+
+def set_parameter(node: AnomalySegNode, **values: Any) -> Any:
+    """Gives the result of setting one parameter."""
+    ((name, value),) = values.items()
+    return node.set_parameters([Parameter(name, value=value)])[0]
+
+
+def next_status(rig: Any, task: str, until: Callable[[Any], object] = lambda _: True) -> Any:
+    """Waits for a diagnostic of a task, and for what it must say."""
+    if '/diagnostics' not in rig.heard:
+        rig.listen(topics.DIAGNOSTICS, kind=DiagnosticArray)
+    heard = rig.heard[topics.DIAGNOSTICS]
+    heard.clear()
+    full_name = f'{rig.namespace.lstrip("/")}/anomaly_seg: {task}'
+    found: list[Any] = []
+
+    def look() -> bool:
+        for array in heard:
+            found.extend(s for s in array.status if s.name == full_name and until(s))
+        heard.clear()
+        return bool(found)
+
+    rig.spin_until(look, f'a diagnostic of {task}')
+    return found[-1]
+
+
+def values(status: Any) -> dict[str, str]:
+    return {pair.key: pair.value for pair in status.values}
+
+
+# --- lifecycle -----------------------------------------------------------------------------------
+
+
+def test_starts_by_itself(rig: Any) -> None:
+    node = rig.start(autostart=True)
+    assert state(node) == 'unconfigured'
+    rig.spin_until(lambda: state(node) == 'active')
+    assert len(rig.opened) == 1
+
+
+def test_waits_for_an_outside_manager(rig: Any) -> None:
+    node = rig.start(autostart=False)
+    next_status(rig, 'engine', lambda s: s.message == 'not configured')
+    assert state(node) == 'unconfigured'
+    assert rig.opened == []
+
+
+def test_an_outside_manager_drives_it_by_services(rig: Any) -> None:
+    node = rig.start()
+    name = node.get_fully_qualified_name()
+    change = rig.user.create_client(ChangeState, f'{name}/change_state')
+    get = rig.user.create_client(GetState, f'{name}/get_state')
+    rig.spin_until(change.service_is_ready)
+    rig.spin_until(get.service_is_ready)
+
+    def call(client: Any, request: Any) -> Any:
+        future = client.call_async(request)
+        rig.spin_until(future.done, 'an answer')
+        return future.result()
+
+    for transition, label in (
+        (Transition.TRANSITION_CONFIGURE, 'inactive'),
+        (Transition.TRANSITION_ACTIVATE, 'active'),
+        (Transition.TRANSITION_DEACTIVATE, 'inactive'),
+        (Transition.TRANSITION_CLEANUP, 'unconfigured'),
+        (Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, 'finalized'),
+    ):
+        request = ChangeState.Request()
+        request.transition.id = transition
+        assert call(change, request).success
+        assert call(get, GetState.Request()).current_state.label == label
+
+
+def test_subscribes_only_while_active_and_keeps_the_engine(rig: Any) -> None:
+    node = rig.start()
+    image = rig.name(topics.IMAGE)
+    assert node.trigger_configure() == SUCCESS
+    assert len(rig.engine.seen) >= 1, 'warmed up'
+    assert node.count_subscribers(image) == 0
+    assert node.trigger_activate() == SUCCESS
+    rig.spin_until(lambda: rig.user.count_subscribers(image) == 1)
+    assert node.trigger_deactivate() == SUCCESS
+    rig.spin_until(lambda: rig.user.count_subscribers(image) == 0)
+    assert rig.engine.closed == 0
+    assert node.trigger_cleanup() == SUCCESS
+    assert rig.engine.closed == 1
+    assert len(rig.opened) == 1
+
+
+def test_works_again_after_deactivate_and_after_cleanup(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    for turn in range(3):
+        (mask,) = rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+        assert pixels(mask)[0, 0] == 3
+        assert node.trigger_deactivate() == SUCCESS
+        if turn:
+            assert node.trigger_cleanup() == SUCCESS
+            assert node.trigger_configure() == SUCCESS
+        assert node.trigger_activate() == SUCCESS
+        rig.spin_until(
+            lambda: (
+                rig.publisher.get_subscription_count()
+                and node._outputs[topics.SEMANTIC_MASK].publisher.get_subscription_count()
+            ),
+            'everyone to match again',
+        )
+    assert len(rig.opened) == 3
+    assert rig.engine.closed == 2
+
+
+@pytest.mark.parametrize('steps', [0, 1, 2, 3])
+def test_shuts_down_from_every_state(steps: int, rig: Any) -> None:
+    node = rig.start()
+    transitions = (node.trigger_configure, node.trigger_activate, node.trigger_deactivate)
+    for transition in transitions[:steps]:
+        assert transition() == SUCCESS
+    assert node.trigger_shutdown() == SUCCESS
+    assert state(node) == 'finalized'
+    assert rig.engine.closed == (1 if steps else 0)
+    assert node._worker is None
+    node.release()
+    assert rig.engine.closed == (1 if steps else 0), 'closed twice'
+
+
+def test_a_transition_that_the_state_forbids_changes_nothing(rig: Any) -> None:
+    node = rig.start()
+
+    def attempt(trigger: Callable[[], Any]) -> Any:
+        try:
+            return trigger()
+        except Exception as error:  # noqa: BLE001 - Jazzy raises, Kilted gives ERROR
+            return type(error).__name__
+
+    assert attempt(node.trigger_activate) in (ERROR, 'RCLError')
+    assert state(node) == 'unconfigured'
+    assert node.trigger_configure() == SUCCESS
+    assert attempt(node.trigger_configure) in (ERROR, 'RCLError')
+    assert state(node) == 'inactive'
+    assert len(rig.opened) == 1
+
+
+def test_a_missing_checkpoint_is_one_line_and_can_be_mended(rig: Any, capfd: Any) -> None:
+    node = rig.start(checkpoint='/no/such/folder')
+    assert node.trigger_configure() == FAILURE
+    assert state(node) == 'unconfigured'
+    lines = errors(capfd.readouterr().err)
+    assert len(lines) == 1
+    assert "no checkpoint folder '/no/such/folder'" in lines[0]
+    assert 'import_weights' in lines[0]
+    assert set_parameter(node, checkpoint=str(rig.checkpoint)).successful
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+
+
+def test_a_missing_checkpoint_does_not_end_a_node_that_starts_by_itself(
+    rig: Any, capfd: Any
+) -> None:
+    node = rig.start(autostart=True, checkpoint='/no/such/folder')
+    status = next_status(rig, 'engine', lambda s: s.message == 'not configured')
+    assert status.level == DiagnosticStatus.WARN
+    assert state(node) == 'unconfigured'
+    assert len(errors(capfd.readouterr().err)) == 1
+
+
+@pytest.mark.parametrize(
+    'fault', [ValueError('no such precision'), ImportError('pip install openvino')]
+)
+def test_what_a_user_can_mend_is_one_line(fault: Exception, rig: Any, capfd: Any) -> None:
+    rig.open_fault = fault
+    node = rig.start()
+    assert node.trigger_configure() == FAILURE
+    err = capfd.readouterr().err
+    assert len(errors(err)) == 1
+    assert str(fault) in errors(err)[0]
+    assert 'Traceback' not in err
+    rig.open_fault = None
+    assert node.trigger_configure() == SUCCESS
+
+
+def test_any_other_fault_is_logged_with_its_traceback(rig: Any, capfd: Any) -> None:
+    rig.open_fault = RuntimeError('the device is gone')
+    node = rig.start()
+    assert node.trigger_configure() == ERROR
+    assert state(node) == 'unconfigured'
+    err = capfd.readouterr().err
+    assert 'Traceback' in err
+    assert 'RuntimeError: the device is gone' in err
+    assert 'open_engine' in err
+    rig.open_fault = None
+    assert node.trigger_configure() == SUCCESS
+
+
+def test_a_failed_configure_keeps_nothing(rig: Any) -> None:
+    update_meta(rig.checkpoint, calibrations={})
+    node = rig.start()
+    assert node.trigger_configure() == FAILURE
+    assert rig.engine.closed == 1
+    assert node._engine is None
+    assert node._outputs == {}
+    node.trigger_configure()
+    assert rig.engine.closed == 2
+
+
+def test_an_uncalibrated_score_names_the_way_out(rig: Any, capfd: Any) -> None:
+    update_meta(rig.checkpoint, calibrations={})
+    assert rig.start().trigger_configure() == FAILURE
+    (line,) = errors(capfd.readouterr().err)
+    assert "score 'max_logit'" in line
+    assert 'run fit_score' in line
+
+
+def test_a_failed_activate_keeps_nothing_running(
+    rig: Any, monkeypatch: pytest.MonkeyPatch, image_message: Callable[..., Any]
+) -> None:
+    node = rig.start()
+    assert node.trigger_configure() == SUCCESS
+    with monkeypatch.context() as patch:
+        patch.setattr(node, 'create_subscription', lambda *_, **__: [][0])
+        assert node.trigger_activate() == ERROR
+    assert node._worker is None
+    assert node._mailbox is None
+    assert state(node) == 'unconfigured'
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+
+
+def test_engine_gets_what_the_parameters_say(rig: Any, tmp_path: Path) -> None:
+    node = rig.start(engine='openvino', precision='fp32', engine_path=str(tmp_path))
+    assert node.trigger_configure() == SUCCESS
+    assert rig.opened == [(rig.checkpoint, 'openvino', None, 'fp32', tmp_path)]
+
+
+# --- what comes out ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('size', [(24, 32), (48, 64), (50, 70)])
+def test_outputs_are_those_of_the_pipeline_with_the_cameras_header(
+    size: tuple[int, int], rig: Any, image_message: Callable[..., Any]
+) -> None:
+    rig.activate()
+    rig.connect(*OUTPUTS)
+    for mark in (1, 2):
+        image = picture(mark, *size)
+        sent = image_message(image)
+        answers = dict(zip(OUTPUTS, rig.answer(sent, *OUTPUTS), strict=True))
+        for topic, answer in answers.items():
+            assert answer.header == sent.header, topic
+        expected = build_pipeline(rig.engine, read_meta(rig.checkpoint))(image)
+        assert (pixels(answers[topics.SEMANTIC_MASK]) == expected.labels).all()
+        assert (pixels(answers[topics.ANOMALY_MASK]) == expected.mask).all()
+        assert (pixels(answers[topics.ANOMALY_SCORE]) == expected.heat).all()
+        assert (pixels(answers[topics.SEMANTIC_COLOR])[..., ::-1] == expected.color).all()
+        assert (pixels(answers[topics.OVERLAY])[..., ::-1] == expected.overlay).all()
+        assert {answer.encoding for answer in answers.values()} == {'mono8', 'bgr8'}
+
+
+def test_outputs_by_hand(rig: Any, image_message: Callable[..., Any]) -> None:
+    rig.activate()
+    rig.connect(*OUTPUTS)
+    answers = rig.answer(image_message(picture()), *OUTPUTS)
+    labels, mask, score, color, _ = map(pixels, answers)
+    assert [labels[0, 0], labels[23, 31]] == [3, 8]
+    assert [mask[0, 0], mask[0, 31]] == [0, 255]
+    assert [score[0, 0], score[0, 31]] == [0, 255]
+    assert color[0, 0].tolist() == [128, 64, 128]  # road, as blue, green, red
+    assert color[23, 0].tolist() == [128, 0, 64]  # car
+
+
+@pytest.mark.parametrize('scale', ['calibrated', 'raw'])
+def test_scores_as_floats(scale: str, rig: Any, image_message: Callable[..., Any]) -> None:
+    rig.activate(score_encoding='32FC1', score_scale=scale)
+    rig.connect(topics.ANOMALY_SCORE)
+    image = picture()
+    image[..., 1] = np.arange(24 * 32).reshape(24, 32) % 256
+    (answer,) = rig.answer(image_message(image), topics.ANOMALY_SCORE)
+    assert answer.encoding == '32FC1'
+    expected = build_pipeline(rig.engine, read_meta(rig.checkpoint))(image)
+    assert (pixels(answer) == (expected.score if scale == 'raw' else expected.share)).all()
+    low, high = (-5, 5) if scale == 'raw' else (0, 1)
+    assert pixels(answer).min() == low
+    assert pixels(answer).max() == high
+
+
+def test_bytes_are_the_floats_times_255(rig: Any, image_message: Callable[..., Any]) -> None:
+    node = rig.activate()
+    rig.connect(topics.ANOMALY_SCORE)
+    image = picture(0, 50, 70)
+    image[..., 1] = np.linspace(0, 255, 70)
+    sent = image_message(image)
+    (as_bytes,) = rig.answer(sent, topics.ANOMALY_SCORE)
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_cleanup() == SUCCESS
+    assert set_parameter(node, score_encoding='32FC1').successful
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    rig.listen(topics.ANOMALY_SCORE)
+    rig.spin_until(rig.publisher.get_subscription_count)
+    (as_floats,) = rig.answer(sent, topics.ANOMALY_SCORE)
+    gap = np.abs(pixels(as_bytes) / 255 - pixels(as_floats))
+    assert gap.max() < 1.5 / 255
+
+
+def test_network_resolution(rig: Any, image_message: Callable[..., Any]) -> None:
+    node = rig.activate(output_resolution='network')
+    rig.connect(*OUTPUTS)
+    image = picture(0, 48, 64)
+    answers = rig.answer(image_message(image), *OUTPUTS)
+    assert {(answer.height, answer.width) for answer in answers} == {(24, 32)}
+    expected = build_pipeline(rig.engine, read_meta(rig.checkpoint))(image).at(whole=False)
+    assert (pixels(answers[0]) == expected.labels).all()
+    assert (pixels(answers[4])[..., ::-1] == expected.overlay).all()
+    assert set_parameter(node, output_resolution='input').successful
+    answers = rig.answer(image_message(image), *OUTPUTS)
+    assert {(answer.height, answer.width) for answer in answers} == {(48, 64)}
+
+
+def test_nothing_is_made_for_nobody(
+    rig: Any, monkeypatch: pytest.MonkeyPatch, image_message: Callable[..., Any]
+) -> None:
+    made: list[str] = []
+    fill = ImageWriter.fill
+
+    def counted(writer: Any, image: Any, header: Any) -> Any:
+        message = fill(writer, image, header)
+        made.append(f'{message.encoding} {len(image.shape)}')
+        return message
+
+    monkeypatch.setattr(ImageWriter, 'fill', counted)
+    node = rig.activate()
+    rig.connect()
+    published: list[str] = []
+
+    def spy(topic: str, publisher: Any) -> None:
+        publish = publisher.publish
+
+        def spied(message: Any) -> None:
+            published.append(topic)
+            publish(message)
+
+        monkeypatch.setattr(publisher, 'publish', spied)
+
+    for topic, output in node._outputs.items():
+        spy(topic, output.publisher)
+    rig.send(image_message(picture()))
+    rig.settle()
+    assert node.statistics.count('processed') == 1
+    assert made == published == []
+    rig.listen(topics.OVERLAY)
+    rig.answer(image_message(picture()), topics.OVERLAY)
+    assert made == ['bgr8 3']
+    assert published == [topics.OVERLAY]
+    rig.deafen(topics.OVERLAY)
+    rig.send(image_message(picture()))
+    rig.settle()
+    assert published == [topics.OVERLAY]
+
+
+def test_listeners_of_both_kinds_are_served(rig: Any, image_message: Callable[..., Any]) -> None:
+    rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    got: list[Any] = []
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    kind = type(image_message(picture()))
+    rig.user.create_subscription(kind, rig.name(topics.SEMANTIC_MASK), got.append, best_effort)
+    publisher = rig.node._outputs[topics.SEMANTIC_MASK].publisher
+    rig.spin_until(lambda: publisher.get_subscription_count() == 2)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    rig.spin_until(lambda: got)
+
+
+# --- the newest frame wins -----------------------------------------------------------------------
+
+
+def test_newest_frame_wins(rig: Any, image_message: Callable[..., Any]) -> None:
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.engine.gate.clear()
+    sent = [image_message(picture(mark)) for mark in (1, 2, 3, 4)]
+    rig.send(sent[0])
+    rig.spin_until(lambda: rig.engine.seen == [1], 'the engine to begin')
+    for message in sent[1:]:
+        rig.send(message)
+    rig.engine.gate.set()
+    heard = rig.heard[topics.SEMANTIC_MASK]
+    rig.spin_until(lambda: len(heard) == 2)
+    rig.settle()
+    assert rig.engine.seen == [1, 4]
+    assert [message.header for message in heard] == [sent[0].header, sent[3].header]
+    assert node.statistics.count('skipped') == 2
+    assert node.statistics.count('received') == 4
+    status = next_status(rig, 'input', lambda s: values(s)['frames_received'] == '4')
+    assert values(status)['frames_skipped'] == '2'
+
+
+def test_depth_of_the_input_is_one(rig: Any) -> None:
+    node = rig.activate()
+    assert node._subscription.qos_profile.depth == 1
+
+
+def test_a_slow_engine_leaves_the_node_responsive(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.engine.gate.clear()
+    rig.send(image_message(picture(7)))
+    rig.spin_until(lambda: rig.engine.seen == [7])
+    next_status(rig, 'inference')
+    assert set_parameter(node, threshold=0.5).successful
+    rig.engine.gate.set()
+    rig.settle()
+
+
+def test_deactivating_waits_for_the_frame_in_work(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.engine.latency_s = 0.3
+    rig.send(image_message(picture(7)))
+    rig.spin_until(lambda: rig.engine.seen == [7])
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.statistics.count('processed') == 1
+    rig.spin_until(lambda: rig.heard[topics.SEMANTIC_MASK])
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+def broken(message: Any, **fields: Any) -> Any:
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    ('fields', 'what'),
+    [
+        ({'encoding': 'rgb12'}, "unknown encoding 'rgb12'; choose one of: rgb8"),
+        ({'height': 240}, 'data holds 2304 bytes; 240 rows of step 96 need 23040'),
+        ({'height': 0}, 'the image has no pixels: 0 rows, 32 columns'),
+        ({'width': 0}, 'the image has no pixels: 24 rows, 0 columns'),
+        ({'step': 5}, "step is 5; 32 pixels of 'rgb8' need 96 bytes a row"),
+    ],
+)
+def test_a_bad_message_is_one_line_and_a_diagnostic_and_nothing_dies(
+    fields: dict[str, Any],
+    what: str,
+    rig: Any,
+    image_message: Callable[..., Any],
+    capfd: Any,
+) -> None:
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    capfd.readouterr()
+    for _ in range(5):
+        rig.send(broken(image_message(picture()), **fields))
+        rig.settle()
+    assert node.statistics.count('failed') == 5
+    status = next_status(rig, 'input', lambda s: what in s.message)
+    assert status.level == DiagnosticStatus.WARN
+    assert values(status)['frames_failed'] == '5'
+    lines = errors(capfd.readouterr().err)
+    assert 1 <= len(lines) <= 2, 'throttled'  # two if the machine stood still for THROTTLE_S
+    assert f'image dropped: {what}' in lines[0]
+    (mask,) = rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    assert pixels(mask)[0, 0] == 3
+
+
+def test_throttling_is_long_against_a_camera() -> None:
+    assert THROTTLE_S >= 5
+
+
+def test_a_problem_leaves_the_diagnostics_again(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anomaly_seg_ros import frame_statistics
+
+    monkeypatch.setattr(frame_statistics, 'RECENT_S', 1.0)
+    rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.send(broken(image_message(picture()), encoding='rgb12'))
+    next_status(rig, 'input', lambda s: s.level == DiagnosticStatus.WARN)
+
+    def good(status: Any) -> bool:
+        rig.send(image_message(picture()))
+        return bool(status.level == DiagnosticStatus.OK and status.message == 'images arrive')
+
+    next_status(rig, 'input', good)
+
+
+def test_padded_and_grey_images_go_through(rig: Any, image_message: Callable[..., Any]) -> None:
+    rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    image = picture(0, 30, 41)
+    plain, padded = (
+        pixels(rig.answer(image_message(image, 'rgb8', padding), topics.SEMANTIC_MASK)[0])
+        for padding in (0, 21)
+    )
+    assert (plain == padded).all()
+    grey = np.full((24, 32), 14, np.uint8)
+    (mask,) = rig.answer(image_message(grey, 'mono8'), topics.SEMANTIC_MASK)
+    assert (pixels(mask) == 3).all()
+
+
+def test_the_size_and_encoding_may_change_while_it_runs(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    for size, encoding in (((24, 32), 'rgb8'), ((48, 64), 'bgr8'), ((12, 20), 'rgb8')):
+        image = picture(0, *size)
+        message = image_message(image[..., ::-1] if encoding == 'bgr8' else image, encoding)
+        (mask,) = rig.answer(message, topics.SEMANTIC_MASK)
+        assert (mask.height, mask.width) == size
+        assert pixels(mask)[0, 0] == 3
+    status = next_status(rig, 'input', lambda s: values(s)['size'] == '12x20')
+    assert values(status)['encoding'] == 'rgb8'
+
+
+def test_an_engine_that_fails_does_not_end_the_node(
+    rig: Any, image_message: Callable[..., Any], capfd: Any
+) -> None:
+    rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.engine.fault = RuntimeError('out of memory')
+    rig.send(image_message(picture()))
+    rig.settle()
+    next_status(rig, 'input', lambda s: 'RuntimeError: out of memory' in s.message)
+    assert 'image dropped: RuntimeError: out of memory' in capfd.readouterr().err
+    rig.engine.fault = None
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+
+
+def test_old_frames_are_skipped(rig: Any, image_message: Callable[..., Any], capfd: Any) -> None:
+    node = rig.activate(max_age_s=2.0)
+    rig.connect(topics.SEMANTIC_MASK)
+    stale = image_message(picture())  # stamped in 1970
+    rig.send(stale)
+    rig.settle()
+    assert node.statistics.count('too_old') == 1
+    status = next_status(rig, 'input', lambda s: 'max_age_s is 2.0' in s.message)
+    assert values(status)['frames_too_old'] == '1'
+    assert len(errors(capfd.readouterr().err)) == 1
+    fresh = image_message(picture())
+    fresh.header.stamp = node.get_clock().now().to_msg()
+    rig.answer(fresh, topics.SEMANTIC_MASK)
+    assert set_parameter(node, max_age_s=0.0).successful
+    rig.answer(stale, topics.SEMANTIC_MASK)
+    assert rig.engine.seen == [0, 0]
+
+
+# --- parameters ----------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_table_is_declared_with_its_meaning(rig: Any) -> None:
+    node = rig.start()
+    for row in parameters():
+        described: Any = node.describe_parameter(row.name)
+        assert row.help in described.description
+        assert described.read_only == (row.effect == READ_ONLY)
+        if row.choices:
+            assert ', '.join(row.choices) in described.additional_constraints
+        if row.range is not None:
+            limits = next(iter((*described.floating_point_range, *described.integer_range)))
+            assert (limits.from_value, limits.to_value) == row.range
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('overlay_alpha', 1.5),
+        ('overlay_alpha', 'much'),
+        ('overlay_alpha', 1),
+        ('threshold', 2.0),
+        ('threshold', float('nan')),
+        ('min_region_area', -1),
+        ('min_region_area', 1.0),
+        ('output_resolution', 'half'),
+        ('score_scale', 'raw'),  # with mono8
+        ('autostart', True),
+        ('input_reliability', 'reliable'),
+        ('max_age_s', -1.0),
+    ],
+)
+def test_values_that_do_not_fit_are_refused_with_a_reason(name: str, value: Any, rig: Any) -> None:
+    node = rig.start()
+    before = node.get_parameter(name).value
+    result = set_parameter(node, **{name: value})
+    assert not result.successful
+    assert result.reason
+    assert node.get_parameter(name).value == before
+    assert getattr(node.config, name) == before
+
+
+@pytest.mark.parametrize(
+    ('values', 'what'),
+    [
+        ({'threshold': 1}, 'parameter threshold must be of type float; write it like -1.0'),
+        ({'overlay_alpha': 7.0}, 'parameter overlay_alpha: .*7.0'),
+        ({'engine': 'onnx'}, "parameter engine is 'onnx'; choose one of: auto"),
+        ({'score_scale': 'raw'}, 'set score_encoding to 32FC1'),
+        ({'min_region_area': 'big'}, 'parameter min_region_area must be of type int'),
+    ],
+)
+def test_start_up_values_that_do_not_fit(values: dict[str, Any], what: str, rig: Any) -> None:
+    with pytest.raises(ValueError, match=what):
+        rig.start(**values)
+
+
+def test_dynamic_parameters_hold_from_the_next_frame_on(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    node = rig.activate()
+    rig.connect(topics.ANOMALY_MASK, topics.OVERLAY)
+    image = picture()
+    image[..., 1] = 128  # half of normal pixels score lower
+    image[:4, :4, 1] = 255
+
+    def masked() -> int:
+        (mask,) = rig.answer(image_message(image), topics.ANOMALY_MASK)
+        return int((pixels(mask) == 255).sum())
+
+    assert masked() == 16
+    assert set_parameter(node, threshold=0.4).successful
+    assert masked() == 24 * 32
+    assert set_parameter(node, threshold=-1.0).successful
+    assert masked() == 16
+    assert set_parameter(node, min_region_area=17).successful
+    assert masked() == 0
+    assert set_parameter(node, min_region_area=16).successful
+    assert masked() == 16
+    image[..., 1] = 0
+    for alpha in (0.0, 0.5, 1.0):
+        assert set_parameter(node, overlay_alpha=alpha).successful
+        (overlay,) = rig.answer(image_message(image), topics.OVERLAY)
+        settings = PipelineSettings(0.9, 0, alpha)
+        expected = build_pipeline(rig.engine, read_meta(rig.checkpoint), settings)(image)
+        assert (pixels(overlay)[..., ::-1] == expected.overlay).all()
+    assert (pixels(overlay)[0, 0] == (128, 64, 128)).all()
+
+
+def test_configure_time_parameters_are_refused_while_active(rig: Any) -> None:
+    node = rig.activate()
+    for row in parameters():
+        value = {'score_encoding': '32FC1', 'engine': 'torch', 'precision': 'fp32'}.get(
+            row.name, 'x' if isinstance(row.default, str) else row.default
+        )
+        if row.effect in (DYNAMIC, READ_ONLY) or (row.choices and value not in row.choices):
+            continue
+        result = set_parameter(node, **{row.name: value})
+        assert not result.successful, row.name
+        assert 'deactivate' in result.reason
+    assert set_parameter(node, engine='auto').successful, 'no change'
+    assert node.trigger_deactivate() == SUCCESS
+    assert set_parameter(node, engine='torch').successful
+
+
+def test_a_change_while_inactive_waits_for_the_next_configure(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    node = rig.activate()
+    rig.connect(topics.ANOMALY_SCORE)
+    assert node.trigger_deactivate() == SUCCESS
+    assert set_parameter(node, score_encoding='32FC1').successful
+    assert node.trigger_activate() == SUCCESS
+    rig.spin_until(rig.publisher.get_subscription_count)
+    (answer,) = rig.answer(image_message(picture()), topics.ANOMALY_SCORE)
+    assert answer.encoding == 'mono8'
+
+
+def test_a_batch_is_taken_whole_or_not_at_all(rig: Any) -> None:
+    node = rig.activate()
+    changes = [Parameter('overlay_alpha', value=0.1), Parameter('engine', value='torch')]
+    assert not node.set_parameters_atomically(changes).successful
+    assert node.config.overlay_alpha == 0.45
+    pair = [
+        Parameter('score_scale', value='raw'),
+        Parameter('score_encoding', value='32FC1'),
+    ]
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.set_parameters_atomically(pair).successful
+
+
+def test_parameters_of_others_are_none_of_our_business(rig: Any) -> None:
+    node = rig.start()
+    assert set_parameter(node, use_sim_time=True).successful
+
+
+# --- label info ----------------------------------------------------------------------------------
+
+
+def test_label_info_reaches_late_joiners(rig: Any) -> None:
+    rig.activate(score_encoding='32FC1')
+    rig.listen(topics.LABEL_INFO_JSON, kind=String, latched=True)
+    heard = rig.heard[topics.LABEL_INFO_JSON]
+    rig.spin_until(lambda: heard, 'the latched message')
+    info = json.loads(heard[0].data)
+    assert info['schema'] == 1
+    assert info['classes'][3] == {'id': 3, 'name': 'road', 'color': [128, 64, 128]}
+    assert len(info['classes']) == 11
+    assert info['unlabelled_id'] == 255
+    score = info['score']
+    assert (score['name'], score['threshold'], score['encoding']) == ('max_logit', 0.9, '32FC1')
+    assert score['value'] == 'pixel'
+    assert score['false_positive_rate'] == 0.1
+    assert len(score['calibration']['shares']) == len(score['calibration']['raw_scores']) == 257
+    assert re.fullmatch('[0-9a-f]{64}', info['model']['weights_sha256'])
+    assert info['engine'] == {
+        'name': 'fake',
+        'precision': 'fp32',
+        'input_size': [24, 32],
+        'description': 'fake engine',
+    }
+
+
+def test_label_info_follows_the_threshold(rig: Any) -> None:
+    node = rig.activate()
+    assert set_parameter(node, threshold=0.75).successful
+    assert set_parameter(node, overlay_alpha=0.1).successful
+    rig.listen(topics.LABEL_INFO_JSON, kind=String, latched=True)
+    heard = rig.heard[topics.LABEL_INFO_JSON]
+    rig.spin_until(lambda: heard)
+    assert json.loads(heard[-1].data)['score']['threshold'] == 0.75
+
+
+# --- diagnostics and quality of service ----------------------------------------------------------
+
+
+def test_diagnostics_of_a_running_node(rig: Any, image_message: Callable[..., Any]) -> None:
+    rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    before = next_status(rig, 'inference')
+    assert before.message == 'no frame processed yet'
+    assert values(before)['processing_time_ms'] == 'n/a'
+    for _ in range(3):
+        rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    status = next_status(rig, 'inference', lambda s: s.message == 'processing')
+    assert status.level == DiagnosticStatus.OK
+    assert values(status)['frames_processed'] == '3'
+    stages = ('preprocess', 'inference', 'postprocess', 'publish')
+    times = {stage: float(values(status)[f'{stage}_time_ms']) for stage in stages}
+    assert all(value >= 0 for value in times.values())
+    assert float(values(status)['processing_time_ms']) > 0
+    anomaly = values(next_status(rig, 'anomaly'))
+    assert anomaly == {'anomalous_share': '0.500', 'threshold': '0.900'}
+    engine = next_status(rig, 'engine')
+    assert engine.message == 'fake in fp32'
+    assert values(engine)['checkpoint'] == str(rig.checkpoint)
+    assert values(engine)['input_size'] == '24x32'
+    got = values(next_status(rig, 'input'))
+    assert got['topic'] == rig.name(topics.IMAGE)
+    assert (got['publishers'], got['size'], got['encoding']) == ('1', '24x32', 'rgb8')
+    assert float(got['rate_hz']) > 0
+
+
+def test_diagnostics_do_not_need_a_clock(rig: Any) -> None:
+    """Under use_sim_time and before /clock, ROS time stands still at 0."""
+    node = rig.activate(use_sim_time=True)
+    assert node.get_clock().now().nanoseconds == 0
+    rig.listen(topics.DIAGNOSTICS, kind=DiagnosticArray)
+    heard = rig.heard[topics.DIAGNOSTICS]
+    rig.spin_until(lambda: len(heard) >= 3)
+
+
+def test_frames_go_through_before_the_clock(rig: Any, image_message: Callable[..., Any]) -> None:
+    rig.activate(use_sim_time=True, max_age_s=1.0)
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+
+
+def test_diagnostics_come_every_second(rig: Any) -> None:
+    node = rig.start()
+    assert node._second.timer_period_ns == 10**9
+
+
+def test_nobody_publishes(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from anomaly_seg_ros.ros import diagnostics
+
+    monkeypatch.setattr(diagnostics, 'INPUT_TIMEOUT_S', 0.2)
+    rig.activate()
+    image = rig.name(topics.IMAGE)
+    status = next_status(rig, 'input', lambda s: s.level == DiagnosticStatus.WARN)
+    assert status.message == f'nobody publishes {image}; remap image to the camera topic'
+    # A camera that says nothing is another matter.
+    rig.camera()
+    status = next_status(rig, 'input', lambda s: 'has a publisher' in s.message)
+    assert 'config/fastdds_shm.xml' in status.message
+
+
+def test_incompatible_qos_is_reported_with_the_way_out(
+    rig: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    from anomaly_seg_ros.ros import diagnostics
+
+    monkeypatch.setattr(diagnostics, 'INPUT_TIMEOUT_S', 0.2)
+    rig.activate(input_reliability='reliable')
+    rig.camera(reliable=False)
+    status = next_status(rig, 'input', lambda s: values(s)['incompatible_qos'] != '0')
+    assert status.level == DiagnosticStatus.WARN
+    assert 'set input_reliability to best_effort or auto' in status.message
+    assert values(status)['reliability'] == 'reliable'
+    assert rig.publisher.get_subscription_count() == 0
+    assert 'offers incompatible QoS; set input_reliability' in capfd.readouterr().err
+
+
+def test_auto_reads_any_camera_that_comes(rig: Any, image_message: Callable[..., Any]) -> None:
+    node = rig.activate()
+    rig.listen(topics.SEMANTIC_MASK)
+    assert node._subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    # A reliable camera: the node becomes reliable too.
+    first = rig.camera(reliable=True)
+    rig.spin_until(
+        lambda: node._subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE,
+        'the upgrade',
+    )
+    rig.spin_until(first.get_subscription_count)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    status = next_status(rig, 'input', lambda s: values(s)['reliability'] == 'reliable')
+    assert values(status)['incompatible_qos'] == '0'
+    # It is replaced by one that is not: back again.
+    rig.user.destroy_publisher(first)
+    second = rig.camera(reliable=False)
+    rig.spin_until(second.get_subscription_count, 'the way back')
+    assert node._subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    status = next_status(rig, 'input', lambda s: values(s)['reliability'] == 'best_effort')
+    assert values(status)['incompatible_qos'] == '0'
+
+
+@pytest.mark.parametrize('asked', ['best_effort', 'reliable'])
+def test_the_reliability_that_is_asked_for_stays(asked: str, rig: Any) -> None:
+    node = rig.activate(input_reliability=asked)
+    rig.camera(reliable=True)
+    rig.spin_until(rig.publisher.get_subscription_count)
+    next_status(rig, 'input', lambda s: values(s)['publishers'] == '1')
+    assert values(next_status(rig, 'input'))['reliability'] == asked
+    assert node._subscription.qos_profile.reliability.name.lower() == asked
+
+
+def test_quality_of_service_can_be_overridden(rig: Any, image_message: Callable[..., Any]) -> None:
+    image, mask = rig.name(topics.IMAGE), rig.name(topics.SEMANTIC_MASK)
+    overrides = {
+        f'qos_overrides.{image}.subscription.depth': 3,
+        f'qos_overrides.{mask}.publisher.reliability': 'best_effort',
+    }
+    node = rig.activate(**overrides)
+    assert node._subscription.qos_profile.depth == 3
+    (info,) = node.get_publishers_info_by_topic(mask)
+    assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    # Only what was named.
+    for topic in (*OUTPUTS[1:], topics.LABEL_INFO_JSON):
+        (info,) = node.get_publishers_info_by_topic(rig.name(topic))
+        assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE, topic
+    # They survive a new subscription and new publishers.
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_cleanup() == SUCCESS
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    assert node._subscription.qos_profile.depth == 3
+
+
+def test_an_override_that_makes_no_sense_is_an_error_and_no_hang(rig: Any, capfd: Any) -> None:
+    image = rig.name(topics.IMAGE)
+    node = rig.start(**{f'qos_overrides.{image}.subscription.history': 'sometimes'})
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() != SUCCESS
+    assert state(node) in ('inactive', 'unconfigured')
+    assert node._worker is None
+    assert 'history' in capfd.readouterr().err
+
+
+def test_the_image_can_be_remapped(rig: Any, image_message: Callable[..., Any]) -> None:
+    camera = f'{rig.namespace}/camera/image_raw'
+    node = rig.add(
+        AnomalySegNode(
+            rig.open_engine,
+            namespace=rig.namespace,
+            parameter_overrides=[
+                Parameter('checkpoint', value=str(rig.checkpoint)),
+                Parameter('autostart', value=False),
+            ],
+            cli_args=['--ros-args', '-r', f'image:={camera}'],
+        )
+    )
+    rig.node = node
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    rig.camera(topic=camera)
+    rig.listen(topics.SEMANTIC_MASK)
+    rig.spin_until(rig.publisher.get_subscription_count)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    assert values(next_status(rig, 'input'))['topic'] == camera
+
+
+# --- the versions of rclpy -----------------------------------------------------------------------
+
+
+def test_humbles_names_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock: Any = importlib.import_module('rclpy.clock')
+    old: Any = types.ModuleType('rclpy.qos_event')
+    old.SubscriptionEventCallbacks = 'of Humble'
+    monkeypatch.setitem(sys.modules, 'rclpy.event_handler', None)
+    monkeypatch.setitem(sys.modules, 'rclpy.clock_type', None)
+    monkeypatch.setitem(sys.modules, 'rclpy.qos_event', old)
+    monkeypatch.delitem(sys.modules, 'anomaly_seg_ros.ros.compat')
+    compat: Any = importlib.import_module('anomaly_seg_ros.ros.compat')
+    assert compat.SubscriptionEventCallbacks == 'of Humble'
+    assert compat.ClockType is clock.ClockType
