@@ -1,0 +1,94 @@
+import json
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from anomaly_seg_ros.checkpoint import DEFAULT_FOLDER
+from anomaly_seg_ros.frame_source import open_frames
+
+pytest.importorskip('rclpy', reason='needs rclpy')
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(200)]
+ROOT = Path(__file__).resolve().parent.parent
+needs_default = pytest.mark.skipif(
+    not (DEFAULT_FOLDER / 'meta.json').is_file(), reason='no default checkpoint in this tree'
+)
+
+
+def run_demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, '-m', 'anomaly_seg_ros', 'demo', '--out', str(out), *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+@needs_default
+def test_every_frame_of_the_synthetic_road_comes_back(tmp_path: Path) -> None:
+    result = run_demo(tmp_path / 'demo', '--frames', '6')
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.strip().splitlines()) == 1
+    assert 'demo.mp4' in result.stdout
+    summary = json.loads((tmp_path / 'demo' / 'summary.json').read_text())
+    assert summary['frames_sent'] == summary['frames_received'] == 6
+    assert 0 < summary['latency_ms']['p50'] <= summary['latency_ms']['p95']
+    assert 0 < summary['network_ms'] < summary['latency_ms']['p95']
+    assert summary['engine'] == 'openvino'
+    overlays = sorted((tmp_path / 'demo').glob('overlay_*.png'))
+    assert [path.name for path in overlays] == [f'overlay_{i:03d}.png' for i in range(6)]
+    film = cv2.VideoCapture(str(tmp_path / 'demo' / 'demo.mp4'))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+    frame = next(open_frames('synthetic', 1))
+    overlay = cv2.imread(str(overlays[0]))
+    # The overlay shows its frame: the same outlines under other colours.
+    grey = [cv2.cvtColor(x, cv2.COLOR_BGR2GRAY).astype(float).ravel() for x in (frame, overlay)]
+    assert np.corrcoef(*grey)[0, 1] > 0.5
+
+
+@needs_default
+def test_an_image_folder_is_a_source(tmp_path: Path) -> None:
+    (tmp_path / 'frames').mkdir()
+    for index, size in enumerate([(90, 120), (60, 200)]):
+        image = np.full((*size, 3), 90, np.uint8)
+        cv2.imwrite(str(tmp_path / 'frames' / f'{index}.png'), image)
+    result = run_demo(tmp_path / 'demo', '--source', str(tmp_path / 'frames'))
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / 'demo' / 'summary.json').read_text())['frames_received'] == 2
+
+
+def test_a_checkpoint_that_the_node_refuses_ends_the_demo(tmp_path: Path) -> None:
+    (tmp_path / 'empty').mkdir()
+    result = run_demo(tmp_path / 'demo', '--checkpoint', str(tmp_path / 'empty'))
+    assert result.returncode != 0
+    assert 'has no meta.json' in result.stderr
+
+
+def test_the_demo_needs_no_torch() -> None:
+    code = (
+        'import sys\n'
+        'class Refuse:\n'
+        '    def find_spec(self, name, path=None, target=None):\n'
+        '        if name.split(".")[0] in ("torch", "safetensors", "lightning"):\n'
+        '            raise ModuleNotFoundError(name)\n'
+        'sys.meta_path.insert(0, Refuse())\n'
+        'import anomaly_seg_ros.demo, anomaly_seg_ros.ros.frame_client, anomaly_seg_ros.ros.node\n'
+        'import anomaly_seg_ros.synthetic, anomaly_seg_ros.engines.openvino_engine\n'
+    )
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True, timeout=60)
+
+
+def test_a_node_that_cannot_configure_ends_the_demo_at_once(
+    tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    broken = shutil.copytree(tiny_checkpoint, tmp_path / 'broken')
+    (broken / 'weights.safetensors').write_bytes(b'cut')
+    began = time.monotonic()
+    result = run_demo(tmp_path / 'demo', '--checkpoint', str(broken))
+    assert result.returncode == 1
+    assert 'could not be configured' in result.stderr
+    assert 'weights.safetensors' in result.stderr
+    assert time.monotonic() - began < 60
