@@ -1,0 +1,1 @@
+"""What `anomaly_seg evaluate` is made of: frames in, rows, tables, curves and pictures out."""

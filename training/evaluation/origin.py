@@ -1,0 +1,91 @@
+"""What the rows of all scores of a checkpoint share, and what their readers should know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomaly_seg_ros.calibration import level_shares
+from anomaly_seg_ros.checkpoint import CheckpointMeta, weights_hash
+from anomaly_seg_ros.provenance import code_version
+from training.datasets import Dataset
+from training.results import ResultRow, typed_command
+
+from .checkpoint_frames import CheckpointFrames
+from .network_pass import NetworkPass
+
+
+def network_origin(
+    checkpoint: str, folder: Path, meta: CheckpointMeta, network: NetworkPass, dataset: Dataset
+) -> ResultRow:
+    """Gives what is known of a row beside its set and its numbers.
+
+    Args:
+        checkpoint: As typed.
+        folder: Where it lies.
+        meta: Of the checkpoint.
+        network: It runs on.
+        dataset: It was run over.
+    """
+    extra: dict[str, Any] = {
+        'class_names': list(meta.class_names),
+        'weights': weights_hash(folder)[:12],
+        'trained_on': list(meta.trained_on),
+        'device': network.description,
+        'n_frames_read': len(dataset),
+    }
+    return ResultRow(
+        model=meta.model,
+        checkpoint=checkpoint,
+        engine=network.engine,
+        precision=network.precision,
+        input_size=network.input_size,
+        temperature=meta.temperature,
+        command=typed_command(),
+        commit=code_version(),
+        extra=extra,
+    )
+
+
+def raw_thresholds(meta: CheckpointMeta) -> dict[str, float]:
+    """Gives the raw scores of the checkpoint's calibrated thresholds."""
+    return {
+        score: float(np.interp(meta.thresholds[score], level_shares(len(levels)), levels))
+        for score, levels in ((name, c.levels) for name, c in meta.calibrations.items())
+        if score in meta.thresholds
+    }
+
+
+def cautions(
+    meta: CheckpointMeta, dataset: Dataset, source: CheckpointFrames, name: str, split: str
+) -> list[str]:
+    """Gives what a reader of the numbers should know."""
+    found = []
+    if f'{name} {split}' in meta.trained_on:
+        found.append(f'the checkpoint was trained on these frames ({name} {split})')
+    if source.has_classes and not source.classes.names:
+        theirs, ours = dataset.classes.names, meta.class_names
+        found.append(
+            f'miou, iou, ece and nll are null: {name} has {len(theirs)} classes '
+            f'({", ".join(theirs[:3])}, ...), the checkpoint {len(ours)} others '
+            f'({", ".join(ours[:3])}, ...)'
+        )
+    return found
+
+
+@contextmanager
+def heard_warnings(logger: str) -> Iterator[list[str]]:
+    """Gives the warnings that are logged meanwhile, for the reader of the numbers."""
+    heard: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger(logger).addHandler(handler)
+    try:
+        yield heard
+    finally:
+        logging.getLogger(logger).removeHandler(handler)

@@ -1,0 +1,47 @@
+"""At which size a protocol compares: the labels' own, or the network's."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly_seg_ros.postprocess import resize_linear, resize_nearest
+from anomaly_seg_ros.preprocess import to_input_size
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Size = tuple[int, int]
+
+
+def network_input(image: Bytes, size: Size, protocol: str) -> Bytes:
+    """Resizes an image for the network: as the node does, or for 'course' as PIL does."""
+    if protocol != 'course':
+        return to_input_size(image, size)
+    if image.shape[:2] == size:
+        return image
+    picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.array(picture, np.uint8)
+
+
+def truth_size(labels: Bytes, size: Size, protocol: str) -> Bytes:
+    """Gives labels at the size of comparison: as they are, or for 'course' at `size`."""
+    return nearest(labels, size) if protocol == 'course' else labels
+
+
+def nearest(labels: Bytes, size: Size) -> Bytes:
+    """Resizes labels by the nearest pixel as PIL does, with the pixels' centres aligned."""
+    if labels.shape == size:
+        return labels
+    picture = Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST)
+    return np.array(picture, np.uint8)
+
+
+def score_at(score: Floats, size: Size) -> Floats:
+    """Brings a score map to the size of comparison, bilinear."""
+    return resize_linear(score, size)
+
+
+def classes_at(labels: Bytes, size: Size) -> Bytes:
+    """Brings predicted classes to the size of comparison, nearest, as the node does."""
+    return resize_nearest(labels, size)

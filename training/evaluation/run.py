@@ -1,0 +1,54 @@
+"""Runs both passes over a set, shared among processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from .frame import FrameSource
+from .measure import FirstPass, Limit, SecondPass, Settings
+from .shards import Shards
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured; the same in each process.
+
+    Attributes:
+        limits: Score name to what is marked as anomalous, None where no threshold is known.
+    """
+
+    settings: Settings
+    first: FirstPass
+    second: SecondPass
+    limits: dict[str, Limit | None]
+
+
+def evaluate_frames(source: FrameSource, settings: Settings, shards: Shards) -> Evaluation:
+    """Measures all frames of a source.
+
+    Raises:
+        ValueError: A frame cannot be read or measured; the text names it.
+    """
+    classes = len(source.classes.names)
+    first = FirstPass(settings, source.scores, classes, source.has_anomalies)
+    for index in progress(shards.indices(len(source)), 'measure', shards):
+        first.update(index, source.first(index))
+    first, *others = shards.gather(first)
+    for other in others:
+        first.merge(other)
+    limits = first.limits()
+    second = SecondPass(settings, limits, first.open_thresholds(), classes, source.has_anomalies)
+    for index in progress(shards.indices(len(source)), 'regions', shards):
+        second.update(index, source.again(index))
+    second, *rest = shards.gather(second)
+    for part in rest:
+        second.merge(part)
+    return Evaluation(settings, first, second, limits)
+
+
+def progress(indices: Iterable[int], what: str, shards: Shards) -> Iterable[int]:
+    """Shows a progress bar in one process, on a terminal."""
+    return tqdm(indices, desc=what, unit='frame', disable=None if shards.leads else True)
