@@ -2,6 +2,7 @@
 # make test   lint, types and every test
 # make venv   the whole set-up alone, training included
 # make lint   lint and types alone
+# make bench-metrics   streaming metrics against scikit-learn: CPU time and memory
 # make clean  caches and build folders; .venv and out/ stay
 #
 # PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS="..." is passed on.
@@ -14,19 +15,28 @@ BIN := $(VENV)/bin
 REQUIREMENTS := config/requirements
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
 
-.PHONY: demo test venv lint clean
+.PHONY: demo test venv lint browser bench-metrics clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.node
 	$(BIN)/python -m anomaly_seg_ros demo $(ARGS)
 
-test: lint
+test: lint browser
 	$(BIN)/python -m pytest -m "" $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-metrics: $(VENV)/.test
+	$(BIN)/python -m training.bench.metrics $(ARGS)
+
+# The report's page is tested in a real browser. On Ubuntu apt gives a snap stub: install one by hand.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && grep -qs '^ID=debian' /etc/os-release \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
+	  || { echo "make: the tests of the report need chromium; install it" >&2; exit 1; }
 
 venv: $(VENV)/.test
 

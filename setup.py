@@ -41,7 +41,10 @@ setup(
     maintainer='anomaly_seg_ros maintainers',
     maintainer_email='maintainers@anomaly-seg-ros.example',
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*', 'training', 'training.*']),
-    package_data={PACKAGE: checkpoint_files()},
+    package_data={
+        PACKAGE: checkpoint_files(),
+        'training.reporting': ['page.html', 'page.css', 'page.js'],
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{PACKAGE}']),
         (f'share/{PACKAGE}', ['package.xml']),

@@ -1,0 +1,1 @@
+"""The parts of the HTML page that `anomaly_seg report` writes."""
