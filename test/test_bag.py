@@ -1,0 +1,717 @@
+"""A bag through the node's core: `anomaly_seg bag`, with ROS and without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import csv
+import json
+import os
+from pathlib import Path
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+
+from anomaly_seg_ros import topics
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.images import write_image
+from anomaly_seg_ros.make_bag import START_NS, write_bag
+from anomaly_seg_ros.ros.bag import (
+    BagReader,
+    COMPRESSED,
+    RAW,
+    read_images,
+    TEXT,
+    TYPESTORE,
+)
+from anomaly_seg_ros.ros.bag_storage import is_bag
+from anomaly_seg_ros.ros.bag_writer import BagWriter, Stamp
+
+HEIGHT, WIDTH = 24, 32
+STORAGES = pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+OUTPUT_TOPICS = {
+    '/anomaly_seg/semantic_mask': 'mono8',
+    '/anomaly_seg/anomaly_score': 'mono8',
+    '/anomaly_seg/anomaly_mask': 'mono8',
+    '/anomaly_seg/overlay': 'bgr8',
+}
+
+
+def pictures(count: int, height: int = HEIGHT, width: int = WIDTH) -> list[NDArray[np.uint8]]:
+    """Noise, so that no two are alike and none can be packed away."""
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def quadrants() -> NDArray[np.uint8]:
+    """Green (the fake engine's score) 255, 170 over 85, 0; red (its label) 3."""
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[..., 0] = 3
+    image[:12, :16, 1], image[:12, 16:, 1], image[12:, :16, 1] = 255, 170, 85
+    return image
+
+
+def left_half() -> NDArray[np.uint8]:
+    """Labels: the quadrants 255 and 85 are anomalies."""
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[:, :16] = 1
+    return labels
+
+
+def save(folder: Path, images: Sequence[NDArray[np.uint8]], stem: str = 'f{:02d}') -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f'{stem.format(i)}.png' for i in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        write_image(path, image)
+    return paths
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Path]:
+    """Gives a maker of a bag of images."""
+
+    def bag(
+        images: Sequence[NDArray[np.uint8]],
+        storage: str = 'mcap',
+        compressed: str | None = None,
+        name: str = 'in',
+    ) -> Path:
+        paths = save(tmp_path / f'{name}_images', images)
+        topic = '/image/compressed' if compressed else '/image'
+        write_bag(paths, tmp_path / name, 10.0, topic, storage, compressed)
+        return tmp_path / name
+
+    return bag
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, fake_engine: Any, fake_checkpoint: Path, tmp_path: Path
+) -> Callable[..., int]:
+    """Gives `anomaly_seg bag` with an engine whose answers can be worked out by hand."""
+    monkeypatch.setattr('training.evaluate_bag.open_engine', lambda *args: fake_engine)
+
+    def command(bag: Path, *more: str, out: str = 'out') -> int:
+        places = ['--checkpoint', str(fake_checkpoint), '--out', str(tmp_path / out)]
+        return main(['bag', str(bag), *places, *more])
+
+    return command
+
+
+def timeline(out: Path) -> list[dict[str, str]]:
+    with (out / 'timeline.csv').open(newline='', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+def summary(out: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((out / 'summary.json').read_text(encoding='utf-8'))
+    return values
+
+
+def row(out: Path) -> dict[str, Any]:
+    (only,) = json.loads((out / 'results.json').read_text(encoding='utf-8'))['rows']
+    values: dict[str, Any] = only
+    return values
+
+
+def images_of(bag: Path, topic: str) -> list[Any]:
+    with BagReader(bag) as reader:
+        return list(reader.images(topic))
+
+
+def label_info_of(bag: Path) -> Any:
+    with BagReader(bag) as reader:
+        (message,) = reader.messages(['/anomaly_seg/label_info_json'])
+    text: Any = TYPESTORE.deserialize_cdr(message.data, TEXT)
+    return json.loads(text.data)
+
+
+def data_file(bag: Path) -> Path:
+    (path,) = [path for path in bag.iterdir() if path.suffix in ('.mcap', '.db3')]
+    return path
+
+
+def cut(path: Path, share: float) -> None:
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+# --- input --------------------------------------------------------------------------------------
+
+
+def test_a_chosen_topic_gives_its_own_images_only(run: Callable[..., int], tmp_path: Path) -> None:
+    left, right = pictures(2)
+    with BagWriter(tmp_path / 'in') as bag:
+        for topic, image in (('/left', left), ('/right', right)):
+            bag.add_topic(topic, RAW)
+            bag.add_image(topic, Stamp(7, 5, 'rig'), image, 'bgr8')
+    ((stamp, pixels),) = read_images(tmp_path / 'in', '/right')
+    assert stamp == 5
+    assert (pixels == right).all()
+    assert run(tmp_path / 'in') == 2
+    assert run(tmp_path / 'in', '--topic', '/left') == 0
+    assert summary(tmp_path / 'out')['topic'] == '/left'
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'message'),
+    [
+        ('a.mcap', b'', 'it is empty'),
+        ('a.db3', b'some text', 'it is no mcap or sqlite3 file'),
+        ('a.jpg', b'\xff\xd8\xff', 'it is no mcap or sqlite3 file'),
+        ('a.bag', b'#ROSBAG V2.0\n', 'is a ROS 1 bag; make a rosbag2 of it: rosbags-convert'),
+        ('a.mcap', b'\x89MCAP0\r\n', 'has no image topic'),
+        ('a.db3', b'SQLite format 3\0' + bytes(50), 'nothing of .* can be read'),
+    ],
+)
+def test_files_that_are_no_bag(
+    run: Callable[..., int],
+    tmp_path: Path,
+    name: str,
+    content: bytes,
+    message: str,
+    capsys: Any,
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert run(path) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert not (tmp_path / 'out').exists()
+
+
+def test_folders_that_are_no_bag(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    assert run(tmp_path / 'nowhere') == 2
+    assert "nowhere'; give a rosbag2 folder or file" in capsys.readouterr().err
+    (tmp_path / 'photos').mkdir()
+    assert run(tmp_path / 'photos') == 2
+    assert 'is no rosbag2 folder: it holds no .mcap and no .db3 file' in capsys.readouterr().err
+    assert not is_bag(tmp_path / 'photos')
+
+
+@STORAGES
+def test_an_empty_bag(run: Callable[..., int], tmp_path: Path, storage: str, capsys: Any) -> None:
+    with BagWriter(tmp_path / 'in', storage) as bag:
+        bag.add_topic('/image', RAW)
+    assert run(tmp_path / 'in') == 2
+    assert 'holds no message on /image' in capsys.readouterr().err
+
+
+# --- outputs ------------------------------------------------------------------------------------
+
+
+def test_the_outputs_are_those_of_the_node(
+    run: Callable[..., int], tmp_path: Path, capsys: Any
+) -> None:
+    images = [quadrants(), *pictures(2, 48, 64)]
+    with BagWriter(tmp_path / 'in') as bag:
+        bag.add_topic('/front/image', RAW)
+        for i, image in enumerate(images):
+            at = Stamp(1000 + i, 3 * 10**9 + i, f'front_{i}')
+            bag.add_image('/front/image', at, image, 'bgr8')
+    assert run(tmp_path / 'in') == 0
+    assert '3 frames of 3 messages on /front/image' in capsys.readouterr().out
+    with BagReader(tmp_path / 'out' / 'bag') as reader:
+        info_topic = '/anomaly_seg/label_info_json'
+        assert reader.topics == {**dict.fromkeys(OUTPUT_TOPICS, RAW), info_topic: TEXT}
+        assert reader.problems() == []
+        for topic, encoding in OUTPUT_TOPICS.items():
+            frames = list(reader.images(topic))
+            assert [f.log_time for f in frames] == [1000, 1001, 1002]
+            assert [f.stamp for f in frames] == [3 * 10**9 + i for i in range(3)]
+            assert [f.frame_id for f in frames] == ['front_0', 'front_1', 'front_2']
+            assert {f.message.encoding for f in frames} == {encoding}
+            sizes = [(f.message.height, f.message.width) for f in frames]
+            assert sizes == [(24, 32), (48, 64), (48, 64)]
+        assert [message.log_time for message in reader.messages([info_topic])] == [1000]
+    assert label_info_of(tmp_path / 'out' / 'bag')['engine']['name'] == 'fake'
+    # By hand: labels red modulo 11; shares 1, 2/3, 1/3 and 0; the threshold is 0.9.
+    first = {topic: images_of(tmp_path / 'out' / 'bag', topic)[0].rgb() for topic in OUTPUT_TOPICS}
+    assert (first['/anomaly_seg/semantic_mask'] == 3).all()
+    score = first['/anomaly_seg/anomaly_score'][..., 0]
+    assert [int(score[y, x]) for y, x in ((0, 0), (0, 31), (23, 0), (23, 31))] == [255, 170, 85, 0]
+    mask = first['/anomaly_seg/anomaly_mask'][..., 0]
+    assert (mask[:12, :16] == 255).all()
+    assert mask.sum() == 255 * 12 * 16
+
+
+def test_the_bag_offers_what_the_node_offers(run: Callable[..., int], make: Any) -> None:
+    from rosbags.rosbag2 import Reader
+
+    bag = make(pictures(1))
+    assert run(bag, '--save', 'semantic_color') == 0
+    with Reader(bag.parent / 'out' / 'bag') as reader:
+        offered = {c.topic: c.ext.offered_qos_profiles[0] for c in reader.connections}
+    assert {topic: qos.durability.name for topic, qos in offered.items()} == {
+        '/anomaly_seg/label_info_json': 'TRANSIENT_LOCAL',
+        '/anomaly_seg/semantic_color': 'VOLATILE',
+    }
+    assert {(qos.reliability.name, qos.history.name) for qos in offered.values()} == {
+        ('RELIABLE', 'KEEP_LAST')
+    }
+
+
+def test_every_frame_once_and_in_order(
+    run: Callable[..., int], make: Callable[..., Path], fake_engine: Any, tmp_path: Path
+) -> None:
+    images = pictures(7)
+    for i, image in enumerate(images):
+        image[0, 0, 2] = 30 * i
+    assert run(make(images)) == 0
+    assert fake_engine.seen[2:] == [30 * i for i in range(7)]  # behind the warm-up
+    assert fake_engine.closed == 1
+    lines = timeline(tmp_path / 'out')
+    assert [int(line['stamp']) for line in lines] == [START_NS + i * 10**8 for i in range(7)]
+    assert [line['name'] for line in lines] == [f'f0{i}.png' for i in range(7)]
+
+
+def test_the_timeline_by_hand(
+    run: Callable[..., int], make: Callable[..., Path], tmp_path: Path
+) -> None:
+    two = quadrants()
+    two[..., 1] = 0
+    two[2:4, 2:6, 1] = 255  # 8 of 768 pixels, in two regions
+    two[20, 20, 1] = 255
+    blank = np.zeros_like(two)
+    assert run(make([quadrants(), two, blank])) == 0
+    lines = timeline(tmp_path / 'out')
+    assert [float(line['mask_share']) for line in lines] == [0.25, round(9 / 768, 6), 0.0]
+    assert [line['regions'] for line in lines] == ['1', '2', '0']
+    scores = [float(line['frame_score']) for line in lines]
+    assert scores == pytest.approx([(1 + 2 / 3 + 1 / 3 + 0) / 4, 9 / 768, 0], abs=1e-3)
+
+
+def test_two_runs_give_the_same_bytes(run: Callable[..., int], make: Any, tmp_path: Path) -> None:
+    bag = make(pictures(4))
+    for out in ('a', 'b'):
+        assert run(bag, out=out) == 0
+    for name in ('timeline.csv', 'summary.json', 'bag/bag.mcap', 'bag/metadata.yaml'):
+        assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes()
+
+
+def test_broken_messages_are_counted_and_passed_over(
+    run: Callable[..., int], tmp_path: Path, capsys: Any
+) -> None:
+    (image,) = pictures(1)
+    with BagWriter(tmp_path / 'in') as bag:
+        bag.add_topic('/image', RAW)
+        for number in range(6):
+            at = Stamp(number, number, 'c')
+            bag.add_image('/image', at, image, 'rgb8')
+    spoil(tmp_path / 'in', {1: 'encoding', 2: 'data', 4: 'cdr'})
+    assert run(tmp_path / 'spoilt') == 0
+    assert [line['problem'].split(' ')[0] for line in timeline(tmp_path / 'out')] == [
+        '', 'unknown', 'data', '', 'Invalid', ''
+    ]  # fmt: skip
+    assert [line['stamp'] for line in timeline(tmp_path / 'out')] == ['0', '1', '2', '3', '', '5']
+    values = summary(tmp_path / 'out')
+    assert (values['messages'], values['frames'], values['last_stamp']) == (6, 3, 5)
+    assert [entry['number'] for entry in values['broken']] == [1, 2, 4]
+    assert "unknown encoding 'rgb9'" in capsys.readouterr().err
+    masks = images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/semantic_mask')
+    assert [mask.stamp for mask in masks] == [0, 3, 5]
+
+
+def spoil(source: Path, faults: dict[int, str]) -> None:
+    """Writes the bag 'spoilt' beside another one, in which some messages are broken."""
+    from rosbags.rosbag2 import Writer
+
+    with (
+        BagReader(source) as reader,
+        Writer(source.parent / 'spoilt', version=8) as writer,
+    ):
+        connection = writer.add_connection('/image', RAW, typestore=TYPESTORE)
+        for frame, plain in zip(reader.images('/image'), reader.messages(['/image']), strict=True):
+            fault, message, data = faults.get(frame.number), frame.message, plain.data
+            if fault == 'encoding':
+                message.encoding = 'rgb9'
+            elif fault == 'data':
+                message.data = message.data[:100]
+            if fault is not None:
+                data = bytes(TYPESTORE.serialize_cdr(message, RAW))
+            writer.write(connection, frame.log_time, data[:60] if fault == 'cdr' else data)
+
+
+def test_nothing_usable_is_an_error(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
+    with BagWriter(tmp_path / 'in') as bag:
+        bag.add_topic('/image', COMPRESSED)
+        for number in range(5):
+            bag.add_compressed('/image', Stamp(number, number, 'c'), b'nothing', 'jpeg')
+    assert run(tmp_path / 'in') == 2
+    error = capsys.readouterr().err
+    assert 'warning: 5 messages are broken; see timeline.csv' in error
+    assert 'no frame could be used: 5 messages on /image' in error
+
+
+@STORAGES
+def test_a_cut_bag_says_where_it_ended(
+    run: Callable[..., int], make: Callable[..., Path], tmp_path: Path, storage: str, capsys: Any
+) -> None:
+    bag = make(pictures(30, 48, 64), storage)
+    cut(data_file(bag), 0.5)
+    assert run(bag) == 0
+    values = summary(tmp_path / 'out')
+    count = values['frames']
+    assert 8 <= count <= 16
+    assert values['last_stamp'] == START_NS + (count - 1) * 10**8
+    error = capsys.readouterr().err
+    assert f'the bag is not whole: {data_file(bag).name}: ' in error
+    last = values['last_stamp']
+    assert f'reading ended after {count} of 30 messages on /image, last stamp {last}' in error
+    assert len(images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/overlay')) == count
+
+
+def test_uncalibrated_scores_are_refused(
+    run: Callable[..., int], make: Callable[..., Path], fake_engine: Any, capsys: Any
+) -> None:
+    fake_engine.score_name = 'msp'
+    assert run(make(pictures(1))) == 2
+    assert "score 'msp' of this checkpoint has no calibration" in capsys.readouterr().err
+
+
+# --- an end before the end -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_a_whole_bag(
+    run: Callable[..., int],
+    make: Callable[..., Path],
+    fake_engine: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    number: signal.Signals,
+    capsys: Any,
+) -> None:
+    infer = fake_engine.infer
+
+    def stop_at_the_third(image: NDArray[np.uint8]) -> Any:
+        if len(fake_engine.seen) == 2 + 2:
+            os.kill(os.getpid(), number)
+        return infer(image)
+
+    monkeypatch.setattr(fake_engine, 'infer', stop_at_the_third)
+    before = signal.getsignal(number)
+    assert run(make(pictures(9))) == 1
+    assert signal.getsignal(number) is before
+    assert 'stopped after 3 of 9 messages' in capsys.readouterr().err
+    assert (tmp_path / 'out' / 'bag' / 'metadata.yaml').is_file()
+    assert len(images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/overlay')) == 3
+    assert len(timeline(tmp_path / 'out')) == 3
+
+
+def test_a_crash_leaves_a_whole_bag(
+    run: Callable[..., int], make: Callable[..., Path], fake_engine: Any, tmp_path: Path
+) -> None:
+    def crash(image: NDArray[np.uint8]) -> Any:
+        if len(fake_engine.seen) == 2 + 2:
+            raise RuntimeError('the device is gone')
+        return infer(image)
+
+    infer, fake_engine.infer = fake_engine.infer, crash
+    with pytest.raises(RuntimeError, match='the device is gone'):
+        run(make(pictures(5)))
+    with BagReader(tmp_path / 'out' / 'bag') as reader:
+        assert len(list(reader.images('/anomaly_seg/overlay'))) == 2
+        assert reader.problems() == []
+
+
+# --- the result folder ---------------------------------------------------------------------------
+
+
+def test_a_second_run_replaces_the_first(
+    run: Callable[..., int], make: Callable[..., Path], tmp_path: Path
+) -> None:
+    labels = tmp_path / 'labels'
+    write_labels(labels, {'f00': left_half()})
+    assert run(make([quadrants(), quadrants()]), '--labels', str(labels)) == 0
+    assert (tmp_path / 'out' / 'results.json').is_file()
+    assert run(make(pictures(1), name='other')) == 0
+    assert len(images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/overlay')) == 1
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
+        'bag', 'summary.json', 'timeline.csv',
+    ]  # fmt: skip
+
+
+def test_neither_the_input_nor_foreign_files_are_removed(
+    run: Callable[..., int], make: Callable[..., Path], tmp_path: Path, capsys: Any
+) -> None:
+    bag = make(pictures(1))
+    (tmp_path / 'out').mkdir()
+    shutil.copytree(bag, tmp_path / 'out' / 'bag')
+    assert run(tmp_path / 'out' / 'bag') == 2
+    assert 'lies where the new one goes; choose another --out' in capsys.readouterr().err
+    assert run(bag) == 2
+    assert 'is no bag of an earlier run; choose another --out' in capsys.readouterr().err
+    assert data_file(tmp_path / 'out' / 'bag').is_file()
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('overlay,heat', "unknown output 'heat'; choose of: semantic_mask"),
+        (',', 'nothing to save'),
+    ],
+)
+def test_unknown_outputs(
+    run: Callable[..., int], make: Any, text: str, message: str, capsys: Any
+) -> None:
+    assert run(make(pictures(1)), '--save', text) == 2
+    assert message in capsys.readouterr().err
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def write_labels(folder: Path, labels: dict[str, NDArray[np.uint8]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, values in labels.items():
+        write_image(folder / f'{stem}.png', values)
+
+
+@pytest.mark.parametrize(
+    ('stems', 'rule'),
+    [
+        (['f00', 'f02'], 'the stem of the image file'),
+        ([f'{START_NS}', f'{START_NS + 2 * 10**8}'], "the frame's header stamp in nanoseconds"),
+        (['000000', '000002'], 'the place of the message on its topic, counted from 0'),
+    ],
+)
+def test_metrics_by_hand(
+    run: Callable[..., int],
+    make: Callable[..., Path],
+    tmp_path: Path,
+    stems: list[str],
+    rule: str,
+) -> None:
+    """Four equal quadrants that score 255 (anomaly), 170, 85 (anomaly), 0; half is ignored once.
+
+    AP = 1/2 * 1 + 1/2 * 2/3; AUROC: 3 of 4 pairs; the TPR reaches 0.95 at 85, with FPR 1/2; the
+    best F1 takes 85 and above: 2 * 2 / (3 + 2).
+    """
+    images = [quadrants(), *pictures(1), quadrants()]
+    ignored = left_half()
+    ignored[::2] = 255
+    labels = tmp_path / 'labels'
+    write_labels(labels, {stems[0]: left_half(), stems[1]: ignored})
+    assert run(make(images), '--labels', str(labels)) == 0
+    values = row(tmp_path / 'out')
+    assert values['ap'] == pytest.approx(5 / 6)
+    assert values['auroc'] == 0.75
+    assert values['fpr95'] == 0.5
+    assert values['best_f1'] == pytest.approx(0.8)
+    assert values['best_f1_threshold'] == pytest.approx(85 / 25.5 - 5)
+    assert (values['n_images'], values['n_pixels']) == (2, 768 + 384)
+    assert values['warnings'] == []
+    assert rule in values['label_rule']
+    assert (values['score'], values['engine'], values['split']) == ('max_logit', 'fake', '/image')
+    with (tmp_path / 'out' / 'frames.csv').open(newline='', encoding='utf-8') as file:
+        frames = list(csv.DictReader(file))
+    assert [frame['frame'] for frame in frames] == ['f00', 'f02']
+    assert [frame['n_anomaly'] for frame in frames] == ['384', '192']
+    assert [float(frame['ap']) for frame in frames] == pytest.approx([5 / 6, 5 / 6])
+    assert summary(tmp_path / 'out')['labels_matched'] == 2
+    assert json.loads((tmp_path / 'out' / 'curves.json').read_text())['curves'][0]['pr']
+    entries = json.loads((tmp_path / 'out' / 'pictures.json').read_text())['pictures']
+    assert entries
+    assert main(['report', str(tmp_path / 'out'), '--out', str(tmp_path / 'report.html')]) == 0
+    assert '0.8333' in (tmp_path / 'report.html').read_text(encoding='utf-8')
+    assert all((tmp_path / 'out' / entry['image']).is_file() for entry in entries)
+
+
+def test_a_foreign_bag_is_matched_by_stamp(run: Callable[..., int], tmp_path: Path) -> None:
+    with BagWriter(tmp_path / 'in') as bag:
+        bag.add_topic('/image', RAW)
+        bag.add_image('/image', Stamp(99, 5_000_000_007, 'c'), quadrants(), 'rgb8')
+    np.save(tmp_path / '5000000007.npy', left_half())
+    (tmp_path / 'labels').mkdir()
+    (tmp_path / '5000000007.npy').rename(tmp_path / 'labels' / '5000000007.npy')
+    assert run(tmp_path / 'in', '--labels', str(tmp_path / 'labels')) == 0
+    assert row(tmp_path / 'out')['auroc'] == 0.75
+    assert 'header stamp' in row(tmp_path / 'out')['label_rule']
+
+
+def test_numbers_that_may_count_from_one_are_refused(
+    run: Callable[..., int], make: Callable[..., Path], tmp_path: Path, capsys: Any
+) -> None:
+    write_labels(tmp_path / 'labels', {'1': left_half(), '2': left_half()})
+    assert run(make([quadrants()] * 3), '--labels', str(tmp_path / 'labels')) == 2
+    error = capsys.readouterr().err
+    assert 'none of the 2 labels' in error
+    assert f"the first frame has source 'f00.png', stamp {START_NS} and number 0" in error
+    assert not (tmp_path / 'out').exists()
+
+
+def test_labels_that_are_left_over_are_named(
+    run: Callable[..., int], make: Callable[..., Path], tmp_path: Path, capsys: Any
+) -> None:
+    write_labels(tmp_path / 'labels', {'f01': left_half(), 'other': left_half()})
+    assert run(make([quadrants()] * 2), '--labels', str(tmp_path / 'labels')) == 0
+    text = "1 labels fit no frame of the bag; the first is 'other.png'"
+    assert row(tmp_path / 'out')['warnings'] == [text]
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        (np.zeros((5, 5), np.uint8), "frame 'f00' is (24, 32), its labels"),
+        (np.full((HEIGHT, WIDTH), 7, np.uint8), 'holds label 7; use 0, 1 and 255'),
+    ],
+)
+def test_labels_that_do_not_fit(
+    run: Callable[..., int],
+    make: Callable[..., Path],
+    tmp_path: Path,
+    values: NDArray[np.uint8],
+    message: str,
+    capsys: Any,
+) -> None:
+    write_labels(tmp_path / 'labels', {'f00': values})
+    assert run(make([quadrants()]), '--labels', str(tmp_path / 'labels')) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'out' / 'results.json').exists()
+
+
+def test_no_labels_there(
+    run: Callable[..., int], make: Callable[..., Path], tmp_path: Path, capsys: Any
+) -> None:
+    bag = make([quadrants()])
+    assert run(bag, '--labels', str(tmp_path / 'nowhere')) == 2
+    assert "nowhere' with labels" in capsys.readouterr().err
+    (tmp_path / 'none').mkdir()
+    assert run(bag, '--labels', str(tmp_path / 'none')) == 2
+    assert 'no .png or .npy files in' in capsys.readouterr().err
+
+
+# --- with and without ROS ------------------------------------------------------------------------
+
+FORBID = """
+import importlib.abc, sys
+
+class Forbid(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        root = name.split('.')[0]
+        if root in ('rclpy', 'rcl_interfaces', 'launch', 'rosbag2_py') or root.endswith('_msgs'):
+            raise ImportError(f'{name} is ROS')
+
+sys.meta_path.insert(0, Forbid())
+from anomaly_seg_ros.cli import main
+
+images, bag, checkpoint, out, labels = sys.argv[1:]
+assert main(['make_bag', images, '--out', bag]) == 0
+common = ['--checkpoint', checkpoint, '--engine', 'torch', '--labels', labels, '--out', out]
+assert main(['bag', bag, *common]) == 0
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_whole_command_without_ros(tiny_checkpoint: Path, tmp_path: Path, root: Path) -> None:
+    save(tmp_path / 'images', pictures(3, 64, 96))
+    write_labels(tmp_path / 'labels', {'f01': np.eye(64, 96, dtype=np.uint8)})
+    places = ['images', 'bag', str(tiny_checkpoint), 'out', 'labels']
+    result = subprocess.run(
+        [sys.executable, '-c', FORBID, *places],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert row(tmp_path / 'out')['n_images'] == 1
+    assert len(images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/overlay')) == 3
+
+
+@pytest.mark.ros
+def test_ros_itself_reads_what_is_written(run: Callable[..., int], make: Any) -> None:
+    pytest.importorskip('rclpy')
+    from rclpy.serialization import deserialize_message
+    from sensor_msgs.msg import CompressedImage, Image
+    from std_msgs.msg import String
+
+    bag = make([quadrants()], 'mcap', 'png')
+    assert run(bag) == 0
+    kinds = {RAW: Image, COMPRESSED: CompressedImage, TEXT: String}
+    found = {}
+    for path in (bag, bag.parent / 'out' / 'bag'):
+        with BagReader(path) as reader:
+            for topic, _, data in reader.messages(list(reader.topics)):
+                found[topic] = deserialize_message(data, kinds[reader.topics[topic]])
+    assert found['/image/compressed'].format == 'rgb8; png compressed bgr8'
+    assert found['/image/name'].data == 'f00.png'
+    mask = found['/anomaly_seg/anomaly_mask']
+    assert (mask.encoding, mask.step, mask.height) == ('mono8', WIDTH, HEIGHT)
+    assert mask.header.stamp.sec == START_NS // 10**9
+    assert mask.header.frame_id == 'camera'
+    assert bytes(mask.data).count(255) == 12 * 16
+
+
+LIVE = """
+import json, os, sys
+from pathlib import Path
+import numpy as np
+from anomaly_seg_ros import demo
+from anomaly_seg_ros.frame_source import open_frames
+from anomaly_seg_ros.ros.frame_client import connected_client
+
+demo.START_TIMEOUT_S, demo.FRAME_TIMEOUT_S = 300.0, 60.0
+images, checkpoint, out = sys.argv[1:]
+namespace = f'/live_{os.getpid()}'
+with (
+    demo.running_node(namespace, Path(checkpoint), 'auto') as process,
+    connected_client(namespace) as client,
+):
+    demo.wait_until_ready(client, process)
+    sent = demo.play(client, open_frames(images), 50.0)
+    client.spin_until(lambda: client.complete() >= sent, 60.0)
+    assert client.complete() == sent
+    found = {
+        f'{topic[2:]}_{number}': np.frombuffer(message.data, np.uint8)
+        for number, answer in client.answers.items()
+        for topic, message in answer.images.items()
+    }
+np.savez(out, label_info=json.dumps(client.label_info), **found)
+"""
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # three processes that load torch and OpenVINO, beside other work
+def test_the_masks_are_those_of_the_live_node(
+    tiny_checkpoint: Path, tmp_path: Path, root: Path
+) -> None:
+    pytest.importorskip('rclpy')
+    images = [cv2.GaussianBlur(image, (9, 9), 3) for image in pictures(6, 90, 130)]
+    paths = save(tmp_path / 'images', images)
+    environment = {**os.environ, 'PYTHONPATH': str(root)}
+    environment.pop('_ROS_WHEELS_BOOTSTRAP_COMPLETE', None)
+    live = subprocess.run(
+        [sys.executable, '-c', LIVE, 'images', str(tiny_checkpoint), 'live.npz'],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+    assert live.returncode == 0, live.stderr
+    write_bag(paths, tmp_path / 'in', 10.0, '/image')
+    argv = ['bag', str(tmp_path / 'in'), '--checkpoint', str(tiny_checkpoint)]
+    assert main([*argv, '--out', str(tmp_path / 'out')]) == 0
+    heard = np.load(tmp_path / 'live.npz')
+    assert len(heard.files) == 6 * len(OUTPUT_TOPICS) + 1
+    assert label_info_of(tmp_path / 'out' / 'bag') == json.loads(str(heard['label_info']))
+    varied = set()
+    for topic in OUTPUT_TOPICS:
+        for frame in images_of(tmp_path / 'out' / 'bag', topic):
+            name = topic.removeprefix(topics.resolve('~') + '/')
+            assert (frame.message.data == heard[f'{name}_{frame.number}']).all(), (topic, frame)
+            varied |= set(np.unique(frame.message.data).tolist())
+    assert len(varied) > 50
