@@ -35,6 +35,7 @@ class CheckpointMeta:
         model_options: Keyword arguments of the network's constructor.
         class_names: Names in train-id order, void not among them.
         class_colors: RGB 0..255 of each class.
+        gamma: Exponent on the image in 0..1 before `mean` and `std`; below 1 brightens it.
         mean: RGB mean that is subtracted from an image in 0..1.
         std: RGB standard deviation that it is divided by.
         input_size: (height, width) the network was trained for.
@@ -57,6 +58,7 @@ class CheckpointMeta:
     input_size: tuple[int, int]
     model_options: dict[str, Any] = field(default_factory=dict)
     void_index: int | None = None
+    gamma: float = 1.0
     score: str = 'max_logit'
     temperature: float = 1.0
     calibrations: dict[str, Calibration] = field(default_factory=dict)
@@ -77,6 +79,8 @@ class CheckpointMeta:
             raise ValueError(f'input_size {self.input_size} must be (height, width)')
         if self.void_index is not None and not 0 <= self.void_index <= len(self.class_names):
             raise ValueError(f'void_index {self.void_index} is outside of the network output')
+        if not 0 < self.gamma < math.inf:
+            raise ValueError(f'gamma {self.gamma} must be above 0')
         if not 0 < self.temperature < math.inf:
             raise ValueError(f'temperature {self.temperature} must be above 0')
 
@@ -175,6 +179,8 @@ def weights_hash(folder: Path) -> str:
     graph: list[Any] = [meta.model, meta.model_options, meta.mean, meta.std, meta.void_index]
     if meta.temperature != 1:
         graph.append(meta.temperature)
+    if meta.gamma != 1:
+        graph.append({'gamma': meta.gamma})
     digest.update(json.dumps(graph, sort_keys=True).encode())
     return digest.hexdigest()
 

@@ -16,8 +16,15 @@ VERBS = {
     'predict': ('anomaly_seg_ros.predict', 'labels, scores, masks and overlays of image files'),
     'train': ('training.train', 'train a network from a YAML file'),
     'fit_score': ('training.fit_score', 'fit the calibration of a score on validation frames'),
+    'evaluate': ('training.evaluate', 'metrics, curves and pictures of anomaly scores'),
+    'report': ('training.report', 'one HTML page from result folders'),
     'import_weights': ('training.import_weights', 'make a checkpoint from a public weights file'),
-    'export': ('anomaly_seg_ros.engines.export_engine', 'build an engine folder from a checkpoint'),
+    'bag': ('training.evaluate_bag', 'a bag through the inference core of the node, without ROS'),
+    'make_bag': ('anomaly_seg_ros.make_bag', 'make a bag from a folder of images'),
+    'export': (
+        'anomaly_seg_ros.engines.export_engine',
+        'build an engine folder from a checkpoint',
+    ),
 }
 """Verb to (module with `add_arguments` and `main`, one line of help)."""
 

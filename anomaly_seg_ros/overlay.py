@@ -8,8 +8,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-HEAT_START = 0.90
-"""Calibrated score at which heat begins to show; it is full at 1."""
+HEAT_START = 0.95
+"""Calibrated score at which heat begins to show; it is strongest at 1."""
+
+HEAT_STRENGTH = 0.5
+"""Largest opacity of the heat; the class colour must still be seen under it."""
 
 ANOMALY_COLOR = (255, 60, 0)
 OUTLINE_COLOR = (255, 255, 255)
@@ -63,10 +66,10 @@ def draw_overlay(
 
 
 def _heat_tint() -> NDArray[np.uint8]:
-    """Opacity of the heat colour for each calibrated score times 255; at most 0.75."""
+    """Opacity of the heat colour for each calibrated score times 255."""
     share = np.arange(256) / 255
     strength = np.clip((share - HEAT_START) / (1 - HEAT_START), 0, 1) ** 2
-    tint: NDArray[np.uint8] = np.round(255 * 0.75 * strength).astype(np.uint8)
+    tint: NDArray[np.uint8] = np.round(255 * HEAT_STRENGTH * strength).astype(np.uint8)
     return tint
 
 

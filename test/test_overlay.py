@@ -46,8 +46,8 @@ def test_heat_shows_only_above_its_start_and_grows() -> None:
     assert (picture[0, :cold] == 100).all()
     assert (np.diff(picture[0, :, 0]) >= 0).all()  # towards red 255
     assert (np.diff(picture[0, :, 2]) <= 0).all()  # and blue 0
-    # Three quarters at most, so that the image shows through.
-    expected = [0.75 * hot + 0.25 * 100 for hot in ANOMALY_COLOR]
+    # Half at most, so that the class colour shows through.
+    expected = [0.5 * hot + 0.5 * 100 for hot in ANOMALY_COLOR]
     assert picture[0, 255].tolist() == pytest.approx(expected, abs=2)
 
 

@@ -175,3 +175,21 @@ def test_half_stored_weights_halve_convolutions_only(recipe: Path, tmp_path: Pat
     assert stored['detail.S1.0.bn.running_var'].dtype == torch.float32
     model, _ = load_checkpoint(tmp_path / 'run' / 'checkpoint')
     assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_checkpoint(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path / 'first', 'epochs=1')
+    folder = tmp_path / 'first' / 'checkpoint'
+    run(recipe, tmp_path / 'second', 'epochs=1', f'init={folder}', 'lr=1e-12', 'ema_decay=0')
+    first, second = (
+        load_checkpoint(tmp_path / name / 'checkpoint')[0] for name in ('first', 'second')
+    )
+    for (key, before), after in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.allclose(before, after, atol=1e-6), key
+
+
+def test_a_start_of_another_network_is_refused(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path / 'first', 'epochs=1')
+    folder = tmp_path / 'first' / 'checkpoint'
+    with pytest.raises(ValueError, match='does not fit BiSeNetV2'):
+        run(recipe, tmp_path / 'second', f'init={folder}', 'model_options={}')

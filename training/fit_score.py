@@ -58,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.01,
         help='share of normal pixels that may lie at or above the threshold (default 0.01)',
     )
+    parser.add_argument(
+        '--gamma',
+        type=float,
+        help='exponent on the image before the network, below 1 brightens; kept in the checkpoint',
+    )
     parser.add_argument('--engine', default='torch', help='what computes the scores')
     parser.add_argument('--out', type=Path, required=True, help='folder of the new checkpoint')
 
@@ -73,16 +78,17 @@ def main(args: argparse.Namespace) -> int:
     checkpoint = resolve_checkpoint(args.checkpoint)
     dataset = build_dataset(args.dataset, args.root, args.split)
     meta = read_meta(checkpoint)
-    fit = None
-    if TEMPERATURE in wanted:
-        fit = fit_checkpoint_temperature(checkpoint, dataset)
-        meta = _with_temperature(meta, fit, scores, f'{args.dataset} {args.split}')
     if args.out.resolve() != checkpoint.resolve():
         shutil.copytree(checkpoint, args.out, dirs_exist_ok=True)
-    if fit is not None:
-        # Before the scores are calibrated, which read it from the folder.
+    # What changes the graph goes first: all later fits read it from the folder.
+    if args.gamma is not None and args.gamma != meta.gamma:
+        meta = replace(meta, gamma=args.gamma, calibrations={}, thresholds={})
         write_meta(args.out, meta)
-        remove_stale_engines(args.out)
+    if TEMPERATURE in wanted:
+        fit = fit_checkpoint_temperature(args.out, dataset)
+        meta = _with_temperature(meta, fit, scores, f'{args.dataset} {args.split}')
+        write_meta(args.out, meta)
+    remove_stale_engines(args.out)
     for score in scores:
         engine = open_engine(args.out, args.engine, score)
         calibration = fit_calibration(engine, dataset)
@@ -157,12 +163,12 @@ def _with_temperature(
 
 
 def remove_stale_engines(checkpoint: Path) -> None:
-    """Removes exported engines of another temperature, which could only be refused."""
+    """Removes exported engines of another graph, which could only be refused."""
     weights = weights_hash(checkpoint)
     for path in sorted((checkpoint / ENGINES_FOLDER).glob(f'*/{ENGINE_FILE}')):
         if read_engine_meta(path.parent).weights != weights:
             shutil.rmtree(path.parent)
-            print(f'removed engine {path.parent.name} of another temperature; export it again')
+            print(f'removed engine {path.parent.name} of another graph; export it again')
 
 
 def with_calibration(

@@ -35,6 +35,7 @@ class ScoredModel(nn.Module):
         self.model = model
         self.score = score_of(model, meta, score)
         self.void_index = meta.void_index
+        self.gamma = meta.gamma
         self.register_buffer('mean', torch.tensor(meta.mean).view(1, 3, 1, 1))
         self.register_buffer('std', torch.tensor(meta.std).view(1, 3, 1, 1))
 
@@ -45,6 +46,8 @@ class ScoredModel(nn.Module):
             images: (N, H, W, 3) uint8 RGB.
         """
         scaled = images.permute(0, 3, 1, 2).float() / 255
+        if self.gamma != 1:
+            scaled = scaled.pow(self.gamma)
         return split_void(
             forward_padded(self.model, (scaled - self.mean) / self.std), self.void_index
         )
