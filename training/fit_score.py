@@ -33,7 +33,7 @@ from anomaly_seg_ros.scores import SCORES, TEMPERED
 
 from .datasets import build_dataset, Dataset
 from .evaluation.network_pass import open_pass
-from .temperature import collect_logits, fit_temperature, TemperatureFit
+from .temperature import check_classes, collect_logits, fit_temperature, TemperatureFit
 
 PIXELS_PER_FRAME = 20_000
 TEMPERATURE = 'temperature'
@@ -78,6 +78,8 @@ def main(args: argparse.Namespace) -> int:
     checkpoint = resolve_checkpoint(args.checkpoint)
     dataset = build_dataset(args.dataset, args.root, args.split)
     meta = read_meta(checkpoint)
+    if TEMPERATURE in wanted:
+        check_classes(meta, dataset)
     if args.out.resolve() != checkpoint.resolve():
         shutil.copytree(checkpoint, args.out, dirs_exist_ok=True)
     # What changes the graph goes first: all later fits read it from the folder.

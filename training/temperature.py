@@ -120,6 +120,20 @@ def _quality(pixels: LabelledLogits, temperature: float) -> tuple[float, float]:
     return ece, nll
 
 
+def check_classes(meta: CheckpointMeta, dataset: Dataset) -> None:
+    """Checks that a temperature can be fitted on a dataset.
+
+    Raises:
+        ValueError: It has other classes than the checkpoint.
+    """
+    if dataset.classes.names != meta.class_names:
+        raise ValueError(
+            f'the temperature needs frames labelled with the classes of the checkpoint '
+            f'({", ".join(meta.class_names[:3])}, ...); this dataset has '
+            f'{", ".join(dataset.classes.names[:3]) or "none"}'
+        )
+
+
 def collect_logits(network: NetworkPass, meta: CheckpointMeta, dataset: Dataset) -> LabelledLogits:
     """Gives logits of a fixed random share of the labelled pixels of each frame.
 
@@ -128,12 +142,7 @@ def collect_logits(network: NetworkPass, meta: CheckpointMeta, dataset: Dataset)
     Raises:
         ValueError: The dataset has other classes than the checkpoint, or no labelled pixel.
     """
-    if dataset.classes.names != meta.class_names:
-        raise ValueError(
-            f'the temperature needs frames labelled with the classes of the checkpoint '
-            f'({", ".join(meta.class_names[:3])}, ...); this dataset has '
-            f'{", ".join(dataset.classes.names[:3]) or "none"}'
-        )
+    check_classes(meta, dataset)
     random = np.random.default_rng(0)
     count = min(PIXELS_PER_FRAME, max(1, PIXELS // len(dataset)))
     logits, labels = [], []

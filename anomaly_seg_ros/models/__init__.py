@@ -36,7 +36,9 @@ def build_model(
     if preset is not None:
         if preset not in network.presets:
             known = ', '.join(sorted(network.presets))
-            raise ValueError(f'unknown preset {preset!r} of {name!r}; choose one of: {known}')
+            raise ValueError(
+                f'unknown preset {preset!r} of model {name!r}; choose one of: {known}'
+            )
         arguments |= network.presets[preset]
     arguments |= dict(options or {})
     try:
