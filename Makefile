@@ -21,8 +21,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-inp
 demo: $(VENV)/.node
 	$(BIN)/python -m anomaly_seg_ros demo $(ARGS)
 
+# Training in a process of its own: behind OpenVINO and DDS in one process, its loader's worker
+# processes made the interpreter crash (signal 11 in a plain close(), cause not found yet).
 test: lint browser
-	$(BIN)/python -m pytest -m "" $(ARGS)
+	$(BIN)/python -m pytest -m "" --ignore=test/test_train.py $(ARGS)
+	$(BIN)/python -m pytest -m "" test/test_train.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
