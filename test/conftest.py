@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import itertools
 import os
 from pathlib import Path
@@ -21,6 +21,8 @@ from anomaly_seg_ros import launch_support
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint import CheckpointMeta, read_meta, WEIGHTS_FILE, write_meta
 from anomaly_seg_ros.classes import CAMVID
+from anomaly_seg_ros.images import write_image
+from anomaly_seg_ros.make_bag import write_bag
 from anomaly_seg_ros.prediction import check_engine_input, Prediction
 
 if TYPE_CHECKING:
@@ -486,3 +488,35 @@ def _image_message(
     message.header.stamp.nanosec = 123_456_789
     message.header.frame_id = 'front_camera'
     return message
+
+
+@pytest.fixture(scope='session')
+def save() -> Callable[..., list[Path]]:
+    """Gives a writer of images `f00.png`, `f01.png`, ... into a folder."""
+    return _save
+
+
+def _save(folder: Path, images: Sequence[NDArray[np.uint8]], stem: str = 'f{:02d}') -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f'{stem.format(i)}.png' for i in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        write_image(path, image)
+    return paths
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Path]:
+    """Gives a maker of a bag of images."""
+
+    def bag(
+        images: Sequence[NDArray[np.uint8]],
+        storage: str = 'mcap',
+        compressed: str | None = None,
+        name: str = 'in',
+    ) -> Path:
+        paths = _save(tmp_path / f'{name}_images', images)
+        topic = '/image/compressed' if compressed else '/image'
+        write_bag(paths, tmp_path / name, 10.0, topic, storage, compressed)
+        return tmp_path / name
+
+    return bag

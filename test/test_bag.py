@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import csv
 import json
 import os
@@ -63,32 +63,6 @@ def left_half() -> NDArray[np.uint8]:
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
     labels[:, :16] = 1
     return labels
-
-
-def save(folder: Path, images: Sequence[NDArray[np.uint8]], stem: str = 'f{:02d}') -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f'{stem.format(i)}.png' for i in range(len(images))]
-    for path, image in zip(paths, images, strict=True):
-        write_image(path, image)
-    return paths
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Path]:
-    """Gives a maker of a bag of images."""
-
-    def bag(
-        images: Sequence[NDArray[np.uint8]],
-        storage: str = 'mcap',
-        compressed: str | None = None,
-        name: str = 'in',
-    ) -> Path:
-        paths = save(tmp_path / f'{name}_images', images)
-        topic = '/image/compressed' if compressed else '/image'
-        write_bag(paths, tmp_path / name, 10.0, topic, storage, compressed)
-        return tmp_path / name
-
-    return bag
 
 
 @pytest.fixture
@@ -612,7 +586,9 @@ assert main(['bag', bag, *common]) == 0
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_whole_command_without_ros(tiny_checkpoint: Path, tmp_path: Path, root: Path) -> None:
+def test_the_whole_command_without_ros(
+    save: Callable[..., list[Path]], tiny_checkpoint: Path, tmp_path: Path, root: Path
+) -> None:
     save(tmp_path / 'images', pictures(3, 64, 96))
     write_labels(tmp_path / 'labels', {'f01': np.eye(64, 96, dtype=np.uint8)})
     places = ['images', 'bag', str(tiny_checkpoint), 'out', 'labels']
@@ -685,7 +661,7 @@ np.savez(out, label_info=json.dumps(client.label_info), **found)
 @pytest.mark.slow
 @pytest.mark.timeout(600)  # three processes that load torch and OpenVINO, beside other work
 def test_the_masks_are_those_of_the_live_node(
-    tiny_checkpoint: Path, tmp_path: Path, root: Path
+    save: Callable[..., list[Path]], tiny_checkpoint: Path, tmp_path: Path, root: Path
 ) -> None:
     pytest.importorskip('rclpy')
     images = [cv2.GaussianBlur(image, (9, 9), 3) for image in pictures(6, 90, 130)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import os
 from pathlib import Path
 import shutil
@@ -16,8 +16,7 @@ import pytest
 
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.image_message import compressed_to_rgb
-from anomaly_seg_ros.images import write_image
-from anomaly_seg_ros.make_bag import encode, START_NS, write_bag
+from anomaly_seg_ros.make_bag import encode, START_NS
 from anomaly_seg_ros.ros.bag import (
     BagReader,
     choose_topic,
@@ -38,32 +37,6 @@ def pictures(count: int, height: int = HEIGHT, width: int = WIDTH) -> list[NDArr
     """Noise, so that no two are alike and none can be packed away."""
     rng = np.random.default_rng(1)
     return [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
-
-
-def save(folder: Path, images: Sequence[NDArray[np.uint8]], stem: str = 'f{:02d}') -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f'{stem.format(i)}.png' for i in range(len(images))]
-    for path, image in zip(paths, images, strict=True):
-        write_image(path, image)
-    return paths
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Path]:
-    """Gives a maker of a bag of images."""
-
-    def bag(
-        images: Sequence[NDArray[np.uint8]],
-        storage: str = 'mcap',
-        compressed: str | None = None,
-        name: str = 'in',
-    ) -> Path:
-        paths = save(tmp_path / f'{name}_images', images)
-        topic = '/image/compressed' if compressed else '/image'
-        write_bag(paths, tmp_path / name, 10.0, topic, storage, compressed)
-        return tmp_path / name
-
-    return bag
 
 
 def images_of(bag: Path, topic: str) -> list[Any]:
@@ -137,7 +110,9 @@ def test_make_bag_is_the_same_each_time(make: Callable[..., Path], tmp_path: Pat
     assert data_file(make(pictures(3))).read_bytes() == first
 
 
-def test_make_bag_names_topic_rate_and_source(tmp_path: Path, capsys: Any) -> None:
+def test_make_bag_names_topic_rate_and_source(
+    save: Callable[..., list[Path]], tmp_path: Path, capsys: Any
+) -> None:
     save(tmp_path / 'images', pictures(3), 'street_{}')
     out = tmp_path / 'bag'
     argv = ['make_bag', str(tmp_path / 'images'), '--out', str(out), '--rate', '4']
@@ -162,7 +137,9 @@ def test_make_bag_names_topic_rate_and_source(tmp_path: Path, capsys: Any) -> No
         (['--topic', '/'], 'is no topic'),
     ],
 )
-def test_make_bag_refuses(more: list[str], message: str, tmp_path: Path, capsys: Any) -> None:
+def test_make_bag_refuses(
+    save: Callable[..., list[Path]], more: list[str], message: str, tmp_path: Path, capsys: Any
+) -> None:
     save(tmp_path / 'images', pictures(1))
     argv = ['make_bag', str(tmp_path / 'images'), '--out', str(tmp_path / 'bag'), *more]
     assert main(argv) == 2
@@ -170,7 +147,9 @@ def test_make_bag_refuses(more: list[str], message: str, tmp_path: Path, capsys:
     assert not (tmp_path / 'bag').exists()
 
 
-def test_make_bag_leaves_nothing_half_done(tmp_path: Path, capsys: Any) -> None:
+def test_make_bag_leaves_nothing_half_done(
+    save: Callable[..., list[Path]], tmp_path: Path, capsys: Any
+) -> None:
     paths = save(tmp_path / 'images', pictures(3))
     paths[1].write_bytes(b'broken')
     argv = ['make_bag', str(tmp_path / 'images'), '--out', str(tmp_path / 'bag')]

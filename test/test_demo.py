@@ -9,15 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.checkpoint import DEFAULT_FOLDER
 from anomaly_seg_ros.frame_source import open_frames
 
 pytest.importorskip('rclpy', reason='needs rclpy')
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(200)]
 ROOT = Path(__file__).resolve().parent.parent
-needs_default = pytest.mark.skipif(
-    not (DEFAULT_FOLDER / 'meta.json').is_file(), reason='no default checkpoint in this tree'
-)
 
 
 def run_demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +23,6 @@ def run_demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@needs_default
 def test_every_frame_of_the_synthetic_road_comes_back(tmp_path: Path) -> None:
     result = run_demo(tmp_path / 'demo', '--frames', '6')
     assert result.returncode == 0, result.stderr
@@ -49,7 +44,6 @@ def test_every_frame_of_the_synthetic_road_comes_back(tmp_path: Path) -> None:
     assert np.corrcoef(*grey)[0, 1] > 0.5
 
 
-@needs_default
 def test_an_image_folder_is_a_source(tmp_path: Path) -> None:
     (tmp_path / 'frames').mkdir()
     for index, size in enumerate([(90, 120), (60, 200)]):

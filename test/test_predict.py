@@ -8,9 +8,6 @@ from anomaly_seg_ros.checkpoint import DEFAULT_FOLDER, read_meta
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.images import read_image
 
-needs_default = pytest.mark.skipif(
-    not (DEFAULT_FOLDER / 'meta.json').is_file(), reason='no default checkpoint in this tree'
-)
 ROAD_SAMPLES = Path(__file__).resolve().parent.parent.parent / 'shared' / 'data' / 'road_samples'
 
 
@@ -23,7 +20,6 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-@needs_default
 def test_every_output_has_the_image_size_and_type(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
     saved = 'overlay,labels,score,mask'
@@ -42,7 +38,6 @@ def test_every_output_has_the_image_size_and_type(photo: Path, tmp_path: Path) -
     assert read_image(out / 'photo_overlay.png').shape == (120, 200, 3)
 
 
-@needs_default
 def test_logits_come_at_network_size_in_train_id_order(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
     arguments = ['predict', str(photo), '--out', str(out), '--save', 'logits,labels,score']
@@ -59,7 +54,6 @@ def test_logits_come_at_network_size_in_train_id_order(photo: Path, tmp_path: Pa
     assert score.min() >= -logits.max() - 1e-4
 
 
-@needs_default
 def test_engines_agree_on_real_frames(tmp_path: Path) -> None:
     if not ROAD_SAMPLES.is_dir():
         pytest.skip('no ../shared/data/road_samples')
@@ -80,7 +74,6 @@ def test_engines_agree_on_real_frames(tmp_path: Path) -> None:
     assert min(correlations) > 0.9999
 
 
-@needs_default
 def test_a_broken_image_is_named_and_the_others_are_done(
     photo: Path, tmp_path: Path, capsys
 ) -> None:
@@ -99,7 +92,6 @@ def test_two_images_of_one_name_are_refused(photo: Path, tmp_path: Path, capsys)
     assert "2 images are named 'photo'" in capsys.readouterr().err
 
 
-@needs_default
 @pytest.mark.parametrize(
     ('extra', 'message'),
     [

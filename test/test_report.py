@@ -665,7 +665,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     programs = ('chromium', 'chromium-browser', 'google-chrome')
     program = next((found for name in programs if (found := shutil.which(name))), None)
     if program is None:
-        pytest.skip('no Chromium; on Debian: apt-get install chromium')
+        pytest.fail('no Chromium; on Debian: apt-get install chromium')
     result = Browser(program, tmp_path_factory.mktemp('chromium') / 'profile')
     yield result
     result.close()

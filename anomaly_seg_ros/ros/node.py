@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock
@@ -245,8 +246,6 @@ class AnomalySegNode(LifecycleNode):
             self._worker = None
 
     def _warm_up(self, engine: Engine) -> None:
-        import numpy as np
-
         for _ in range(2):
             engine.infer(np.zeros((*engine.input_size, 3), np.uint8))
 
