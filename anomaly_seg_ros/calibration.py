@@ -56,11 +56,47 @@ class Calibration:
         result = np.interp(score.astype(np.float64), levels, shares, right=1.0)
         return np.nan_to_num(result, nan=1.0).astype(np.float32)
 
-    def table(self) -> NDArray[np.float32]:
-        """Gives `share` of every float16 value, indexed by its 16 bits.
-
-        With it a whole frame is calibrated by one gather; float16 keeps three decimal digits of
-        the score, finer than the calibration's own error.
-        """
+    def table(self) -> CalibrationTable:
+        """Gives `share` of every float16 value, indexed by its 16 bits."""
         halves = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16).view(np.float16)
-        return self.share(halves)
+        return CalibrationTable(self.share(halves))
+
+
+class CalibrationTable:
+    """A calibration for whole frames: one gather by the 16 bits of a float16 score.
+
+    float16 keeps three decimal digits of the score, finer than the calibration's own error.
+
+    Args:
+        shares: (65536,) calibrated score of every float16 value.
+    """
+
+    def __init__(self, shares: NDArray[np.float32]):
+        self._shares = shares
+        self._heat: NDArray[np.uint8] = np.rint(shares * np.float32(255)).astype(np.uint8)
+        self._above: tuple[float, NDArray[np.uint8]] | None = None
+
+    def share(self, bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+        """Gives (H, W) calibrated score, 0..1."""
+        return np.take(self._shares, bits)
+
+    def heat(self, bits: NDArray[np.uint16]) -> NDArray[np.uint8]:
+        """Gives (H, W) calibrated score times 255."""
+        return np.take(self._heat, bits)
+
+    def above(self, bits: NDArray[np.uint16], threshold: float) -> NDArray[np.uint8]:
+        """Gives (H, W) 255 where the calibrated score is at or above the threshold, else 0."""
+        # One reference, replaced as a whole: another thread may ask for another threshold.
+        kept = self._above
+        if kept is None or kept[0] != threshold:
+            table: NDArray[np.uint8] = np.where(
+                self._shares >= threshold, np.uint8(255), np.uint8(0)
+            )
+            self._above = kept = threshold, table
+        return np.take(kept[1], bits)
+
+
+def score_bits(score: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """Gives the 16 bits of each raw score as float16; a view where it is float16 already."""
+    with np.errstate(over='ignore'):
+        return score.astype(np.float16, copy=False).view(np.uint16)

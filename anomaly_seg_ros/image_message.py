@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_seg_ros.camera_frame import CameraFrame
+
 # Encoding to (bytes per pixel, OpenCV code to RGB). ROS names a Bayer pattern by its first two
 # rows, OpenCV by the second row's second and third pixel: RGGB is 'BG' there.
 _EIGHT_BIT: dict[str, tuple[int, int | None]] = {
@@ -58,8 +60,18 @@ class CompressedImageMessage(Protocol):
 def to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
     """Gives the image of a message as (H, W, 3) RGB uint8.
 
-    Rows may be padded (`step`); 16-bit images keep their upper eight bits. An unpadded 'rgb8'
-    image is a view of the message, everything else is new.
+    An unpadded 'rgb8' image is a view of the message, everything else is new.
+
+    Raises:
+        ValueError: As `to_frame`.
+    """
+    return to_frame(message).rgb
+
+
+def to_frame(message: ImageMessage) -> CameraFrame:
+    """Gives the image of a message as a view of its bytes, with its way to RGB.
+
+    Rows may be padded (`step`); 16-bit images keep their upper eight bits.
 
     Raises:
         ValueError: An encoding that is not in `ENCODINGS`, a side of zero, an odd width of a
@@ -69,16 +81,14 @@ def to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
     if encoding in _SIXTEEN_BIT:
         order = '>' if message.is_bigendian else '<'
         grey = (_pixels(message, 2).view(f'{order}u2')[..., 0] >> 8).astype(np.uint8)
-        return _converted(grey, cv2.COLOR_GRAY2RGB)
+        return CameraFrame(grey, cv2.COLOR_GRAY2RGB)
     if encoding not in _EIGHT_BIT:
         raise ValueError(f'unknown encoding {encoding!r}; choose one of: {", ".join(ENCODINGS)}')
     channels, code = _EIGHT_BIT[encoding]
     pixels = _pixels(message, channels)
     if channels == 2 and message.width % 2:
         raise ValueError(f'width is {message.width}; {encoding!r} stores pixels in pairs')
-    if code is None:
-        return pixels
-    return _converted(pixels if channels > 1 else pixels[..., 0], code)
+    return CameraFrame(pixels if channels > 1 else pixels[..., 0], code)
 
 
 def _pixels(message: ImageMessage, pixel_bytes: int) -> NDArray[np.uint8]:
@@ -102,10 +112,6 @@ def _pixels(message: ImageMessage, pixel_bytes: int) -> NDArray[np.uint8]:
     return rows.reshape(height, width, pixel_bytes)
 
 
-def _converted(pixels: NDArray[np.uint8], code: int) -> NDArray[np.uint8]:
-    return cv2.cvtColor(np.ascontiguousarray(pixels), code).astype(np.uint8, copy=False)
-
-
 def compressed_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8]:
     """Gives the image of a compressed message as (H, W, 3) RGB uint8.
 
@@ -126,7 +132,7 @@ def compressed_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8]:
         raise ValueError(
             f'cannot decode {data.size} bytes of format {message.format!r} as an image'
         )
-    return _converted(image.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def _is_cut(data: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,6 @@ HEAT_STRENGTH = 0.5
 """Largest opacity of the heat; the class colour must still be seen under it."""
 
 ANOMALY_COLOR = (255, 60, 0)
-OUTLINE_COLOR = (255, 255, 255)
 
 
 def color_table(colors: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
@@ -39,38 +39,49 @@ def draw_overlay(
 ) -> NDArray[np.uint8]:
     """Blends class colours over an image and marks what is anomalous.
 
+    What is laid over the image is mixed at its own size, which may be smaller than the image's.
+
     Args:
-        image: (H, W, 3) RGB.
-        colors: (H, W, 3) RGB class colours.
+        image: (H, W, 3), the channels in the order of `colors`.
+        colors: (h, w, 3) class colours.
         alpha: Share of the class colours, 0..1.
-        heat: (H, W) uint8 calibrated score times 255; tints pixels above `HEAT_START`.
-        mask: (H, W) uint8, not 0 where anomalous; outlined in white.
+        heat: (h, w) uint8 calibrated score times 255; tints pixels above `HEAT_START`.
+        mask: (h, w) uint8, 255 where anomalous, else 0; outlined in white.
 
     Returns:
-        (H, W, 3) RGB, a new array.
+        (H, W, 3), a new array.
     """
-    picture = cv2.addWeighted(colors, alpha, image, 1 - alpha, 0)
-    if heat is not None:
-        tint = cv2.LUT(heat, _HEAT_TINT)
-        weight = cv2.merge([tint, tint, tint])
-        solid = np.full_like(picture, ANOMALY_COLOR)
-        picture = cv2.add(
-            cv2.multiply(solid, weight, scale=1 / 255),
-            cv2.multiply(picture, cv2.bitwise_not(weight), scale=1 / 255),
-        )
+    if heat is None:
+        heat = np.zeros(colors.shape[:2], np.uint8)
+    left = cv2.LUT(heat, _CLASS_SHARE)
+    paint = cv2.multiply(colors, cv2.merge([left, left, left]), scale=alpha / 255)
+    paint = cv2.add(paint, cv2.applyColorMap(heat, _HEAT_COLORS))
+    seen = cv2.LUT(heat, np.rint(_CLASS_SHARE * (1 - alpha)).astype(np.uint8))
     if mask is not None:
-        contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        width = max(1, round(min(mask.shape) / 360))
-        cv2.drawContours(picture, contours, -1, OUTLINE_COLOR, width, cv2.LINE_AA)
+        outline = cv2.subtract(cv2.dilate(mask, np.ones((3, 3), np.uint8)), mask)
+        paint = cv2.max(paint, cv2.merge([outline, outline, outline]))
+        seen = cv2.subtract(seen, outline)
+    seen = _enlarged(seen, image.shape)
+    picture = cv2.multiply(image, cv2.merge([seen, seen, seen]), scale=1 / 255)
+    cv2.add(picture, _enlarged(paint, image.shape), dst=picture)
     return picture.astype(np.uint8, copy=False)
 
 
-def _heat_tint() -> NDArray[np.uint8]:
+def _enlarged(layer: Any, shape: Sequence[int]) -> Any:
+    if layer.shape[:2] == tuple(shape[:2]):
+        return layer
+    return cv2.resize(layer, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def _heat_opacity() -> NDArray[np.float64]:
     """Opacity of the heat colour for each calibrated score times 255."""
     share = np.arange(256) / 255
     strength = np.clip((share - HEAT_START) / (1 - HEAT_START), 0, 1) ** 2
-    tint: NDArray[np.uint8] = np.round(255 * HEAT_STRENGTH * strength).astype(np.uint8)
-    return tint
+    return HEAT_STRENGTH * strength
 
 
-_HEAT_TINT = _heat_tint()
+_CLASS_SHARE = np.rint(255 * (1 - _heat_opacity())).astype(np.uint8)
+"""What the heat leaves of the picture under it, times 255."""
+
+_HEAT_COLORS = np.rint(_heat_opacity()[:, None, None] * ANOMALY_COLOR).astype(np.uint8)
+"""(256, 1, 3) the heat's own part of the overlay, RGB."""

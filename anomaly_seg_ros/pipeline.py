@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 import time
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.calibration import Calibration, CalibrationTable, score_bits
+from anomaly_seg_ros.camera_frame import CameraFrame
 from anomaly_seg_ros.checkpoint import CheckpointMeta
 from anomaly_seg_ros.overlay import color_table, colorize, draw_overlay
-from anomaly_seg_ros.postprocess import anomaly_mask, resize_linear, resize_nearest
+from anomaly_seg_ros.postprocess import drop_small_regions, resize_linear, resize_nearest
 from anomaly_seg_ros.prediction import Engine, Prediction
-from anomaly_seg_ros.preprocess import to_input_size
 
 
 @dataclass(frozen=True)
@@ -39,60 +40,56 @@ class Result:
     All outputs have the size of the camera image.
 
     Args:
-        image: (H, W, 3) RGB as the camera gave it.
-        network_input: (h, w, 3), the same at the network's size.
+        frame: As the camera gave it.
+        network_input: (h, w, 3) RGB, the same at the network's size.
         prediction: Of `network_input`.
         settings: That held when the frame came.
         min_area: Anomalous regions of fewer pixels of the network's size are dropped.
-        shares: `Calibration.table()` of the score, or None.
-        table: `color_table` of the classes.
+        calibration: Of the score, or None.
+        colors: `color_table` of the classes.
         times_ms: Stage to milliseconds.
     """
 
     def __init__(
         self,
-        image: NDArray[np.uint8],
+        frame: CameraFrame,
         network_input: NDArray[np.uint8],
         prediction: Prediction,
         settings: PipelineSettings,
         min_area: float,
-        shares: NDArray[np.float32] | None,
-        table: NDArray[np.uint8],
+        calibration: CalibrationTable | None,
+        colors: NDArray[np.uint8],
         times_ms: dict[str, float],
     ):
-        self.image = image
+        self._frame = frame
         self.network_input = network_input
         self.prediction = prediction
         self.settings = settings
         self.times_ms = times_ms
         self._min_area = min_area
-        self._shares = shares
-        self._table = table
-        self._size = (image.shape[0], image.shape[1])
+        self._calibration = calibration
+        self._colors = colors
+        self._size = frame.size
 
     def at(self, whole: bool) -> Result:
         """Gives the same frame at camera size, or (`whole` False) at network size."""
         if whole or self._size == self.prediction.labels.shape:
             return self
-        return self._at_network_size
-
-    @cached_property
-    def _at_network_size(self) -> Result:
         return Result(
-            self.network_input,
+            CameraFrame(self.network_input),
             self.network_input,
             self.prediction,
             self.settings,
             self._min_area,
-            self._shares,
-            self._table,
+            self._calibration,
+            self._colors,
             self.times_ms,
         )
 
-    @cached_property
-    def anomalous_share(self) -> float:
-        """Share of pixels at or above the threshold, 0..1, before small regions are dropped."""
-        return float((self._share >= self.settings.threshold).mean())
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB camera image."""
+        return self._frame.rgb
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
@@ -102,49 +99,69 @@ class Result:
     @cached_property
     def score(self) -> NDArray[np.float32]:
         """(H, W) raw anomaly score."""
-        return resize_linear(self.prediction.score, self._size)
-
-    @cached_property
-    def _share(self) -> NDArray[np.float32]:
-        """Calibrated score at network size: one gather by the score's float16 bits."""
-        if self._shares is None:
-            raise ValueError('the score has no calibration; run fit_score on the checkpoint first')
-        with np.errstate(over='ignore'):
-            bits = self.prediction.score.astype(np.float16).view(np.uint16)
-        return np.take(self._shares, bits)
+        return resize_linear(self.prediction.score.astype(np.float32, copy=False), self._size)
 
     @property
     def calibrated(self) -> bool:
         """Whether the score has a calibration, which `share`, `heat` and `mask` need."""
-        return self._shares is not None
+        return self._calibration is not None
+
+    @cached_property
+    def _bits(self) -> NDArray[np.uint16]:
+        return score_bits(self.prediction.score)
+
+    @property
+    def _table(self) -> CalibrationTable:
+        if self._calibration is None:
+            raise ValueError('the score has no calibration; run fit_score on the checkpoint first')
+        return self._calibration
+
+    @cached_property
+    def _small_heat(self) -> NDArray[np.uint8]:
+        return self._table.heat(self._bits)
+
+    @cached_property
+    def _above(self) -> NDArray[np.uint8]:
+        """(h, w) 255 where the calibrated score is at or above the threshold."""
+        return self._table.above(self._bits, self.settings.threshold)
+
+    @cached_property
+    def _small_mask(self) -> NDArray[np.uint8]:
+        if self._min_area <= 1:
+            return self._above
+        return drop_small_regions(self._above.copy(), self._min_area)
+
+    @cached_property
+    def anomalous_share(self) -> float:
+        """Share of pixels at or above the threshold, 0..1, before small regions are dropped."""
+        return cv2.countNonZero(self._above) / self._above.size
 
     @cached_property
     def share(self) -> NDArray[np.float32]:
         """(H, W) calibrated score: the share of normal pixels that score lower, 0..1."""
-        return resize_linear(self._share, self._size)
+        return resize_linear(self._table.share(self._bits), self._size)
 
     @cached_property
     def heat(self) -> NDArray[np.uint8]:
         """(H, W) calibrated score times 255."""
-        small = np.rint(self._share * np.float32(255)).astype(np.uint8)
-        return resize_linear(small, self._size)
+        return resize_linear(self._small_heat, self._size)
 
     @cached_property
     def mask(self) -> NDArray[np.uint8]:
         """(H, W) 255 where anomalous, else 0."""
-        mask = anomaly_mask(self._share, self.settings.threshold, self._min_area)
-        return resize_nearest(mask, self._size)
+        return resize_nearest(self._small_mask, self._size)
 
     @cached_property
     def color(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB class colours."""
-        return colorize(self.labels, self._table)
+        return colorize(self.labels, self._colors)
 
     @cached_property
     def overlay(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB: image, class colours and, where calibrated, the anomalies."""
-        heat, mask = (self.heat, self.mask) if self.calibrated else (None, None)
-        return draw_overlay(self.image, self.color, self.settings.overlay_alpha, heat, mask)
+        heat, mask = (self._small_heat, self._small_mask) if self.calibrated else (None, None)
+        colors = colorize(self.prediction.labels, self._colors)
+        return draw_overlay(self.image, colors, self.settings.overlay_alpha, heat, mask)
 
 
 class Pipeline:
@@ -166,20 +183,21 @@ class Pipeline:
     ):
         self.engine = engine
         self.settings = settings
-        self._table = color_table(colors)
-        self._shares = None if calibration is None else calibration.table()
+        self._colors = color_table(colors)
+        self._calibration = None if calibration is None else calibration.table()
 
-    def __call__(self, image: NDArray[np.uint8]) -> Result:
+    def __call__(self, image: NDArray[np.uint8] | CameraFrame) -> Result:
         """Runs one frame.
 
         Args:
-            image: (H, W, 3) RGB uint8 of any size.
+            image: (H, W, 3) RGB uint8 of any size, or a frame in its camera's encoding.
 
         Raises:
             ValueError: Not an image, or a side of it is zero.
         """
         start = time.perf_counter()
-        network_input = to_input_size(image, self.engine.input_size)
+        frame = image if isinstance(image, CameraFrame) else CameraFrame(image)
+        network_input = frame.rgb_at(self.engine.input_size)
         resized = time.perf_counter()
         prediction = self.engine.infer(network_input)
         times_ms = {
@@ -188,15 +206,15 @@ class Pipeline:
         }
         # Taken once: another thread may replace them while this frame is on its way.
         settings = self.settings
-        scale = prediction.labels.size / (image.shape[0] * image.shape[1])
+        scale = prediction.labels.size / (frame.size[0] * frame.size[1])
         return Result(
-            image,
+            frame,
             network_input,
             prediction,
             settings,
             settings.min_region_area * scale,
-            self._shares,
-            self._table,
+            self._calibration,
+            self._colors,
             times_ms,
         )
 

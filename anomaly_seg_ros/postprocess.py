@@ -10,24 +10,17 @@ from numpy.typing import NDArray
 
 Value = TypeVar('Value', np.uint8, np.float32)
 
-ANOMALOUS = 255
-"""Value of an anomalous pixel in a mask; 0 elsewhere."""
 
-
-def anomaly_mask(
-    share: NDArray[np.float32], threshold: float, min_area: float
-) -> NDArray[np.uint8]:
-    """Thresholds a calibrated score and drops small regions.
+def drop_small_regions(mask: NDArray[np.uint8], min_area: float) -> NDArray[np.uint8]:
+    """Drops small regions of a mask.
 
     Args:
-        share: (H, W) calibrated score in 0..1.
-        threshold: Pixels at or above it are anomalous.
+        mask: (H, W) uint8, not 0 where anomalous; changed in place.
         min_area: 8-connected regions with fewer pixels are dropped.
 
     Returns:
-        (H, W) uint8, 255 where anomalous, else 0.
+        The mask.
     """
-    mask: NDArray[np.uint8] = np.where(share >= threshold, np.uint8(ANOMALOUS), np.uint8(0))
     if min_area <= 1:
         return mask
     count, regions, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)

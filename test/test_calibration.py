@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.calibration import Calibration, level_shares
+from anomaly_seg_ros.calibration import Calibration, level_shares, score_bits
 
 
 def test_level_shares_rise_from_0_to_1_and_crowd_at_1() -> None:
@@ -67,13 +67,36 @@ def test_share_never_falls_and_lies_in_0_to_1() -> None:
 def test_table_is_share_of_every_half() -> None:
     calibration = Calibration.fit(np.random.default_rng(2).normal(size=5000))
     table = calibration.table()
-    assert table.shape == (65536,)
-    assert table.dtype == np.float32
+    every = np.arange(1 << 16).astype(np.uint16)
+    shares = table.share(every)
+    assert shares.dtype == np.float32
     halves = np.array([-7.5, -0.0, 0.0, 0.333, 2.0, np.inf, -np.inf, np.nan], np.float16)
-    assert table[halves.view(np.uint16)].tolist() == calibration.share(halves).tolist()
-    every = np.arange(1 << 16).astype(np.uint16).view(np.float16)
-    finite = np.sort(every[np.isfinite(every)])
-    assert (np.diff(table[finite.view(np.uint16)]) >= 0).all()
+    assert table.share(score_bits(halves)).tolist() == calibration.share(halves).tolist()
+    numbers = every.view(np.float16)
+    finite = np.sort(numbers[np.isfinite(numbers)])
+    assert (np.diff(table.share(score_bits(finite))) >= 0).all()
+    assert (table.heat(every) == np.rint(shares * 255)).all()
+
+
+def test_a_pixel_at_the_threshold_is_anomalous() -> None:
+    # Levels at shares 0 and 1: the share is the score itself.
+    table = Calibration((0.0, 1.0)).table()
+    bits = score_bits(np.array([[0.0, 0.49, 0.5, 1.0, np.nan]], np.float32))
+    above = table.above(bits, 0.5)
+    assert above.tolist() == [[0, 0, 255, 255, 255]]
+    assert above.dtype == np.uint8
+    assert table.above(bits, 0.75).tolist() == [[0, 0, 0, 255, 255]]
+    assert table.above(bits, 0.5).tolist() == above.tolist()
+
+
+def test_scores_beyond_float16_stay_at_the_ends() -> None:
+    table = Calibration((0.0, 1.0)).table()
+    assert table.share(score_bits(np.array([-1e9, 1e9], np.float32))).tolist() == [0, 1]
+
+
+def test_half_scores_are_not_copied() -> None:
+    score = np.zeros((2, 3), np.float16)
+    assert np.shares_memory(score_bits(score), score)
 
 
 @pytest.mark.parametrize(

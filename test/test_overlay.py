@@ -10,7 +10,6 @@ from anomaly_seg_ros.overlay import (
     colorize,
     draw_overlay,
     HEAT_START,
-    OUTLINE_COLOR,
 )
 
 GREY = np.full((40, 60, 3), 100, np.uint8)
@@ -55,9 +54,26 @@ def test_a_region_is_outlined_and_not_filled() -> None:
     mask = np.zeros((40, 60), np.uint8)
     mask[10:30, 20:50] = 255
     picture = draw_overlay(GREY, GREY, 0.0, None, mask)
-    assert picture[10, 35].tolist() == pytest.approx(OUTLINE_COLOR, abs=40)  # antialiased
-    assert (picture[20, 35] == 100).all()
+    for row, column in ((9, 35), (30, 35), (20, 19), (20, 50), (9, 19)):
+        assert (picture[row, column] == 255).all()
+    assert (picture[10:30, 20:50] == 100).all()
     assert (picture[2, 2] == 100).all()
+    assert int((picture == 255).all(-1).sum()) == 32 * 22 - 30 * 20
+
+
+def test_layers_of_half_the_size_lie_where_they_belong() -> None:
+    image = np.full((80, 120, 3), 100, np.uint8)
+    colors = np.zeros((40, 60, 3), np.uint8)
+    colors[:, 30:] = 200
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 20:25] = 255
+    picture = draw_overlay(image, colors, 0.5, None, mask)
+    assert picture.shape == image.shape
+    assert (picture[:, 80] == 150).all()
+    assert (picture[40, :30] == 50).all()
+    assert (picture[40, 42:48] == 50).all()  # inside of the region
+    rows = np.flatnonzero(picture[:, 44, 0] > 200)
+    assert rows.tolist() in ([18, 19, 60, 61], [17, 18, 19, 20, 59, 60, 61, 62])
 
 
 def test_no_anomaly_changes_nothing() -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
 
 from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.camera_frame import CameraFrame
 from anomaly_seg_ros.overlay import color_table, colorize, draw_overlay
 from anomaly_seg_ros.pipeline import build_pipeline, default_threshold, PipelineSettings
 from anomaly_seg_ros.preprocess import to_input_size
@@ -118,7 +120,9 @@ def test_overlay_is_made_of_the_other_outputs(pipeline: Any, meta: Any) -> None:
     result = pipeline(image)
     colors = colorize(result.labels, color_table(meta.class_colors))
     assert (result.color == colors).all()
-    assert (result.overlay == draw_overlay(image, colors, 0.45, result.heat, result.mask)).all()
+    small = pipeline(image).at(whole=False)
+    drawn = draw_overlay(image, small.color, 0.45, small.heat, small.mask)
+    assert (result.overlay == drawn).all()
 
 
 def test_without_calibration_there_are_labels_and_a_raw_score(
@@ -161,11 +165,32 @@ def test_threshold_of_the_checkpoint_or_the_usual_one(make_fake_meta: Callable[.
     assert default_threshold(meta, 'energy') == 0.99
 
 
-@pytest.mark.parametrize('scale', [2, 3, 5])
-def test_reduction_averages_and_skips_nothing(scale: int) -> None:
+@pytest.mark.parametrize('scale', [2, 4, 8])
+def test_reduction_by_powers_of_two_averages(scale: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (6 * scale, 8 * scale, 3), dtype=np.uint8)
     means = image.reshape(6, scale, 8, scale, 3).mean((1, 3))
-    assert np.abs(to_input_size(image, (6, 8)) - means).max() <= 0.51
+    assert np.abs(to_input_size(image, (6, 8)) - means).max() <= 0.51 * np.log2(scale)
+
+
+@pytest.mark.parametrize('size', [(10, 14), (13, 17), (18, 24), (21, 50), (47, 31), (60, 80)])
+def test_reduction_skips_no_row_and_no_column(size: tuple[int, int]) -> None:
+    for axis in (0, 1):
+        for line in range(size[axis]):
+            image = np.zeros((*size, 3), np.uint8)
+            np.moveaxis(image, axis, 0)[line] = 255
+            assert to_input_size(image, (6, 8)).any(), (axis, line)
+
+
+def test_the_encoding_of_the_camera_changes_nothing(pipeline: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    expected = pipeline(image)
+    bgr = pipeline(CameraFrame(np.ascontiguousarray(image[..., ::-1]), cv2.COLOR_BGR2RGB))
+    rgba = pipeline(CameraFrame(np.dstack([image, image[..., 0]]), cv2.COLOR_RGBA2RGB))
+    for result in (bgr, rgba):
+        assert (result.network_input == expected.network_input).all()
+        assert (result.overlay == expected.overlay).all()
+    grey = pipeline(CameraFrame(image[..., 0], cv2.COLOR_GRAY2RGB))
+    assert (grey.network_input == pipeline(image[..., [0, 0, 0]]).network_input).all()
 
 
 def test_an_image_that_fits_is_not_copied() -> None:

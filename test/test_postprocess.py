@@ -1,17 +1,9 @@
-"""Threshold, small regions, and back to the camera's size."""
+"""Small regions, and back to the camera's size."""
 
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.postprocess import anomaly_mask, resize_linear, resize_nearest
-
-
-def test_a_pixel_at_the_threshold_is_anomalous() -> None:
-    share = np.array([[0.0, 0.4999, 0.5, 1.0]], np.float32)
-    mask = anomaly_mask(share, 0.5, 0)
-    assert mask.tolist() == [[0, 0, 255, 255]]
-    assert mask.dtype == np.uint8
-
+from anomaly_seg_ros.postprocess import drop_small_regions, resize_linear, resize_nearest
 
 PICTURE = [
     '##....#',
@@ -26,17 +18,17 @@ PICTURE = [
     ('min_area', 'left'), [(0, 10), (1, 10), (2, 9), (2.5, 7), (3, 7), (4, 4), (5, 0)]
 )
 def test_regions_below_the_area_are_dropped(min_area: float, left: int) -> None:
-    share = np.array([[c == '#' for c in row] for row in PICTURE], np.float32)
-    mask = anomaly_mask(share, 0.5, min_area)
+    mask = np.array([[255 * (c == '#') for c in row] for row in PICTURE], np.uint8)
+    size = mask.size
+    mask = drop_small_regions(mask, min_area)
     assert (mask == 255).sum() == left
-    assert (mask == 0).sum() == share.size - left
+    assert (mask == 0).sum() == size - left
 
 
 @pytest.mark.parametrize('min_area', [0, 1, 100])
 def test_an_empty_and_a_full_mask(min_area: float) -> None:
-    share = np.zeros((12, 10), np.float32)
-    assert not anomaly_mask(share, 0.5, min_area).any()
-    assert (anomaly_mask(share + 1, 0.5, min_area) == 255).all()
+    assert not drop_small_regions(np.zeros((12, 10), np.uint8), min_area).any()
+    assert (drop_small_regions(np.full((12, 10), 255, np.uint8), min_area) == 255).all()
 
 
 def test_nearest_makes_blocks_and_no_new_values() -> None:

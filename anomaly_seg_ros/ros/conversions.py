@@ -10,10 +10,6 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from anomaly_seg_ros.image_message import ENCODINGS, to_rgb
-
-__all__ = ['ENCODINGS', 'ImageWriter', 'to_rgb']
-
 _OUTPUT_TYPES = {
     'mono8': (np.uint8, 1),
     '32FC1': (np.float32, 1),

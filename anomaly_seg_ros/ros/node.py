@@ -31,6 +31,7 @@ from anomaly_seg_ros.checkpoint import CheckpointMeta, read_meta, resolve_checkp
 from anomaly_seg_ros.config import NodeConfig
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.frame_statistics import FrameStatistics
+from anomaly_seg_ros.image_message import to_frame
 from anomaly_seg_ros.label_info import label_info
 from anomaly_seg_ros.mailbox import Mailbox
 from anomaly_seg_ros.pipeline import (
@@ -43,7 +44,7 @@ from anomaly_seg_ros.pipeline import (
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.ros import diagnostics, parameters, qos
 from anomaly_seg_ros.ros.compat import ClockType, SubscriptionEventCallbacks
-from anomaly_seg_ros.ros.conversions import ImageWriter, to_rgb
+from anomaly_seg_ros.ros.conversions import ImageWriter
 
 THROTTLE_S = 5.0
 """Seconds between two log lines of the same kind."""
@@ -337,16 +338,16 @@ class AnomalySegNode(LifecycleNode):
         if pipeline is None or self._is_too_old(message, config.max_age_s):
             return
         began = time.perf_counter()
-        image = to_rgb(message)
+        frame = to_frame(message)
         self.statistics.encoding = message.encoding
         self.statistics.size = (message.height, message.width)
-        converted = time.perf_counter()
-        result = pipeline(image)
+        viewed = time.perf_counter()
+        result = pipeline(frame)
         inferred = time.perf_counter()
         times_ms = self._publish(result, message, config)
-        times_ms['preprocess'] = (converted - began) * 1e3 + result.times_ms['preprocess']
+        times_ms['preprocess'] = (viewed - began) * 1e3 + result.times_ms['preprocess']
         times_ms['inference'] = result.times_ms['inference']
-        times_ms['postprocess'] += (inferred - converted) * 1e3 - sum(result.times_ms.values())
+        times_ms['postprocess'] += (inferred - viewed) * 1e3 - sum(result.times_ms.values())
         times_ms['processing'] = (time.perf_counter() - began) * 1e3
         self.statistics.done(times_ms)
 
