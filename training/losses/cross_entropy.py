@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.classes import IGNORE
+from training.losses.reduction import full_precision, pixel_weights, weighted_mean
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -22,14 +23,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
     Returns:
         Scalar; 0 (with zero gradient) where no pixel is valid.
     """
-    loss = functional.cross_entropy(
-        logits.float(), labels, class_weights, ignore_index=IGNORE, reduction='sum'
+    return weighted_mean(negative_log_likelihood(logits, labels), labels, class_weights)
+
+
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """Gives (N, H, W) `-log p_y` from the log-softmax; 0 where the label is 255."""
+    return functional.cross_entropy(
+        full_precision(logits), labels, ignore_index=IGNORE, reduction='none'
     )
-    valid = labels != IGNORE
-    if class_weights is None:
-        return loss / valid.sum().clamp(min=1)
-    weight = class_weights[labels.where(valid, torch.zeros_like(labels))] * valid
-    return loss / weight.sum().clamp(min=1e-6)
 
 
 def ohem_cross_entropy(
@@ -47,24 +48,24 @@ def ohem_cross_entropy(
         logits: (N, K, H, W); computed in float32.
         labels: (N, H, W) train ids, 255 = ignore.
         class_weights: (K,) weights that multiply each kept pixel's loss, or None for 1.
-        threshold: Probability of the true class under which a pixel is hard.
-        keep: Smallest share of valid pixels that is kept.
+        threshold: Probability of the true class under which a pixel is hard, 0 excluded, to 1.
+        keep: Smallest share of valid pixels that is kept, 0..1.
 
     Returns:
         Scalar; 0 (with zero gradient) where no pixel is valid.
 
+    Raises:
+        ValueError: `threshold` or `keep` is out of its range.
+
     Source: Shrivastava et al., "Training Region-based Object Detectors with Online Hard Example
     Mining", 2016, in BiSeNet's form (n_min = valid pixels / 16).
     """
-    loss = functional.cross_entropy(
-        logits.float(), labels, ignore_index=IGNORE, reduction='none'
-    ).flatten()
+    if not 0 < threshold <= 1 or not 0 <= keep <= 1:
+        raise ValueError(f'threshold {threshold} and keep {keep} of loss ohem must lie in 0..1')
+    loss = negative_log_likelihood(logits, labels).flatten()
     flat = labels.flatten()
     valid = flat != IGNORE
-    if class_weights is not None:
-        weight = class_weights[flat.where(valid, torch.zeros_like(flat))]
-    else:
-        weight = torch.ones_like(loss)
+    weight = pixel_weights(flat, class_weights)
     least = int(valid.sum()) * keep
     hard = valid & (loss > -math.log(threshold))
     if int(hard.sum()) < least:
