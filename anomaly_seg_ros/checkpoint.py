@@ -6,7 +6,7 @@ what it needs to run an exported engine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 import hashlib
 import json
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 META_FILE = 'meta.json'
 WEIGHTS_FILE = 'weights.safetensors'
+SCORE_PREFIX = 'score.'
+"""Of the keys that scores have in the weights file; no network has such keys."""
+
 DEFAULT = 'default'
 DEFAULT_FOLDER = Path(__file__).parent / 'checkpoints' / 'default'
 
@@ -42,6 +45,8 @@ class CheckpointMeta:
         void_index: Index of the void channel in the network's own output, or None.
         score: The anomaly score used when none is asked for.
         temperature: Divides the logits where a score is made of class probabilities.
+        score_options: Score name to keyword arguments of the score, where not the default.
+        fitted: Score name to the data set and split whose statistics the weights file holds.
         calibrations: Score name to its calibration on normal validation pixels.
         thresholds: Score name to the calibrated value (0..1) above which a pixel is anomalous.
         trained_on: Data sets and splits the weights have seen.
@@ -61,6 +66,8 @@ class CheckpointMeta:
     gamma: float = 1.0
     score: str = 'max_logit'
     temperature: float = 1.0
+    score_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fitted: dict[str, str] = field(default_factory=dict)
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
     trained_on: tuple[str, ...] = ()
@@ -181,6 +188,8 @@ def weights_hash(folder: Path) -> str:
         graph.append(meta.temperature)
     if meta.gamma != 1:
         graph.append({'gamma': meta.gamma})
+    if meta.score_options:
+        graph.append({'score_options': meta.score_options})
     digest.update(json.dumps(graph, sort_keys=True).encode())
     return digest.hexdigest()
 
@@ -236,37 +245,99 @@ def update_meta(folder: Path, **changes: Any) -> CheckpointMeta:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Reads the weights of a checkpoint as float32 tensors on the CPU.
+    """Reads the network's weights of a checkpoint as float32 tensors on the CPU.
 
     Raises:
         FileNotFoundError: No weights file.
         ValueError: It is truncated, a git-lfs pointer, not safetensors, or not finite.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    return _read_tensors(folder, lambda key: not key.startswith(SCORE_PREFIX))
+
+
+def read_statistics(folder: Path, score: str) -> dict[str, Tensor]:
+    """Reads what `fit_score` stored of a score, by the names of its buffers; empty if nothing.
+
+    Raises:
+        FileNotFoundError: No weights file.
+        ValueError: It is truncated, a git-lfs pointer, not safetensors, or not finite.
+    """
+    prefix = f'{SCORE_PREFIX}{score}.'
+    tensors = _read_tensors(folder, lambda key: key.startswith(prefix))
+    return {key[len(prefix) :]: value for key, value in tensors.items()}
+
+
+def _read_tensors(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    """Reads some tensors of the weights file, floating point ones as float32."""
+    from safetensors import safe_open, SafetensorError
 
     path = _weights_path(folder)
+    tensors = {}
     try:
-        weights = load_file(path)
+        with safe_open(path, framework='pt') as file:
+            for key in filter(wanted, file.keys()):
+                tensors[key] = file.get_tensor(key)
     except SafetensorError as error:
         raise ValueError(
             f'cannot read {str(path)!r}: {error}; the file is truncated or no safetensors file'
         ) from None
-    for key, value in weights.items():
+    for key, value in tensors.items():
         if value.is_floating_point():
             if not bool(value.isfinite().all()):
                 raise ValueError(
                     f'weight {key!r} in {str(path)!r} is not finite (NaN or infinite)'
                 )
-            weights[key] = value.float()
-    return weights
+            tensors[key] = value.float()
+    return tensors
 
 
-def load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+def save_statistics(
+    folder: Path, statistics: Mapping[str, Mapping[str, Tensor] | None], fitted_on: str
+) -> CheckpointMeta:
+    """Puts statistics of scores into a checkpoint; all else in it stays bit for bit.
+
+    Args:
+        folder: A checkpoint folder.
+        statistics: Score name to its buffers; None removes those that the checkpoint has.
+        fitted_on: Data set and split.
+
+    Returns:
+        The new meta data, as written.
+    """
+    from safetensors.torch import load_file
+
+    meta = read_meta(folder)
+    replaced = tuple(f'{SCORE_PREFIX}{score}.' for score in statistics)
+    stored = load_file(_weights_path(folder))
+    tensors = {key: value for key, value in stored.items() if not key.startswith(replaced)}
+    fitted = {score: on for score, on in meta.fitted.items() if score not in statistics}
+    for score, buffers in statistics.items():
+        for key, value in (buffers or {}).items():
+            tensors[f'{SCORE_PREFIX}{score}.{key}'] = value
+        if buffers:
+            fitted[score] = fitted_on
+    meta = replace(meta, fitted=fitted)
+    save_checkpoint(folder, meta, tensors)
+    return meta
+
+
+def load_state(
+    model: nn.Module, weights: Mapping[str, Tensor], source: str, new: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """Loads weights into a network, strictly.
 
     Batch counters (`num_batches_tracked`) may be absent on either side, and so may heads that
     the network's `train_only_prefixes` names; anything else must match by key and shape.
+
+    Args:
+        model: Takes the weights.
+        weights: State dict.
+        source: What the weights are, for the error text.
+        new: State-dict prefixes of heads that a fine-tune may start afresh. Where the weights
+            lack such a head or hold another one (a key or a shape differs), the whole head keeps
+            what it has, and the weights of the other head are not used.
+
+    Returns:
+        Those of `new` that the network has and that started afresh.
 
     Raises:
         ValueError: Keys are missing, left over, or of another shape; the text names some.
@@ -278,23 +349,29 @@ def load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
         return sorted(
             key
             for key in keys
-            if not key.endswith('num_batches_tracked') and not key.startswith(optional or ('\0',))
+            if not key.endswith('num_batches_tracked') and not key.startswith(optional)
         )
 
     missing = required(own.keys() - weights.keys())
     surplus = required(weights.keys() - own.keys())
     shared = own.keys() & weights.keys()
-    shapes = [
+    shapes = sorted(key for key in shared if weights[key].shape != own[key].shape)
+    fresh = tuple(
+        prefix
+        for prefix in new
+        if any(key.startswith(prefix) for key in (*missing, *surplus, *shapes))
+    )
+    described = [
         f'{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}'
-        for key in sorted(shared)
-        if weights[key].shape != own[key].shape
+        for key in shapes
+        if not key.startswith(fresh)
     ]
     problems = [
         f'{len(found)} {what} ({", ".join(found[:3])}{", ..." if len(found) > 3 else ""})'
         for what, found in (
-            ('keys missing', missing),
-            ('keys unexpected', surplus),
-            ('shapes differ', shapes),
+            ('keys missing', [key for key in missing if not key.startswith(fresh)]),
+            ('keys unexpected', [key for key in surplus if not key.startswith(fresh)]),
+            ('shapes differ', described),
         )
         if found
     ]
@@ -303,7 +380,10 @@ def load_state(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> 
             f'{source} does not fit {type(model).__name__}: {"; ".join(problems)}; '
             f'{len(shared) - len(shapes)} of {len(own)} tensors match'
         )
-    model.load_state_dict({key: weights[key] for key in shared}, strict=False)
+    model.load_state_dict(
+        {key: weights[key] for key in shared if not key.startswith(fresh)}, strict=False
+    )
+    return tuple(prefix for prefix in fresh if any(key.startswith(prefix) for key in own))
 
 
 def load_checkpoint(folder: Path) -> tuple[nn.Module, CheckpointMeta]:

@@ -19,5 +19,7 @@ class ModelOutput(NamedTuple):
     """(N, 1, H, W) logit of the trained void class, where the network has one."""
     features: Tensor | None = None
     """(N, D, h, w) last embedding before the classifier."""
+    ood_logits: Tensor | None = None
+    """(N, 2, H, W) logits of the outlier head, channel 1 = outlier, where the network has one."""
     aux_logits: tuple[Tensor, ...] = ()
     """Logits of auxiliary heads, (N, K, H, W) each; only while training."""

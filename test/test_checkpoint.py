@@ -53,6 +53,8 @@ def test_meta_comes_back_as_it_was(tmp_path: Path, make_fake_meta: Callable[...,
         thresholds={'msp': 0.98},
         training={'recipe': {'lr': 0.003}, 'note': 'ä'},
         model_options={'channels': [1, 2]},
+        score_options={'sml': {'dilated_smoothing': False}},
+        fitted={'sml': 'camvid train'},
     )
     write_meta(tmp_path, meta)
     assert read_meta(tmp_path) == meta
@@ -220,7 +222,10 @@ def test_weights_of_another_size(folder: Path) -> None:
 @pytest.mark.parametrize(
     ('values', 'what'),
     [
-        ({'model': 'resnet'}, "unknown model 'resnet'; choose one of: bisenetv2, enet, erfnet"),
+        (
+            {'model': 'resnet'},
+            r"unknown model 'resnet'; choose one of: .*bisenetv2, .*enet, erfnet",
+        ),
         ({'model_options': {'wings': 2}}, "model 'bisenetv2' does not take options"),
     ],
 )
@@ -230,6 +235,142 @@ def test_networks_that_do_not_exist(folder: Path, values: dict[str, Any], what: 
     change_meta(folder, **values)
     with pytest.raises(ValueError, match=what):
         load_checkpoint(folder)
+
+
+# Heads that start afresh
+
+
+def two_heads(classes: int = 3, outlier: bool = True) -> Any:
+    import torch
+
+    network = torch.nn.Module()
+    network.body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    network.head = torch.nn.Conv2d(4, classes, 1)
+    if outlier:
+        network.logits_ood = torch.nn.Conv2d(4, 2, 1)
+    return network
+
+
+def test_a_head_that_the_weights_lack_starts_afresh() -> None:
+    import torch
+
+    from anomaly_seg_ros.checkpoint import load_state
+
+    old, network = two_heads(outlier=False), two_heads()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match=r'2 keys missing \(logits_ood.bias, logits_ood.weight\)'):
+        load_state(network, old.state_dict(), 'old')
+    assert load_state(network, old.state_dict(), 'old', new=('logits_ood.', 'nothing.')) == (
+        'logits_ood.',
+    )
+    for key, value in network.state_dict().items():
+        source = before if key.startswith('logits_ood.') else old.state_dict()
+        assert torch.equal(value, source[key])
+
+
+def test_a_head_of_another_shape_starts_afresh_as_a_whole() -> None:
+    import torch
+
+    from anomaly_seg_ros.checkpoint import load_state
+
+    old, network = two_heads(classes=5), two_heads(classes=3)
+    weights = old.state_dict()
+    weights['head.bias'] = weights['head.bias'][:3]
+    before = network.head.bias.clone()
+    assert load_state(network, weights, 'old', new=('head.',)) == ('head.',)
+    assert torch.equal(network.head.bias, before)
+    assert torch.equal(network.logits_ood.weight, weights['logits_ood.weight'])
+
+
+def test_a_head_that_the_network_lacks_is_left_out() -> None:
+    from anomaly_seg_ros.checkpoint import load_state
+
+    old, network = two_heads(), two_heads(outlier=False)
+    with pytest.raises(ValueError, match='2 keys unexpected'):
+        load_state(network, old.state_dict(), 'old', new=('head.',))
+    assert load_state(network, old.state_dict(), 'old', new=('head.', 'logits_ood.')) == ()
+
+
+def test_new_heads_that_fit_are_loaded() -> None:
+    import torch
+
+    from anomaly_seg_ros.checkpoint import load_state
+
+    old, network = two_heads(), two_heads()
+    assert load_state(network, old.state_dict(), 'old', new=('head.', 'logits_ood.')) == ()
+    assert torch.equal(network.head.weight, old.head.weight)
+
+
+def test_all_but_new_heads_stays_strict() -> None:
+    from anomaly_seg_ros.checkpoint import load_state
+
+    weights = two_heads(outlier=False).state_dict()
+    weights['body.0.extra'] = weights.pop('body.0.bias')
+    with pytest.raises(ValueError, match=r'keys missing \(body.0.bias\).*body.0.extra') as error:
+        load_state(two_heads(), weights, 'old', new=('logits_ood.',))
+    assert 'logits_ood' not in str(error.value)
+
+
+# Statistics of scores
+
+
+def sml(shift: float = 0.0) -> dict[str, Any]:
+    import torch
+
+    return {'mean': torch.arange(11.0) + shift, 'std': torch.ones(11)}
+
+
+def test_statistics_are_kept_apart_from_the_network(folder: Path) -> None:
+    import torch
+
+    from anomaly_seg_ros.checkpoint import (
+        load_checkpoint,
+        read_statistics,
+        read_weights,
+        save_checkpoint,
+        save_statistics,
+    )
+
+    weights = {key: value.half() for key, value in read_weights(folder).items()}
+    save_checkpoint(folder, read_meta(folder), weights)
+    assert read_statistics(folder, 'sml') == {}
+    hashes = [weights_hash(folder)]
+    meta = save_statistics(
+        folder, {'sml': sml(), 'other': {'mean': torch.ones(2)}}, 'camvid train'
+    )
+    assert meta == read_meta(folder)
+    assert meta.fitted == {'sml': 'camvid train', 'other': 'camvid train'}
+    assert torch.equal(read_statistics(folder, 'sml')['mean'], torch.arange(11.0))
+    assert read_weights(folder).keys() == weights.keys()
+    load_checkpoint(folder)
+    hashes.append(weights_hash(folder))
+
+    meta = save_statistics(folder, {'sml': sml(1.0)}, 'cityscapes train')
+    assert meta.fitted == {'sml': 'cityscapes train', 'other': 'camvid train'}
+    assert torch.equal(read_statistics(folder, 'sml')['mean'], torch.arange(11.0) + 1)
+    assert torch.equal(read_statistics(folder, 'other')['mean'], torch.ones(2))
+    hashes.append(weights_hash(folder))
+    assert len(set(hashes)) == 3
+
+    meta = save_statistics(folder, {'sml': None, 'other': None}, '')
+    assert meta.fitted == {}
+    assert read_statistics(folder, 'sml') == {}
+    assert weights_hash(folder) == hashes[0]
+
+
+def test_statistics_that_are_not_finite(folder: Path) -> None:
+    from anomaly_seg_ros.checkpoint import load_checkpoint, read_statistics, save_statistics
+
+    save_statistics(folder, {'sml': sml(float('nan'))}, 'camvid train')
+    with pytest.raises(ValueError, match=r"weight 'score\.sml\.mean' in .* is not finite"):
+        read_statistics(folder, 'sml')
+    load_checkpoint(folder)
+
+
+def test_the_hash_follows_the_options_of_scores(fake_checkpoint: Path) -> None:
+    first = weights_hash(fake_checkpoint)
+    update_meta(fake_checkpoint, score_options={'sml': {'dilated_smoothing': False}})
+    assert weights_hash(fake_checkpoint) != first
 
 
 def test_channels_count_void(make_fake_meta: Callable[..., CheckpointMeta]) -> None:

@@ -32,7 +32,7 @@ from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
 from anomaly_seg_ros.scores import build_score, SCORES, TEMPERED  # noqa: E402
 from training.temperature import fit_temperature, LabelledLogits, slope  # noqa: E402
 
-ALL = frozenset({'logits', 'void_logit'})
+ALL = frozenset({'logits', 'void_logit', 'ood_logits'})
 
 
 def two_classes(gap: float, right: int, count: int) -> LabelledLogits:
@@ -106,11 +106,20 @@ def test_frames_that_set_no_temperature_are_an_error(right: int) -> None:
 # What the temperature changes
 
 
-def measure(name: str, temperature: float, *logits: float, void: float = 0.0) -> float:
+STATISTICS = {
+    'mahalanobis': {'whitening': torch.eye(3), 'means': torch.zeros(1, 3)},
+    'sml': {'mean': torch.zeros(3), 'std': torch.ones(3)},
+}
+
+
+def measure(name: str, temperature: float, *logits: float) -> float:
     output = ModelOutput(
-        torch.tensor(logits).view(1, -1, 1, 1), void_logit=torch.tensor([[[[void]]]])
+        torch.tensor(logits).view(1, -1, 1, 1),
+        void_logit=torch.zeros(1, 1, 1, 1),
+        ood_logits=torch.zeros(1, 2, 1, 1),
     )
-    return float(build_score(name, 'made', ALL, temperature)(output))
+    score = build_score(name, 'made', ALL, temperature, STATISTICS.get(name))
+    return float(score(output))
 
 
 LN2 = math.log(2)
@@ -121,6 +130,18 @@ AT_TWO = [
     ('energy', -2 * math.log(4)),
     ('max_logit', -2 * LN2),
     ('void', 1 / 7),
+    # Not tempered: p = 4/6, 1/6, 1/6.
+    ('margin', -1 / 2),
+    ('mahalanobis', 4 * LN2**2),
+    ('sml', -2 * LN2),
+    ('dense_hybrid', -LN2 - math.log(6)),
+    ('ood_posterior', 1 / 2),
+    # Its own temperature is 2 whatever the checkpoint's is: p = 1/2, 1/4, 1/4 against 1/3 each.
+    (
+        'nflow_js',
+        -(math.log(6 / 5) / 2 + math.log(6 / 7) / 2) / 2
+        - (math.log(4 / 5) + 2 * math.log(8 / 7)) / 6,
+    ),
 ]
 
 
@@ -269,6 +290,7 @@ def test_engines_of_another_temperature_are_removed_from_the_copy(
             input_size=(64, 96),
             weights=weights_hash(checkpoint),
             versions={},
+            device='CPU',
             commit='',
         ),
     )
@@ -292,6 +314,7 @@ def test_an_engine_of_another_temperature_is_refused(
         input_size=(64, 96),
         weights=weights_hash(checkpoint),
         versions={},
+        device='CPU',
         commit='',
     )
     write_engine_meta(engine, meta)

@@ -1,6 +1,7 @@
-"""Fits what scores need on normal validation frames: `anomaly_seg fit_score`.
+"""Fits what scores need on normal frames: `anomaly_seg fit_score`.
 
-A score name fits its calibration; the word `temperature` fits the temperature of the softmax.
+A score name fits its statistics, where it has any, on training frames, then its calibration on
+validation frames; the word `temperature` fits the temperature of the softmax on the latter.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 import shutil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
+import yaml
 
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint import (
     CheckpointMeta,
     read_meta,
     resolve_checkpoint,
+    save_statistics,
     update_meta,
     weights_hash,
     write_meta,
@@ -29,10 +33,11 @@ from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.engine_folder import ENGINE_FILE, ENGINES_FOLDER, read_engine_meta
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.preprocess import to_input_size
-from anomaly_seg_ros.scores import SCORES, TEMPERED
+from anomaly_seg_ros.scores import check_options, FITTED, SCORES, TEMPERED
 
 from .datasets import build_dataset, Dataset
 from .evaluation.network_pass import open_pass
+from .score_statistics import check_frames, fit_statistics
 from .temperature import check_classes, collect_logits, fit_temperature, TemperatureFit
 
 PIXELS_PER_FRAME = 20_000
@@ -47,11 +52,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar='S[,S]',
         help=f"scores to calibrate; '{TEMPERATURE}' fits the temperature of "
-        f'{", ".join(sorted(TEMPERED))} first',
+        f'{", ".join(sorted(TEMPERED))} first; {", ".join(sorted(FITTED))} get their statistics '
+        'from the train split before',
     )
     parser.add_argument('--dataset', required=True, help='normal frames with class labels')
     parser.add_argument('--root', type=Path, required=True, help='folder of the dataset')
-    parser.add_argument('--split', default='val')
+    parser.add_argument(
+        '--split', default='val', help='frames for calibration and temperature (default val)'
+    )
+    parser.add_argument(
+        '--train-split',
+        default='train',
+        help=f'frames for the statistics of {", ".join(sorted(FITTED))} (default train)',
+    )
+    parser.add_argument(
+        '--option',
+        action='append',
+        default=[],
+        metavar='S.KEY=VALUE',
+        help='option of a score, kept in the checkpoint, as sml.dilated_smoothing=false',
+    )
     parser.add_argument(
         '--false-positive-rate',
         type=float,
@@ -63,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help='exponent on the image before the network, below 1 brightens; kept in the checkpoint',
     )
-    parser.add_argument('--engine', default='torch', help='what computes the scores')
+    parser.add_argument('--engine', default='torch', help='what computes the calibrated scores')
     parser.add_argument('--out', type=Path, required=True, help='folder of the new checkpoint')
 
 
@@ -75,29 +95,33 @@ def main(args: argparse.Namespace) -> int:
         )
     wanted = parse_wanted(args.score)
     scores = [name for name in wanted if name != TEMPERATURE]
+    fitted = [name for name in scores if name in FITTED]
+    options = parse_options(args.option, scores)
     checkpoint = resolve_checkpoint(args.checkpoint)
-    dataset = build_dataset(args.dataset, args.root, args.split)
     meta = read_meta(checkpoint)
+    dataset = build_dataset(args.dataset, args.root, args.split)
+    train_set = build_dataset(args.dataset, args.root, args.train_split) if fitted else dataset
     if TEMPERATURE in wanted:
         check_classes(meta, dataset)
+    check_frames(meta, fitted, train_set)
     if args.out.resolve() != checkpoint.resolve():
         shutil.copytree(checkpoint, args.out, dirs_exist_ok=True)
     # What changes the graph goes first: all later fits read it from the folder.
     if args.gamma is not None and args.gamma != meta.gamma:
-        meta = replace(meta, gamma=args.gamma, calibrations={}, thresholds={})
-        write_meta(args.out, meta)
+        change_gamma(args.out, args.gamma, wanted)
+    if options:
+        update_meta(args.out, score_options={**read_meta(args.out).score_options, **options})
     if TEMPERATURE in wanted:
         fit = fit_checkpoint_temperature(args.out, dataset)
-        meta = _with_temperature(meta, fit, scores, f'{args.dataset} {args.split}')
+        meta = _with_temperature(read_meta(args.out), fit, scores, f'{args.dataset} {args.split}')
         write_meta(args.out, meta)
+    if fitted:
+        statistics = fit_statistics(args.out, fitted, train_set)
+        save_statistics(args.out, statistics, f'{args.dataset} {args.train_split}')
+        print(f'statistics of {", ".join(fitted)}: {len(train_set)} frames')
     remove_stale_engines(args.out)
     for score in scores:
-        engine = open_engine(args.out, args.engine, score)
-        calibration = fit_calibration(engine, dataset)
-        engine.close()
-        meta = with_calibration(meta, score, calibration, 1 - args.false_positive_rate)
-        print(f'{score}: {len(dataset)} frames, threshold {meta.thresholds[score]:.3f}')
-        update_meta(args.out, calibrations=meta.calibrations, thresholds=meta.thresholds)
+        calibrate(args.out, args.engine, score, dataset, 1 - args.false_positive_rate)
     print(f'wrote {args.out}')
     return 0
 
@@ -115,6 +139,63 @@ def parse_wanted(text: str) -> list[str]:
                 f'unknown score {name!r}; choose of: {", ".join(sorted(SCORES))}, {TEMPERATURE}'
             )
     return wanted
+
+
+def parse_options(texts: Sequence[str], scores: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Reads 'sml.dilated_smoothing=false' texts as options by score.
+
+    Raises:
+        ValueError: Another form, a score that is not fitted now, or what the score does not take.
+    """
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, equals, value = text.partition('=')
+        score, dot, key = name.partition('.')
+        if not equals or not dot:
+            raise ValueError(f'option {text!r} is not of the form score.key=value')
+        if score not in scores:
+            raise ValueError(
+                f'option {text!r} needs its score in --score, to be calibrated with it'
+            )
+        options.setdefault(score, {})[key] = yaml.safe_load(value)
+    for score, values in options.items():
+        check_options(score, values)
+    return options
+
+
+def change_gamma(checkpoint: Path, gamma: float, refitted: Sequence[str]) -> None:
+    """Changes the exponent of a checkpoint and removes what was fitted at the old one.
+
+    Args:
+        checkpoint: Folder.
+        gamma: The new exponent.
+        refitted: What is fitted again at once, and need not be spoken of.
+    """
+    meta = read_meta(checkpoint)
+    made = f'made at gamma {meta.gamma:g}; fit them again with --score'
+    for what, names in (('calibrations', meta.calibrations), ('statistics', meta.fitted)):
+        if lost := sorted(set(names) - set(refitted)):
+            print(f'dropped the {what} of {", ".join(lost)}, {made} {",".join(lost)}')
+    if meta.temperature != 1 and TEMPERATURE not in refitted:
+        print(
+            f'the temperature {meta.temperature:g} was fitted at gamma {meta.gamma:g}; fit it '
+            f'again with --score {TEMPERATURE}'
+        )
+    if meta.fitted:
+        meta = save_statistics(checkpoint, dict.fromkeys(meta.fitted), '')
+    write_meta(checkpoint, replace(meta, gamma=gamma, calibrations={}, thresholds={}))
+
+
+def calibrate(
+    checkpoint: Path, engine_name: str, score: str, dataset: Dataset, threshold: float
+) -> None:
+    """Fits the calibration of a score and puts it with its threshold into the checkpoint."""
+    engine = open_engine(checkpoint, engine_name, score)
+    calibration = fit_calibration(engine, dataset)
+    engine.close()
+    meta = with_calibration(read_meta(checkpoint), score, calibration, threshold)
+    write_meta(checkpoint, meta)
+    print(f'{score}: {len(dataset)} frames, threshold {threshold:.3f}')
 
 
 def fit_checkpoint_temperature(checkpoint: Path, dataset: Dataset) -> TemperatureFit:
@@ -204,5 +285,6 @@ def fit_calibration(engine: Engine, dataset: Dataset) -> Calibration:
         labels = sample.labels[np.ix_(rows.astype(int), columns.astype(int))]
         valid = prediction.score[labels != IGNORE]
         count = min(PIXELS_PER_FRAME, valid.size)
-        scores.append(random.choice(valid, count, replace=False, shuffle=False))
+        chosen = random.choice(valid, count, replace=False, shuffle=False)
+        scores.append(chosen.astype(np.float32, copy=False))
     return Calibration.fit(np.concatenate(scores))

@@ -120,15 +120,20 @@ def _quality(pixels: LabelledLogits, temperature: float) -> tuple[float, float]:
     return ece, nll
 
 
-def check_classes(meta: CheckpointMeta, dataset: Dataset) -> None:
-    """Checks that a temperature can be fitted on a dataset.
+def check_classes(meta: CheckpointMeta, dataset: Dataset, what: str = 'the temperature') -> None:
+    """Checks that the labels of a dataset say what is right for a checkpoint.
+
+    Args:
+        meta: Of the checkpoint.
+        dataset: Frames with class labels.
+        what: What is fitted on them, for the error text.
 
     Raises:
         ValueError: It has other classes than the checkpoint.
     """
     if dataset.classes.names != meta.class_names:
         raise ValueError(
-            f'the temperature needs frames labelled with the classes of the checkpoint '
+            f'{what} needs frames labelled with the classes of the checkpoint '
             f'({", ".join(meta.class_names[:3])}, ...); this dataset has '
             f'{", ".join(dataset.classes.names[:3]) or "none"}'
         )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import nn, Tensor
 
-from anomaly_seg_ros.checkpoint import CheckpointMeta, load_checkpoint
+from anomaly_seg_ros.checkpoint import CheckpointMeta, load_checkpoint, read_statistics
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.padding import forward_padded
 from anomaly_seg_ros.models.void_channel import split_void
 from anomaly_seg_ros.scores import AnomalyScore, build_score
+
+HALF_MAX = 65504.0
+"""Largest float16; a score beyond it would become infinite."""
 
 
 class ScoredModel(nn.Module):
@@ -22,20 +26,29 @@ class ScoredModel(nn.Module):
         model: A network of `MODELS`.
         meta: The meta data of its checkpoint.
         score: A key of `SCORES`.
+        statistics: What the checkpoint holds for a score in `FITTED`.
 
     Raises:
-        ValueError: The score is unknown, or needs what the network lacks.
+        ValueError: The score is unknown, needs what the network lacks, or has no statistics.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: nn.Module, meta: CheckpointMeta, score: str):
+    def __init__(
+        self,
+        model: nn.Module,
+        meta: CheckpointMeta,
+        score: str,
+        statistics: Mapping[str, Tensor] | None = None,
+    ):
         super().__init__()
         self.model = model
-        self.score = score_of(model, meta, score)
+        self.score = score_of(model, meta, score, statistics)
         self.void_index = meta.void_index
         self.gamma = meta.gamma
+        self.label_type, self.score_type = torch.uint8, torch.float32
+        self.network_type = torch.float32
         self.register_buffer('mean', torch.tensor(meta.mean).view(1, 3, 1, 1))
         self.register_buffer('std', torch.tensor(meta.std).view(1, 3, 1, 1))
 
@@ -45,29 +58,73 @@ class ScoredModel(nn.Module):
         Args:
             images: (N, H, W, 3) uint8 RGB.
         """
-        scaled = images.permute(0, 3, 1, 2).float() / 255
+        # Cast before permuting: TensorRT takes bytes at the edge of its graph only.
+        scaled = images.float().permute(0, 3, 1, 2) / 255
         if self.gamma != 1:
             scaled = scaled.pow(self.gamma)
-        return split_void(
-            forward_padded(self.model, (scaled - self.mean) / self.std), self.void_index
-        )
+        normal = ((scaled - self.mean) / self.std).to(self.network_type)
+        return split_void(forward_padded(self.model, normal), self.void_index)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives (N, H, W) uint8 labels and (N, H, W) float32 score of (N, H, W, 3) uint8 RGB."""
+        """Gives (N, H, W) labels and (N, H, W) score of (N, H, W, 3) uint8 RGB.
+
+        uint8 and float32 as the module is built; `spell` changes both.
+        """
         output = self.output(images)
-        return output.logits.argmax(1).to(torch.uint8), self.score(output)
+        score = self.score(output)
+        if self.score_type is torch.float16:
+            score = score.clamp(-HALF_MAX, HALF_MAX)
+        return output.logits.argmax(1).to(self.label_type), score.to(self.score_type)
+
+    def spell(
+        self, label_type: torch.dtype = torch.uint8, half_network: bool = False
+    ) -> ScoredModel:
+        """Changes this module into the form that is exported; scores become float16.
+
+        The score is still computed in float32 and cast last.
+
+        Args:
+            label_type: `torch.int8` where uint8 cannot be cast to (TensorRT): the same bytes for
+                up to 128 classes.
+            half_network: Runs the network itself in float16; normalisation and score do not.
+        """
+        self.label_type, self.score_type = label_type, torch.float16
+        if half_network:
+            self.network_type = torch.float16
+            self.model.half()
+        return self
 
 
-def score_of(model: nn.Module, meta: CheckpointMeta, score: str) -> AnomalyScore:
-    """Gives a score at the checkpoint's temperature, checked against what its network gives.
+def score_of(
+    model: nn.Module,
+    meta: CheckpointMeta,
+    score: str,
+    statistics: Mapping[str, Tensor] | None = None,
+) -> AnomalyScore:
+    """Gives a score as the checkpoint sets it, checked against what its network gives.
+
+    Args:
+        model: The network of the checkpoint.
+        meta: Gives the temperature and the score's options.
+        score: A key of `SCORES`.
+        statistics: What the checkpoint holds for a score in `FITTED`.
 
     Raises:
-        ValueError: The score is unknown, or needs what the network lacks.
+        ValueError: The score is unknown, needs what the network lacks, has no statistics, or
+            such of another number of classes.
     """
     provides = set(cast('frozenset[str]', model.provides))
     if meta.void_index is not None:
         provides.add('void_logit')
-    return build_score(score, meta.model, provides, meta.temperature)
+    options = meta.score_options.get(score)
+    built = build_score(score, meta.model, provides, meta.temperature, statistics, options)
+    classes = getattr(built, 'classes', len(meta.class_names))
+    if classes != len(meta.class_names):
+        raise ValueError(
+            f'the statistics of score {score!r} are for {classes} classes, the checkpoint has '
+            f'{len(meta.class_names)}; run fit_score again'
+        )
+    return built
 
 
 def load_scored_model(checkpoint: Path, score: str) -> ScoredModel:
@@ -78,4 +135,4 @@ def load_scored_model(checkpoint: Path, score: str) -> ScoredModel:
         ValueError: The checkpoint is not usable, or the score does not fit the network.
     """
     model, meta = load_checkpoint(checkpoint)
-    return ScoredModel(model, meta, score).eval()
+    return ScoredModel(model, meta, score, read_statistics(checkpoint, score)).eval()

@@ -6,8 +6,9 @@ is its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol, TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+import inspect
+from typing import Any, Protocol, TYPE_CHECKING
 
 from anomaly_seg_ros.registry import lookup
 
@@ -17,19 +18,31 @@ if TYPE_CHECKING:
     from anomaly_seg_ros.model_output import ModelOutput
 
 SCORES = {
+    'dense_hybrid': 'anomaly_seg_ros.scores.dense_hybrid:DenseHybrid',
     'energy': 'anomaly_seg_ros.scores.energy:Energy',
     'entropy': 'anomaly_seg_ros.scores.entropy:Entropy',
+    'mahalanobis': 'anomaly_seg_ros.scores.mahalanobis:Mahalanobis',
+    'margin': 'anomaly_seg_ros.scores.margin:Margin',
     'max_logit': 'anomaly_seg_ros.scores.max_logit:MaxLogit',
     'msp': 'anomaly_seg_ros.scores.msp:MSP',
+    'nflow_js': 'anomaly_seg_ros.scores.nflow_js:NFlowJS',
+    'ood_posterior': 'anomaly_seg_ros.scores.ood_posterior:OODPosterior',
+    'sml': 'anomaly_seg_ros.scores.sml:SML',
     'void': 'anomaly_seg_ros.scores.void:Void',
 }
 
 TEMPERED = frozenset({'energy', 'entropy', 'msp'})
 """The scores that change with the checkpoint's temperature."""
 
+FITTED = frozenset({'mahalanobis', 'sml'})
+"""The scores that need statistics of training frames, which `fit_score` stores."""
+
 
 class AnomalyScore(Protocol):
     """A torch module from a network's output to one score per pixel.
+
+    Those in `FITTED` name their `statistics` too: the constructor's arguments that are kept as
+    buffers of the same names.
 
     Attributes:
         needs: The fields of `ModelOutput` that it reads.
@@ -43,7 +56,12 @@ class AnomalyScore(Protocol):
 
 
 def build_score(
-    name: str, model_name: str, provides: Iterable[str], temperature: float = 1.0
+    name: str,
+    model_name: str,
+    provides: Iterable[str],
+    temperature: float = 1.0,
+    statistics: Mapping[str, Tensor] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> AnomalyScore:
     """Gives a score that fits a network.
 
@@ -52,15 +70,54 @@ def build_score(
         model_name: The network's name, for the error text.
         provides: The fields of `ModelOutput` that the network fills.
         temperature: Divides the logits of the scores in `TEMPERED`.
+        statistics: What a score in `FITTED` was fitted to.
+        options: Other keyword arguments of the score.
 
     Raises:
-        ValueError: Unknown score, or the network lacks a field that the score needs.
+        ValueError: Unknown score or option, the network lacks a field that the score needs, or
+            the score has no statistics, or such as do not fit.
     """
-    options = {'temperature': temperature} if name in TEMPERED else {}
-    score: AnomalyScore = lookup('score', SCORES, name)(**options)
+    score = lookup('score', SCORES, name)
     if score.needs - set(provides):
         raise ValueError(
             f'score {name!r} needs {", ".join(sorted(score.needs))}; '
             f'model {model_name!r} gives {", ".join(sorted(provides))}'
         )
-    return score
+    if name in FITTED and not statistics:
+        raise ValueError(
+            f'score {name!r} has no statistics; run fit_score on the checkpoint first'
+        )
+    if statistics and statistics.keys() != set(getattr(score, 'statistics', ())):
+        raise ValueError(
+            f'the checkpoint holds {", ".join(sorted(statistics))} for score {name!r}; '
+            'run fit_score again'
+        )
+    check_options(name, options or {})
+    tempered = {'temperature': temperature} if name in TEMPERED else {}
+    built: AnomalyScore = score(**tempered, **(statistics or {}), **(options or {}))
+    return built
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Checks the options that a user gives a score.
+
+    Raises:
+        ValueError: Unknown score, an option that it does not take, or a value of another type.
+    """
+    score = lookup('score', SCORES, name)
+    fixed = {*getattr(score, 'statistics', ()), *({'temperature'} if name in TEMPERED else ())}
+    parameters = inspect.signature(score).parameters
+    valid = {key: p.default for key, p in parameters.items() if key not in fixed}
+    for key, value in options.items():
+        if key not in valid:
+            raise ValueError(
+                f'unknown option {key!r} of score {name!r}; it takes: '
+                f'{", ".join(sorted(valid)) or "none"}'
+            )
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not isinstance(value, type(valid[key])) and not (
+            isinstance(valid[key], float) and number
+        ):
+            raise ValueError(
+                f'option {key!r} of score {name!r} is {value!r}; it must be like {valid[key]!r}'
+            )

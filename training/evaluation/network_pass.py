@@ -11,8 +11,9 @@ from typing import cast, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 import torch
+from torch import nn
 
-from anomaly_seg_ros.checkpoint import CheckpointMeta
+from anomaly_seg_ros.checkpoint import CheckpointMeta, read_statistics
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.scored_model import score_of
 from anomaly_seg_ros.engines.torch_engine import TorchEngine
@@ -74,7 +75,7 @@ def open_pass(
     first = open_engine(checkpoint, engine, scores[0])
     network: NetworkPass
     if isinstance(first, TorchEngine):
-        network = TorchPass(first, meta, scores)
+        network = TorchPass(first, checkpoint, meta, scores)
     else:
         others = [open_engine(checkpoint, engine, score) for score in scores[1:]]
         network = EnginePass([first, *others])
@@ -96,12 +97,18 @@ def peak_mb() -> float:
 class TorchPass:
     """Eager torch: the network runs once and all scores read its output."""
 
-    def __init__(self, engine: TorchEngine, meta: CheckpointMeta, scores: Sequence[str]):
+    def __init__(
+        self, engine: TorchEngine, checkpoint: Path, meta: CheckpointMeta, scores: Sequence[str]
+    ):
         self.engine, self.precision = engine.name, engine.precision
         self.input_size, self.description = engine.input_size, engine.description
         self.times_ms: dict[str, list[float]] = {score: [] for score in scores}
         self._torch = engine
-        self._scores = {score: score_of(engine.scored.model, meta, score) for score in scores}
+        self._scores = {}
+        for score in scores:
+            statistics = read_statistics(checkpoint, score)
+            built = score_of(engine.scored.model, meta, score, statistics)
+            self._scores[score] = cast('nn.Module', built).to(engine.device)
 
     def infer(self, image: NDArray[np.uint8]) -> PassOutput:
         """Gives labels, scores and logits of a (h, w, 3) RGB image at `input_size`."""
@@ -143,7 +150,7 @@ class EnginePass:
             start = time.perf_counter()
             prediction = engine.infer(image)
             self.times_ms[engine.score_name].append((time.perf_counter() - start) * 1e3)
-            maps[engine.score_name] = prediction.score
+            maps[engine.score_name] = prediction.score.astype(np.float32, copy=False)
             labels = prediction.labels if labels is None else labels
         return PassOutput(cast('NDArray[np.uint8]', labels), maps, None)
 

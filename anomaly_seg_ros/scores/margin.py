@@ -1,0 +1,27 @@
+"""Margin between the two most probable classes."""
+
+from __future__ import annotations
+
+from torch import nn, Tensor
+
+from anomaly_seg_ros.model_output import ModelOutput
+
+
+class Margin(nn.Module):
+    """`-(p_1 - p_2)`, the negative gap of the two largest of p = softmax(l), in -1..0.
+
+    The checkpoint's temperature does not act on it.
+
+    Source: Scheffer et al., "Active Hidden Markov Models for Information Extraction", 2001.
+
+    >>> import torch
+    >>> Margin()(ModelOutput(torch.zeros(1, 4, 1, 1))).item() + 0.0
+    0.0
+    """
+
+    needs = frozenset({'logits'})
+
+    def forward(self, output: ModelOutput) -> Tensor:
+        logits = output.logits.float()
+        largest = (logits.topk(2, dim=1).values - logits.logsumexp(1, keepdim=True)).exp()
+        return largest[:, 1] - largest[:, 0]

@@ -1,0 +1,234 @@
+"""`fit_score` as typed: statistics on training frames, calibration on validation frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import shutil
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch')
+
+from anomaly_seg_ros.checkpoint import (  # noqa: E402
+    load_checkpoint,
+    read_meta,
+    read_statistics,
+    read_weights,
+    save_statistics,
+    update_meta,
+    weights_hash,
+)
+from anomaly_seg_ros.classes import CAMVID  # noqa: E402
+from anomaly_seg_ros.cli import main  # noqa: E402
+from anomaly_seg_ros.engines import open_engine  # noqa: E402
+from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel  # noqa: E402
+from anomaly_seg_ros.images import write_image  # noqa: E402
+from training.evaluation.network_pass import open_pass  # noqa: E402
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope='module')
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CamVid's layout with two frames in train and one in val; a fifth has no label (11)."""
+    root = tmp_path_factory.mktemp('data') / 'camvid'
+    random = np.random.default_rng(0)
+    for split, count in (('train', 2), ('val', 1)):
+        for i in range(count):
+            image = random.integers(0, 256, (*SIZE, 3), np.uint8)
+            labels = random.integers(0, len(CAMVID.names), SIZE, np.uint8)
+            labels[random.random(SIZE) < 0.2] = len(CAMVID.names)
+            for folder, picture in ((split, image), (f'{split}annot', labels)):
+                (root / folder).mkdir(parents=True, exist_ok=True)
+                write_image(root / folder / f'{split}{i}.png', picture)
+    return root
+
+
+def fit(checkpoint: Path, root: Path, out: Path, score: str, *more: str) -> int:
+    return main(
+        ['fit_score', '--checkpoint', str(checkpoint), '--score', score, '--dataset', 'camvid',
+         '--root', str(root), '--out', str(out), *more]
+    )  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def fitted(tiny_checkpoint: Path, frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint with both scores fitted; do not change the folder."""
+    out = tmp_path_factory.mktemp('fitted') / 'out'
+    assert fit(tiny_checkpoint, frames, out, 'mahalanobis,sml') == 0
+    return out
+
+
+def test_statistics_come_from_train_and_calibration_from_val(
+    tiny_checkpoint: Path, frames: Path, fitted: Path
+) -> None:
+    from training.datasets import build_dataset
+
+    meta = read_meta(fitted)
+    assert meta.fitted == {'mahalanobis': 'camvid train', 'sml': 'camvid train'}
+    model, _ = load_checkpoint(tiny_checkpoint)
+    plain = ScoredModel(model, meta, 'max_logit').eval()
+    largest, predicted, true, logits = [], [], [], []
+    for sample in build_dataset('camvid', frames, 'train'):
+        with torch.inference_mode():
+            output = plain.output(torch.from_numpy(sample.image)[None]).logits[0].numpy()
+        largest.append(output.max(axis=0).ravel())
+        predicted.append(output.argmax(axis=0).ravel())
+        true.append(sample.labels.ravel())
+        logits.append(output.reshape(11, -1))
+    largest, predicted, true = map(np.concatenate, (largest, predicted, true))
+    statistics = read_statistics(fitted, 'sml')
+    most = int(np.bincount(predicted).argmax())
+    own = largest[predicted == most].astype(np.float64)
+    assert statistics['mean'][most].item() == pytest.approx(own.mean(), rel=1e-4)
+    assert statistics['std'][most].item() == pytest.approx(own.std(), rel=1e-4)
+    road = np.concatenate(logits, axis=1)[:, true == 3].mean(axis=1)
+    assert read_statistics(fitted, 'mahalanobis')['means'][3].numpy() == pytest.approx(
+        road, rel=1e-3
+    )
+
+    # Half of the validation pixels lie below the calibration's median.
+    (sample,) = build_dataset('camvid', frames, 'val')
+    for name in ('mahalanobis', 'sml'):
+        score = open_engine(fitted, 'torch', name).infer(sample.image).score
+        share = meta.calibrations[name].share(score.astype(np.float32))
+        assert abs(float(np.median(share[sample.labels != 255])) - 0.5) < 0.02
+        assert meta.thresholds[name] == pytest.approx(0.99)
+
+
+def test_what_other_scores_have_is_kept(tiny_checkpoint: Path, fitted: Path, frames: Path) -> None:
+    before, after = read_meta(tiny_checkpoint), read_meta(fitted)
+    assert set(after.calibrations) == {*before.calibrations, 'mahalanobis', 'sml'}
+    for score, calibration in before.calibrations.items():
+        assert after.calibrations[score] == calibration
+    old, new = read_weights(tiny_checkpoint), read_weights(fitted)
+    assert old.keys() == new.keys()
+    assert all(torch.equal(value, new[key]) for key, value in old.items())
+    assert weights_hash(fitted) != weights_hash(tiny_checkpoint)
+
+
+def test_one_score_is_fitted_again_without_the_other(
+    fitted: Path, frames: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / 'again'
+    assert fit(fitted, frames, out, 'sml', '--train-split', 'val') == 0
+    meta = read_meta(out)
+    assert meta.fitted == {'mahalanobis': 'camvid train', 'sml': 'camvid val'}
+    assert not torch.equal(
+        read_statistics(out, 'sml')['mean'], read_statistics(fitted, 'sml')['mean']
+    )
+    for key, value in read_statistics(fitted, 'mahalanobis').items():
+        assert torch.equal(read_statistics(out, 'mahalanobis')[key], value)
+    assert meta.calibrations['mahalanobis'] == read_meta(fitted).calibrations['mahalanobis']
+
+
+def test_options_are_kept_and_used(fitted: Path, frames: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'plain'
+    options = ['--option', 'sml.boundary_suppression=false', '--option',
+               'sml.dilated_smoothing=false']  # fmt: skip
+    assert fit(fitted, frames, out, 'sml', *options) == 0
+    assert read_meta(out).score_options == {
+        'sml': {'boundary_suppression': False, 'dilated_smoothing': False}
+    }
+    images = torch.randint(0, 256, (1, *SIZE, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        scored = load_scored_model(out, 'sml')
+        labels, score = scored(images)
+        largest = scored.output(images).logits.amax(1)
+        mean, std = (read_statistics(out, 'sml')[key][labels.long()] for key in ('mean', 'std'))
+        assert torch.allclose(score, (mean - largest) / std, atol=1e-5)
+        assert not torch.allclose(load_scored_model(fitted, 'sml')(images)[1], score, atol=1e-2)
+
+
+def test_evaluation_reads_all_scores_of_one_pass(fitted: Path) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
+    names = ('msp', 'sml', 'mahalanobis')
+    network = open_pass(fitted, read_meta(fitted), 'torch', names)
+    maps = network.infer(image).scores
+    network.close()
+    for name in names:
+        with torch.inference_mode():
+            alone = load_scored_model(fitted, name)(torch.from_numpy(image)[None])[1][0].numpy()
+        assert maps[name] == pytest.approx(alone, rel=1e-4, abs=1e-3)
+
+
+@pytest.mark.parametrize('score', ['mahalanobis', 'sml'])
+def test_an_unfitted_score_says_what_to_run(
+    score: str,
+    tiny_checkpoint: Path,
+    frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(ValueError, match=f"score '{score}' has no statistics; run fit_score on"):
+        load_scored_model(tiny_checkpoint, score)
+    arguments = ['--checkpoint', str(tiny_checkpoint), '--score', f'msp,{score}']
+    data = ['--dataset', 'camvid', '--root', str(frames), '--split', 'val']
+    assert main(['evaluate', *arguments, *data, '--out', str(tmp_path / 'out')]) == 2
+    assert 'run fit_score on the checkpoint first' in capsys.readouterr().err
+
+
+def test_statistics_of_another_number_of_classes_are_refused(fitted: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(fitted, tmp_path / 'other'))
+    save_statistics(folder, {'sml': {'mean': torch.ones(19), 'std': torch.ones(19)}}, 'x train')
+    with pytest.raises(ValueError, match="score 'sml' are for 19 classes, the checkpoint has 11"):
+        load_scored_model(folder, 'sml')
+
+
+def test_a_new_gamma_drops_statistics_and_calibrations_and_says_so(
+    fitted: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(fitted, tmp_path / 'hot'))
+    update_meta(folder, temperature=2.0)
+    out = tmp_path / 'out'
+    assert fit(folder, frames, out, 'sml,msp', '--gamma', '0.5') == 0
+    said = capsys.readouterr().out
+    lost = 'energy, entropy, mahalanobis, max_logit'
+    assert f'dropped the calibrations of {lost}, made at gamma 1; fit them again' in said
+    assert 'dropped the statistics of mahalanobis, made at gamma 1; fit them again' in said
+    assert 'the temperature 2 was fitted at gamma 1; fit it again' in said
+    meta = read_meta(out)
+    assert set(meta.calibrations) == set(meta.thresholds) == {'msp', 'sml'}
+    assert meta.fitted == {'sml': 'camvid train'}
+    assert (meta.gamma, meta.temperature) == (0.5, 2.0)
+    assert read_statistics(out, 'mahalanobis') == {}
+    assert not torch.equal(
+        read_statistics(out, 'sml')['mean'], read_statistics(folder, 'sml')['mean']
+    )
+
+
+@pytest.mark.parametrize(
+    ('score', 'option', 'message'),
+    [
+        ('sml', 'sml', "option 'sml' is not of the form score.key=value"),
+        ('sml', 'boundary_suppression=false', 'is not of the form score.key=value'),
+        ('msp', 'sml.boundary_suppression=false', 'needs its score in --score'),
+        ('sml', 'sml.boundary=false', "unknown option 'boundary' of score 'sml'"),
+        ('sml', 'sml.boundary_suppression=2', 'must be like True'),
+    ],
+)
+def test_a_wrong_option_is_named_before_anything_is_written(
+    score: str,
+    option: str,
+    message: str,
+    tiny_checkpoint: Path,
+    frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fit(tiny_checkpoint, frames, tmp_path / 'out', score, '--option', option) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_mahalanobis_needs_the_classes_of_the_checkpoint(
+    fitted: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(fitted, tmp_path / 'other'))
+    update_meta(folder, class_names=('void', *CAMVID.names[1:]))
+    assert fit(folder, frames, tmp_path / 'out', 'mahalanobis') == 2
+    assert "score 'mahalanobis' needs frames labelled with the classes" in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+    # The standardised maximum logit asks for no labels.
+    assert fit(folder, frames, tmp_path / 'out', 'sml') == 0
