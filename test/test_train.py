@@ -1,15 +1,39 @@
 import argparse
 import csv
+import os
 from pathlib import Path
+import re
+import resource
+import signal
+import sys
+import types
+from typing import Any
 
+from lightning.fabric import Fabric
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 import torch
+from torch import nn
 
-from anomaly_seg_ros.checkpoint import load_checkpoint
+from anomaly_seg_ros import cli
+from anomaly_seg_ros.checkpoint import load_checkpoint, read_meta, save_checkpoint, update_meta
+from anomaly_seg_ros.images import write_image
 from training import train
-from training.config import TrainConfig
-from training.loading import EpochSampler
+from training.config import load_train_config, TrainConfig
+from training.datasets import build_dataset
+from training.loading import AugmentedFrames
+from training.network_start import start_network
+from training.objectives import OBJECTIVES
+from training.run_folder import (
+    checkpoint_meta,
+    default_score,
+    Progress,
+    save_state,
+    stored_weights,
+    writing,
+)
+from training.trainer import Trainer
 
 TINY = """
 dataset: camvid
@@ -68,28 +92,43 @@ def test_it_learns_what_the_made_frames_show(recipe: Path, tmp_path: Path) -> No
     assert float(rows[-1]['val_miou']) > 0.9
 
 
+def stop_at_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Sends this process a Ctrl-C in the middle of one step."""
+    step, calls = Trainer._step, []
+
+    def interrupted(self, batch):
+        calls.append(1)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, '_step', interrupted)
+
+
+def last_state(out: Path) -> dict[str, Any]:
+    return torch.load(out / 'last.ckpt', weights_only=True)
+
+
+def assert_same_end(first: Path, second: Path) -> None:
+    """Weights, averages, the objective and the table of two runs agree to 1e-6."""
+    one, other = last_state(first), last_state(second)
+    for kind in ('model', 'ema', 'objective'):
+        for key, value in one.get(kind, {}).items():
+            assert torch.allclose(value.float(), other[kind][key].float(), atol=1e-6), key
+    rows = [[row['loss'] for row in state['progress']['rows']] for state in (one, other)]
+    assert len(rows[0]) == 3
+    assert rows[0] == pytest.approx(rows[1], abs=1e-6)
+
+
 def test_a_run_stopped_at_any_step_ends_like_one_that_was_not(
     recipe: Path, tmp_path: Path, monkeypatch
 ) -> None:
     run(recipe, tmp_path / 'whole')
-    step, calls = train.Trainer._step, []
-
-    def interrupted(self, images, labels):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return step(self, images, labels)
-
-    monkeypatch.setattr(train.Trainer, '_step', interrupted)
+    stop_at_step(monkeypatch, 4)
     assert run(recipe, tmp_path / 'parts') == 1
+    assert last_state(tmp_path / 'parts')['progress']['step_in_epoch'] == 1
     assert run(recipe, tmp_path / 'parts', resume=True) == 0
-    whole = torch.load(tmp_path / 'whole' / 'last.ckpt', weights_only=False)
-    parts = torch.load(tmp_path / 'parts' / 'last.ckpt', weights_only=False)
-    for kind in ('model', 'ema'):
-        for key, value in whole[kind].items():
-            assert torch.allclose(value.float(), parts[kind][key].float(), atol=1e-6), key
-    losses = [[row['loss'] for row in run_['progress']['rows']] for run_ in (whole, parts)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert_same_end(tmp_path / 'whole', tmp_path / 'parts')
 
 
 def test_a_second_run_does_not_overwrite_the_first(recipe: Path, tmp_path: Path) -> None:
@@ -110,65 +149,11 @@ def test_nothing_to_resume_is_said(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_an_infinite_loss_ends_the_run_with_a_reason(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r'the loss is (nan|inf) at step \d+; lower lr'):
+    with pytest.raises(ValueError, match=r'the loss is (nan|inf) at step \d+ \(.*\); lower lr'):
         run(recipe, tmp_path / 'run', 'lr=1e30', 'warmup_steps=0')
 
 
-def test_norms_and_biases_do_not_decay() -> None:
-    config = TrainConfig(dataset='camvid', root=Path(), model='enet', weight_decay=0.1)
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    groups = train.build_optimizer(model, config).param_groups
-    assert [(len(g['params']), g['weight_decay']) for g in groups] == [(1, 0.1), (3, 0.0)]
-
-
-def test_the_average_starts_at_the_first_weights() -> None:
-    update = train.ema_update(0.99)
-    zero, one = torch.zeros(1), torch.ones(1)
-    assert update(zero, one, 0).item() == pytest.approx(0.9)
-    assert update(zero, one, 10**6).item() == pytest.approx(0.01)
-
-
-def test_every_frame_comes_once_an_epoch_over_all_ranks() -> None:
-    samplers = [EpochSampler(12, 4, seed=1, rank=rank, ranks=2) for rank in range(2)]
-    keys = [key for sampler in samplers for batch in sampler for key in batch]
-    assert sorted(index for _, index in keys) == list(range(12))
-
-
-def test_the_order_differs_between_epochs_and_not_between_runs() -> None:
-    first, second = EpochSampler(50, 5, seed=1), EpochSampler(50, 5, seed=1)
-    assert list(first) == list(second)
-    second.epoch = 1
-    orders = [[index for batch in s for _, index in batch] for s in (first, second)]
-    assert orders[0] != orders[1]
-    first.first_step = 8
-    assert len(list(first)) == 2
-
-
-def test_a_batch_that_does_not_fit_is_an_error() -> None:
-    with pytest.raises(ValueError, match='batch_size 3 is not divisible by 2 devices'):
-        EpochSampler(10, 3, 0, 0, 2)
-    with pytest.raises(ValueError, match='batch_size 8 is above the 2 frames'):
-        EpochSampler(2, 8, 0)
-
-
-def test_samples_do_not_depend_on_the_number_of_workers(recipe: Path, camvid_root: Path) -> None:
-    from training.datasets import build_dataset
-    from training.loading import training_loader
-    from training.transforms import Augmentation
-
-    dataset = build_dataset('camvid', camvid_root, 'train')
-    batches = []
-    for workers in (0, 2):
-        sampler = EpochSampler(len(dataset), 2, seed=3)
-        loader = training_loader(dataset, Augmentation((64, 64)), sampler, workers)
-        batches.append([images.numpy() for images, _ in loader])
-    assert all((a == b).all() for a, b in zip(*batches, strict=True))
-    assert np.concatenate(batches[0]).std() > 0
-
-
 def test_half_stored_weights_halve_convolutions_only(recipe: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file
-
     run(recipe, tmp_path / 'run', 'epochs=1', 'stored_weights=float16')
     stored = load_file(tmp_path / 'run' / 'checkpoint' / 'weights.safetensors')
     assert stored['detail.S1.0.conv.weight'].dtype == torch.float16
@@ -193,3 +178,360 @@ def test_a_start_of_another_network_is_refused(recipe: Path, tmp_path: Path) -> 
     folder = tmp_path / 'first' / 'checkpoint'
     with pytest.raises(ValueError, match='does not fit BiSeNetV2'):
         run(recipe, tmp_path / 'second', f'init={folder}', 'model_options={}')
+
+
+# --- what a recipe can ask for -------------------------------------------------------------------
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with (out / 'metrics.csv').open() as file:
+        return list(csv.DictReader(file))
+
+
+class TwoOptimizers(nn.Module):
+    """A made objective with a parameter and an optimiser of its own, and something to show."""
+
+    def __init__(self, loss, aux_weight=1.0, share=0.5):
+        super().__init__()
+        self.loss, self.share = loss, share
+        self.offset = nn.Parameter(torch.zeros(()))
+
+    def forward(self, network, batch):
+        images = batch.images.float() / 255 + self.offset
+        pull = (self.offset - batch.outlier.float().mean()).square()
+        return {'main': self.loss(network(images).logits, batch.labels), 'own': self.share * pull}
+
+    def build_optimizer(self):
+        return torch.optim.Adamax(self.parameters(), lr=0.01)
+
+    def report(self, out, when):
+        (out / f'{when}.txt').write_text(f'{self.offset.item()}')
+
+
+@pytest.fixture
+def everything(recipe: Path, tmp_path: Path, monkeypatch, save) -> Path:
+    """The tiny recipe with all that is random or has a state of its own."""
+    monkeypatch.setitem(sys.modules, 'made', types.SimpleNamespace(TwoOptimizers=TwoOptimizers))
+    monkeypatch.setitem(OBJECTIVES, 'made', 'made:TwoOptimizers')
+    noise = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
+    save(tmp_path / 'photos', list(noise))
+    recipe.write_text(
+        recipe.read_text().replace('workers: 0', 'workers: 2').replace('loss: cross_entropy', '')
+        + 'loss: {cross_entropy: 1.0, jaccard: 0.5}\nclass_weights: median_frequency\n'
+        'schedule: cosine\nclass_balanced_crops: 0.5\nval_every: 2\n'
+        'objective: made\nobjective_options: {share: 2.0}\n'
+        f'outliers: {{kind: folder, root: {tmp_path}/photos, short_side: 40, crop: 24}}\n'
+    )
+    return recipe
+
+
+def test_a_run_with_everything_goes_on_exactly_from_the_middle_of_an_epoch(
+    everything: Path, tmp_path: Path, monkeypatch
+) -> None:
+    assert run(everything, tmp_path / 'whole') == 0
+    stop_at_step(monkeypatch, 5)
+    assert run(everything, tmp_path / 'parts') == 1
+    assert last_state(tmp_path / 'parts')['progress']['step_in_epoch'] == 2
+    assert run(everything, tmp_path / 'parts', resume=True) == 0
+    assert_same_end(tmp_path / 'whole', tmp_path / 'parts')
+    offset = float(last_state(tmp_path / 'whole')['objective']['offset'])
+    assert offset != 0
+    assert float(load_file(tmp_path / 'whole' / 'objective.safetensors')['offset']) != 0
+    for out in (tmp_path / 'whole', tmp_path / 'parts'):
+        assert float((out / 'before.txt').read_text()) == 0
+        assert float((out / 'after.txt').read_text()) == pytest.approx(offset, abs=1e-6)
+    rows = table(tmp_path / 'whole')
+    for row in rows:
+        terms = float(row['loss_main']) + float(row['loss_own'])
+        assert float(row['loss']) == pytest.approx(terms)
+    # Every second epoch is validated, and the last.
+    assert [bool(row['val_miou']) for row in rows] == [False, True, True]
+
+
+def test_ctrl_c_in_the_validation_is_kept_for_the_end_of_it(
+    recipe: Path, tmp_path: Path, monkeypatch
+) -> None:
+    run(recipe, tmp_path / 'whole')
+    normalise, calls = Trainer._normalise, []
+
+    def interrupted(self, images):
+        # Three steps of each epoch and two frames of validation; the first frame is the fourth.
+        calls.append(1)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return normalise(self, images)
+
+    monkeypatch.setattr(Trainer, '_normalise', interrupted)
+    assert run(recipe, tmp_path / 'parts') == 1
+    assert last_state(tmp_path / 'parts')['progress']['step_in_epoch'] == 3
+    assert run(recipe, tmp_path / 'parts', resume=True) == 0
+    assert_same_end(tmp_path / 'whole', tmp_path / 'parts')
+
+
+def test_a_second_ctrl_c_acts_as_usual() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with train.StopRequest() as stop:
+        assert not stop.asked
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked
+        assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_void_is_one_more_channel_that_validation_never_answers(
+    recipe: Path, tmp_path: Path, capsys
+) -> None:
+    run(recipe, tmp_path / 'run', 'void=true', 'epochs=12', 'val_every=12')
+    model, meta = load_checkpoint(tmp_path / 'run' / 'checkpoint')
+    assert (meta.void_index, meta.channels, meta.score) == (11, 12, 'void')
+    assert model.state_dict()['head.conv_out.1.weight'].shape[0] == 12
+    row = table(tmp_path / 'run')[-1]
+    assert len([name for name in row if name.startswith('iou_')]) == 11
+    # Half of the lower part is unlabelled and black; it is learned without harm to the rest.
+    assert float(row['val_miou']) > 0.9
+    told = capsys.readouterr().out
+    assert f'checkpoint: {tmp_path}/run/checkpoint' in told
+    assert f'anomaly_seg fit_score --checkpoint {tmp_path}/run/checkpoint --score void' in told
+    assert f'anomaly_seg evaluate --checkpoint {tmp_path}/run/fitted --score void' in told
+
+
+def test_last_trains_the_last_layer_and_leaves_the_rest_as_it_was(
+    recipe: Path, tmp_path: Path
+) -> None:
+    run(recipe, tmp_path / 'first', 'epochs=1')
+    start = f'init={tmp_path}/first/checkpoint'
+    run(recipe, tmp_path / 'second', 'epochs=1', start, 'trainable=last', 'ema_decay=0')
+    first, second = (
+        load_file(tmp_path / name / 'checkpoint' / 'weights.safetensors')
+        for name in ('first', 'second')
+    )
+    changed = {key for key, value in first.items() if not torch.equal(value, second[key])}
+    assert changed == {'head.conv_out.1.weight', 'head.conv_out.1.bias'}
+
+
+def test_a_fine_tuned_checkpoint_names_all_that_its_weights_have_seen(
+    recipe: Path, start: Path
+) -> None:
+    update_meta(start, trained_on=('cityscapes train', 'camvid train'))
+    config = made_config(recipe, f'init={start}')
+    dataset = build_dataset('camvid', config.root, 'train')
+    meta = checkpoint_meta(config, dataset, Progress(), '')
+    assert meta.trained_on == ('cityscapes train', 'camvid train')
+
+
+def made_config(recipe: Path, *changes: str) -> TrainConfig:
+    return load_train_config(recipe, changes)
+
+
+@pytest.fixture
+def start(recipe: Path, tmp_path: Path) -> Path:
+    """A checkpoint of the tiny network, with all weights 0.25."""
+    config = made_config(recipe)
+    dataset = build_dataset(config.dataset, config.root, 'train')
+    model = start_network(config, dataset)
+    weights = {k: torch.full_like(v, 0.25) for k, v in stored_weights(model, 'float32').items()}
+    meta = checkpoint_meta(config, dataset, Progress(), '')
+    save_checkpoint(tmp_path / 'start', meta, weights)
+    return tmp_path / 'start'
+
+
+def started(recipe: Path, *changes: str) -> dict[str, torch.Tensor]:
+    config = made_config(recipe, *changes)
+    return start_network(config, build_dataset('camvid', config.root, 'train')).state_dict()
+
+
+def fresh_keys(state: dict[str, torch.Tensor]) -> set[str]:
+    return {
+        key
+        for key, value in state.items()
+        if not key.endswith('num_batches_tracked') and not bool((value == 0.25).all())
+    }
+
+
+HEAD = {'head.conv_out.1.weight', 'head.conv_out.1.bias'}
+
+
+@pytest.mark.parametrize(
+    ('change', 'fresh'),
+    [
+        ('lr=0.1', set()),
+        ('void=true', HEAD),
+        ('model_options.head=isomax', {'prototypes', 'scale'}),
+        ('model_options.outlier_head=true', {'logits_ood.'}),
+    ],
+)
+def test_only_heads_that_the_start_lacks_are_fresh(
+    recipe: Path, start: Path, change: str, fresh: set[str], caplog
+) -> None:
+    without_aux = recipe.read_text().replace('aux_heads: true', 'aux_heads: false')
+    recipe.write_text(without_aux)
+    found = fresh_keys(started(recipe, f'init={start}', change))
+    if fresh == HEAD or not fresh:
+        assert found == fresh
+    else:
+        assert found
+        assert all(key.startswith(('head.conv_out.', 'logits_ood.')) for key in found)
+    assert ('so they start fresh: ' in caplog.text) is bool(fresh)
+
+
+def test_a_start_with_other_classes_keeps_no_head(recipe: Path, start: Path) -> None:
+    meta = read_meta(start)
+    update_meta(start, class_names=tuple(reversed(meta.class_names)))
+    found = fresh_keys(started(recipe, f'init={start}'))
+    assert found >= HEAD
+    assert all(key.startswith(('head.conv_out.', 'aux')) for key in found)
+
+
+def test_a_start_with_another_normalisation_is_refused(recipe: Path, start: Path) -> None:
+    with pytest.raises(ValueError, match=r'trained with mean \[0.485, .*set mean: \[0.485, '):
+        started(recipe, f'init={start}', 'mean=[0, 0, 0]')
+
+
+def test_void_without_an_unlabelled_pixel_is_refused(recipe: Path, camvid_root: Path) -> None:
+    for path in (camvid_root / 'trainannot').iterdir():
+        write_image(path, np.full((72, 96), 3, np.uint8))
+    with pytest.raises(ValueError, match='void is true, but no frame of camvid train has an'):
+        started(recipe, 'void=true')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'score'),
+    [
+        ({}, 'max_logit'),
+        ({'void': True}, 'void'),
+        ({'objective': 'dense_hybrid'}, 'dense_hybrid'),
+        ({'score': 'energy', 'void': True}, 'energy'),
+    ],
+)
+def test_the_score_of_the_checkpoint_follows_from_how_it_was_trained(changes, score) -> None:
+    values = {'dataset': 'camvid', 'root': '/data', 'model': 'enet', **changes}
+    assert default_score(TrainConfig.from_mapping(values)) == score
+
+
+# --- what can go wrong ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_truncated_image_ends_the_run_with_its_name(
+    recipe: Path, tmp_path: Path, camvid_root: Path, workers: int, capsys
+) -> None:
+    broken = camvid_root / 'train' / '003.png'
+    broken.write_bytes(broken.read_bytes()[:200])
+    arguments = ['train', str(recipe), f'workers={workers}', '--out', str(tmp_path / 'run')]
+    assert cli.main(arguments) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(r"anomaly_seg train: cannot decode '.*train/003\.png'.*truncated\?", told)
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB'),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_names_what_to_lower(
+    recipe: Path, tmp_path: Path, monkeypatch, error: Exception
+) -> None:
+    def fails(self, images):
+        raise error
+
+    monkeypatch.setattr(Trainer, '_network', fails)
+    with pytest.raises(ValueError, match=r'out of memory; lower batch_size \(2\) or crop \(\[64,'):
+        run(recipe, tmp_path / 'run')
+
+
+def test_what_the_allocator_really_says_is_understood(recipe: Path) -> None:
+    with (
+        pytest.raises(ValueError, match='out of memory'),
+        train.one_line_errors(made_config(recipe)),
+    ):
+        torch.empty(2**60, dtype=torch.uint8)
+
+
+def test_a_loading_process_that_was_killed_is_said(
+    recipe: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def killed(self, epoch, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(AugmentedFrames, '_sample', killed)
+    with pytest.raises(ValueError, match=r'a loading process has died.*lower workers \(1\)'):
+        run(recipe, tmp_path / 'run', 'workers=1')
+
+
+def test_ctrl_c_twice_stops_at_once(recipe: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    def twice(self, images):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Trainer, '_network', twice)
+    assert run(recipe, tmp_path / 'run') == 1
+    assert 'stopped at once' in capsys.readouterr().err
+    assert not (tmp_path / 'run' / 'last.ckpt').exists()
+
+
+def test_other_errors_keep_their_traceback(recipe: Path) -> None:
+    with pytest.raises(RuntimeError, match='shapes'), train.one_line_errors(made_config(recipe)):
+        raise RuntimeError('shapes cannot be multiplied')
+
+
+def test_a_lost_process_is_said(recipe: Path) -> None:
+    with (
+        pytest.raises(ValueError, match='another process of this run has ended'),
+        train.one_line_errors(made_config(recipe)),
+    ):
+        raise RuntimeError('gloo/transport/tcp/pair.cc:598 Connection closed by peer [127.0.0.1]')
+
+
+def test_a_full_disk_keeps_the_last_good_state(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path / 'run', 'epochs=1')
+    last = tmp_path / 'run' / 'last.ckpt'
+    before = last.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(ValueError, match=r'cannot write .*last\.ckpt.*make room and go on'):
+            save_state(Fabric(), last.parent, {'some': torch.rand(len(before))})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert last.read_bytes() == before
+    assert sorted(path.name for path in last.parent.glob('last*')) == ['last.ckpt']
+
+
+def test_what_cannot_be_written_leaves_no_trace(tmp_path: Path) -> None:
+    path = tmp_path / 'table.csv'
+    path.write_text('old')
+
+    def fill_the_disk() -> None:
+        with writing(path) as part:
+            part.write_text('half of the n')
+            raise OSError(28, 'No space left on device')
+
+    with pytest.raises(ValueError, match='No space left'):
+        fill_the_disk()
+    assert [p.read_text() for p in tmp_path.iterdir()] == ['old']
+
+
+def test_a_broken_state_is_said(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path / 'run', 'epochs=1')
+    last = tmp_path / 'run' / 'last.ckpt'
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"last\.ckpt' is no whole state of a run"):
+        run(recipe, tmp_path / 'run', 'epochs=1', resume=True)
+
+
+@pytest.mark.parametrize('devices', [0, -1])
+def test_devices_are_counted_from_one(devices: int) -> None:
+    with pytest.raises(ValueError, match=f'devices is {devices}; it must be 1 or more'):
+        train.make_fabric(devices, '32-true')
+
+
+def test_torchrun_decides_how_many_processes_there_are(monkeypatch) -> None:
+    for name, value in {
+        'TORCHELASTIC_RUN_ID': 'x', 'LOCAL_WORLD_SIZE': '2', 'WORLD_SIZE': '6', 'RANK': '0',
+        'LOCAL_RANK': '0', 'GROUP_RANK': '0', 'MASTER_ADDR': 'localhost', 'MASTER_PORT': '1',
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert train.make_fabric(1, '32-true').world_size == 6

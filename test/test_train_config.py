@@ -1,16 +1,65 @@
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 
+from anomaly_seg_ros.checkpoint import read_meta, resolve_checkpoint
+from anomaly_seg_ros.models import build_model
 from training.config import load_train_config, TrainConfig
+from training.losses import build_loss
+from training.optimizer import build_optimizer
+from training.recipe import read_recipe
 
-CONFIGS = sorted((Path(__file__).parent.parent / 'config' / 'train').glob('*.yaml'))
+FOLDER = Path(__file__).parent.parent / 'config' / 'train'
+CONFIGS = sorted(FOLDER.rglob('*.yaml'))
+STUDY_LOSSES = (
+    'ce', 'focal', 'jaccard', 'logit_norm', 'isomax', 'void',
+    'ce_jaccard', 'focal_jaccard', 'logit_norm_focal', 'isomax_focal',
+)  # fmt: skip
 MINIMAL = {'dataset': 'camvid', 'root': '/data', 'model': 'bisenetv2'}
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path: Path) -> None:
-    assert load_train_config(path).epochs > 0
+    config = load_train_config(path)
+    classes = {'camvid': 11, 'cityscapes': 19, 'streethazards': 12}[config.dataset]
+    with torch.device('meta'):
+        model = build_model(config.model, classes, config.model_options)
+    build_optimizer(model, config)
+    weights = config.class_weights
+    assert isinstance(weights, str) or len(weights) == classes + config.void
+    assert callable(build_loss(config.loss_terms, config.loss_options))
+
+
+@pytest.mark.parametrize('loss', STUDY_LOSSES)
+@pytest.mark.parametrize('network', ['enet', 'erfnet', 'bisenetv2'])
+def test_a_row_of_the_study_is_its_budget_with_a_network_and_a_loss(network, loss) -> None:
+    row = load_train_config(FOLDER / 'study' / f'{network}_{loss}.yaml')
+    budget = load_train_config(FOLDER / 'study' / 'base.yaml').as_dict()
+    own = ('model', 'model_options', 'loss', 'loss_options', 'void')
+    assert {k: v for k, v in row.as_dict().items() if k not in own} == {
+        k: v for k, v in budget.items() if k not in own
+    }
+    assert row.model == network
+    named = {'cross_entropy': 'ce'}
+    terms = [named.get(term, term) for term in row.loss_terms]
+    inner = [options['inner'] for options in row.loss_options.values()]
+    assert '_'.join(terms + inner) == ('ce' if loss == 'void' else loss)
+    assert row.void is (loss == 'void')
+    assert (row.model_options.get('head') == 'isomax') is loss.startswith('isomax')
+    assert row.model_options.get('aux_heads', False) is (network == 'bisenetv2')
+
+
+def test_the_recipe_of_the_default_checkpoint_is_the_one_it_was_made_by(root: Path) -> None:
+    made_by = read_meta(resolve_checkpoint('default')).training['recipe']
+    config = load_train_config(FOLDER / 'bisenetv2_camvid.yaml').as_dict()
+    assert config['loss_options'] == {made_by['loss']: made_by['loss_options']}
+    same = made_by.keys() - {'loss_options', 'workers'}
+    assert {key: config[key] for key in same} == {key: made_by[key] for key in same}
+    defaults = {f.name: f.default for f in fields(TrainConfig)}
+    for key in config.keys() - made_by.keys() - {'root'}:
+        assert config[key] in (defaults[key], {}), key
 
 
 def test_changes_are_read_as_yaml(tmp_path: Path) -> None:
@@ -32,14 +81,105 @@ def test_changes_are_read_as_yaml(tmp_path: Path) -> None:
         ({'lr': 0}, 'lr is 0.0; it must be above 0'),
         ({'crop': 64}, 'crop is 64; it must be a list of 2 numbers'),
         ({'loss_options': [1]}, r'loss_options is \[1\]; it must be a mapping'),
-        ({'optimizer': 'adam'}, "unknown optimizer 'adam'; choose one of: sgd, adamw"),
+        ({'optimizer': 'lion'}, "unknown optimizer 'lion'; choose one of: sgd, adam, adamw"),
         ({'scale': [2, 1]}, r'scale is \(2.0, 1.0\)'),
         ({'ema_decay': 1.0}, 'ema_decay is 1.0'),
+        ({'void': 1}, 'void is 1; it must be true or false'),
+        ({'void': 'yes'}, "void is 'yes'; it must be true or false"),
+        ({'flip': 1.5}, 'flip is 1.5; it must lie in 0..1'),
+        ({'class_balanced_crops': -1}, r'class_balanced_crops is -1.0; it must lie in 0..1'),
+        ({'workers': -1}, 'workers is -1; it must not be below 0'),
+        ({'val_every': 0}, 'val_every is 0; it must be above 0'),
+        ({'std': [1, 0, 1]}, r'std is \(1.0, 0.0, 1.0\); it must be above 0'),
+        ({'crop': [0, 64]}, r'crop is \(0, 64\); it must be above 0'),
+        ({'crop': [1.5, 64]}, 'crop is 1.5; it must be of type int'),
+        ({'schedule': 'linear'}, "unknown schedule 'linear'; choose one of: poly, cosine, step"),
+        ({'trainable': 'first'}, "unknown trainable 'first'; choose one of: all, last"),
+        ({'class_weights': 'inet'}, "unknown class_weights 'inet'; choose one of: none, enet"),
+        ({'class_weights': ['a']}, "class_weights is 'a'; it must be of type float"),
+        ({'class_weights': {'a': 1}}, r'class_weights is \{.*; it must be a list of numbers'),
+        ({'loss': ['focal']}, r"loss is \['focal'\]; it must be a mapping"),
+        ({'loss': {'focal': 'one'}}, "loss.focal is 'one'; it must be of type float"),
+        ({'loss': {}}, r'loss is \{\}; it must name losses with weights above 0'),
+        ({'loss': {'focal': 0}}, r"loss is \{'focal': 0.0\}; it must name losses"),
+        ({'loss_options': {'ohem': 2}}, 'loss_options.ohem is 2; it must be a mapping'),
+        (
+            {'loss': 'focal', 'loss_options': {'ohem': {}}},
+            "loss_options are given for 'ohem', but loss is 'focal'",
+        ),
+        ({'lr_multipliers': {'head': 'x'}}, "lr_multipliers.head is 'x'; it must be of type"),
+        ({'outliers': 'folder'}, "outliers is 'folder'; it must be a mapping"),
     ],
 )
 def test_a_wrong_value_is_named_with_the_way_out(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainConfig.from_mapping({**MINIMAL, **changes})
+
+
+def test_a_loss_is_a_name_or_a_sum() -> None:
+    assert TrainConfig.from_mapping({**MINIMAL, 'loss': 'focal'}).loss_terms == {'focal': 1.0}
+    both = {'focal': 1, 'jaccard': 0.5}
+    assert TrainConfig.from_mapping({**MINIMAL, 'loss': both}).loss_terms == both
+
+
+def test_class_weights_may_be_numbers() -> None:
+    config = TrainConfig.from_mapping({**MINIMAL, 'class_weights': [1, 2.5]})
+    assert config.class_weights == (1.0, 2.5)
+    assert config.as_dict()['class_weights'] == [1.0, 2.5]
+
+
+def test_what_a_configuration_prints_makes_the_same_one() -> None:
+    changes = {'loss': {'focal': 1.0}, 'class_weights': [1.0, 2.0], 'void': True}
+    config = TrainConfig.from_mapping({**MINIMAL, **changes})
+    assert TrainConfig.from_mapping(config.as_dict()) == config
+
+
+def write(folder: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        (folder / f'{name}.yaml').write_text(text)
+
+
+def test_keys_replace_those_of_the_base_as_a_whole(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        low='{a: 1, b: {x: 1, y: 2}, c: 3}',
+        middle='{base: low.yaml, b: {x: 5}}',
+        top='{base: middle.yaml, c: 4}',
+    )
+    assert read_recipe(tmp_path / 'top.yaml') == {'a': 1, 'b': {'x': 5}, 'c': 4}
+
+
+def test_bases_in_a_circle_and_missing_ones_are_said(tmp_path: Path) -> None:
+    write(tmp_path, one='base: two.yaml', two='base: one.yaml', three='base: none.yaml')
+    with pytest.raises(ValueError, match='is a base of itself'):
+        read_recipe(tmp_path / 'one.yaml')
+    with pytest.raises(FileNotFoundError, match=r"none.yaml', the base of '.*three.yaml'"):
+        read_recipe(tmp_path / 'three.yaml')
+
+
+def test_changes_reach_into_mappings(tmp_path: Path) -> None:
+    write(tmp_path, a='{loss: focal, loss_options: {focal: {gamma: 2, other: 3}}}')
+    changes = ['loss_options.focal.gamma=1', 'outliers.count=[0, 2]']
+    assert read_recipe(tmp_path / 'a.yaml', changes) == {
+        'loss': 'focal',
+        'loss_options': {'focal': {'gamma': 1, 'other': 3}},
+        'outliers': {'count': [0, 2]},
+    }
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ('loss', "'loss' is not of the form key=value"),
+        ('loss.focal=1', "cannot set 'loss.focal': 'loss' is 'ohem', not a mapping"),
+        ('lr=[1', r"the value of 'lr=\[1' is not valid YAML"),
+    ],
+)
+def test_a_change_that_does_not_fit_is_one_line(tmp_path, change, message) -> None:
+    write(tmp_path, a='loss: ohem')
+    with pytest.raises(ValueError, match=message) as caught:
+        read_recipe(tmp_path / 'a.yaml', [change])
+    assert '\n' not in str(caught.value)
 
 
 def test_missing_keys_are_named() -> None:

@@ -1,7 +1,8 @@
+import cv2
 import numpy as np
 import pytest
 
-from training.transforms import Augmentation, change_color
+from training.transforms import Augmentation, change_color, pixel_of_even_class
 
 
 def coded_pair(height: int = 40, width: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +70,60 @@ def test_color_change_stays_within_its_strength() -> None:
     values = [change_color(image, 0.4, np.random.default_rng(s))[0, 0, 0] for s in range(50)]
     assert 58 <= min(values) < 80
     assert 120 < max(values) <= 142
+
+
+def one_bright_pixel() -> tuple[np.ndarray, np.ndarray]:
+    """A frame of road with a single pixel of another class, far from the middle."""
+    labels = np.zeros((60, 80), np.uint8)
+    labels[:, :10] = 255
+    labels[50, 70] = 8
+    return np.repeat((labels * 20)[..., None], 3, axis=2), labels
+
+
+def test_each_class_of_a_frame_is_drawn_as_often_and_ignore_never() -> None:
+    _, labels = one_bright_pixel()
+    random = np.random.default_rng(0)
+    drawn = [labels[pixel_of_even_class(labels, random)] for _ in range(400)]
+    assert set(drawn) == {0, 8}
+    # Half of 400 draws, within four standard deviations.
+    assert abs(drawn.count(8) - 200) < 40
+
+
+def test_a_frame_without_labels_has_no_class_to_draw() -> None:
+    assert pixel_of_even_class(np.full((4, 4), 255, np.uint8), np.random.default_rng(0)) is None
+
+
+def test_balanced_crops_hold_a_rare_class_half_of_the_time() -> None:
+    image, labels = one_bright_pixel()
+    shares = []
+    for balance in (0.0, 1.0):
+        crop = Augmentation((16, 16), (1.0, 1.0), flip=0.0, color=0.0, class_balance=balance)
+        held = [(crop(image, labels, np.random.default_rng(s))[1] == 8).any() for s in range(200)]
+        shares.append(np.mean(held))
+    assert shares[0] < 0.2
+    assert 0.4 < shares[1] < 0.7
+
+
+@pytest.mark.parametrize('scale', [0.5, 1.0, 2.0])
+def test_a_balanced_crop_is_centred_on_the_drawn_pixel_where_the_frame_allows(scale) -> None:
+    labels = np.full((60, 80), 255, np.uint8)
+    labels[30:34, 40:44] = 5
+    image = np.zeros((60, 80, 3), np.uint8)
+    crop = Augmentation((20, 20), (scale, scale), flip=0.0, color=0.0, class_balance=1.0)
+    _, ids = crop(image, labels, np.random.default_rng(0))
+    rows, columns = np.nonzero(ids == 5)
+    # The centre is one pixel of the 4 by 4 block, times the scale.
+    assert abs(rows.mean() - 10) <= 2 * scale + 1
+    assert abs(columns.mean() - 10) <= 2 * scale + 1
+
+
+def test_without_balance_older_recipes_keep_their_crops() -> None:
+    image, labels = coded_pair()
+    plain = Augmentation((24, 24))(image, labels, np.random.default_rng(5))
+    random = np.random.default_rng(5)
+    scale = float(np.exp(random.uniform(*np.log((0.75, 2.0)))))
+    height, width = round(40 * scale), round(60 * scale)
+    top, left = random.integers(0, height - 24 + 1), random.integers(0, width - 24 + 1)
+    ids = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+    ids = ids[top : top + 24, left : left + 24]
+    assert (plain[1] == (ids[:, ::-1] if random.random() < 0.5 else ids)).all()

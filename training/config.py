@@ -8,7 +8,20 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-import yaml
+from .recipe import read_recipe
+from .typed_values import convert
+
+CHOICES = {
+    'trainable': ('all', 'last'),
+    'class_weights': ('none', 'enet', 'median_frequency'),
+    'optimizer': ('sgd', 'adam', 'adamw'),
+    'schedule': ('poly', 'cosine', 'step', 'constant'),
+    'stored_weights': ('float32', 'float16'),
+    'precision': ('32-true', 'bf16-mixed', '16-mixed'),
+}
+POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
+NOT_NEGATIVE = ('warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power')
+PROBABILITIES = ('flip', 'class_balanced_crops')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,27 +33,41 @@ class TrainConfig:
         train_split: Split that is learned; `val_split` chooses the best epoch.
         model: A key of `MODELS`; `model_options` go to its constructor.
         init: Checkpoint folder whose weights are the start (fine-tuning); empty: from scratch.
+            Heads that it lacks, or has for other classes, start fresh.
+        trainable: 'all', or 'last' for the last layer alone, all else as in evaluation.
+        void: Learn unlabelled pixels as class K, the last; the checkpoint's void channel.
         mean: RGB mean of the normalisation, images in 0..1; `std` likewise.
         input_size: (height, width) that the checkpoint is meant for.
         crop: (height, width) of the training crops.
         scale: Range of the random enlargement.
         flip: Probability of a horizontal flip.
         color: Largest relative change of brightness, contrast and saturation.
-        loss: A key of `LOSSES`; `loss_options` go to it.
-        class_weights: 'none', or 'enet' for 1 / ln(1.02 + frequency) of the train split.
+        class_balanced_crops: Probability that a crop is centred on a pixel of a class that is
+            drawn evenly from those in the frame; else it lies anywhere.
+        outliers: What is pasted into the crops, options of `build_paster`; empty: nothing.
+        objective: A key of `OBJECTIVES`; `objective_options` go to its constructor.
+        loss: A key of `LOSSES`, or several with their weights.
+        loss_options: Options of each loss, by its name.
+        class_weights: 'none', 'enet' for 1 / ln(1.02 + frequency) of the train split,
+            'median_frequency', or one number a class (void, where learned, is one more).
         aux_weight: Weight of each auxiliary head's loss.
-        optimizer: 'sgd' (momentum 0.9) or 'adamw'.
-        lr: Peak learning rate: linear warm-up over `warmup_steps`, then
-            (1 - step / steps) ** `poly_power`.
+        optimizer: 'sgd' (momentum 0.9), 'adam' (decay as part of the gradient) or 'adamw'.
+        lr: Peak learning rate, reached by a linear warm-up over `warmup_steps`.
+        lr_multipliers: Beginning of a weight's name to a factor on its learning rate.
+        schedule: 'poly', (1 - step / steps) ** `poly_power`; 'cosine', half a wave to 0;
+            'step', a tenth every `step_epochs`; or 'constant'.
         weight_decay: For weights of convolutions; biases and norms have none.
         batch_size: Images per step, over all devices.
         epochs: Passes over the train split.
+        val_every: Epochs between validations; the last epoch always has one.
         ema_decay: Decay per step of the averaged weights that are validated and kept; 0 = off.
         precision: A Fabric precision: 'bf16-mixed', '16-mixed' or '32-true'.
         stored_weights: 'float32', or 'float16' to store convolutions in half the bytes; exported
             engines hold them in half precision anyway.
+        score: The checkpoint's own anomaly score; empty: that of the objective where it has one,
+            'void' where void is learned, else 'max_logit'.
         seed: Of everything random.
-        workers: Processes that load and augment.
+        workers: Processes that load and augment, for each device.
     """
 
     dataset: str
@@ -50,6 +77,8 @@ class TrainConfig:
     val_split: str = 'val'
     model_options: dict[str, Any] = field(default_factory=dict)
     init: str = ''
+    trainable: str = 'all'
+    void: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     input_size: tuple[int, int] = (512, 1024)
@@ -57,40 +86,71 @@ class TrainConfig:
     scale: tuple[float, float] = (0.75, 2.0)
     flip: float = 0.5
     color: float = 0.4
-    loss: str = 'ohem'
-    loss_options: dict[str, Any] = field(default_factory=dict)
-    class_weights: str = 'none'
+    class_balanced_crops: float = 0.0
+    outliers: dict[str, Any] = field(default_factory=dict)
+    objective: str = 'segmentation'
+    objective_options: dict[str, Any] = field(default_factory=dict)
+    loss: str | dict[str, float] = 'ohem'
+    loss_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    class_weights: str | tuple[float, ...] = 'none'
     aux_weight: float = 1.0
     optimizer: str = 'sgd'
     lr: float = 0.01
+    lr_multipliers: dict[str, float] = field(default_factory=dict)
+    schedule: str = 'poly'
+    poly_power: float = 0.9
+    step_epochs: int = 100
     weight_decay: float = 5e-4
     warmup_steps: int = 0
-    poly_power: float = 0.9
     batch_size: int = 8
     epochs: int = 100
+    val_every: int = 1
     ema_decay: float = 0.0
     precision: str = '32-true'
     stored_weights: str = 'float32'
+    score: str = ''
     seed: int = 0
     workers: int = 2
 
     def __post_init__(self) -> None:
-        self._one_of('class_weights', ('none', 'enet'))
-        self._one_of('optimizer', ('sgd', 'adamw'))
-        self._one_of('stored_weights', ('float32', 'float16'))
-        self._one_of('precision', ('32-true', 'bf16-mixed', '16-mixed'))
-        for name in ('lr', 'batch_size', 'epochs'):
-            if not getattr(self, name) > 0:
-                raise ValueError(f'{name} is {getattr(self, name)}; it must be above 0')
+        for name, choices in CHOICES.items():
+            self._one_of(name, choices)
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if not min(value if isinstance(value, tuple) else (value,)) > 0:
+                raise ValueError(f'{name} is {value}; it must be above 0')
+        for name in NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f'{name} is {getattr(self, name)}; it must not be below 0')
+        for name in PROBABILITIES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f'{name} is {getattr(self, name)}; it must lie in 0..1')
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f'ema_decay is {self.ema_decay}; it must lie in 0..1, 1 excluded')
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f'scale is {self.scale}; it must be (low, high) with 0 < low <= high')
+        self._check_losses()
 
     def _one_of(self, name: str, choices: Sequence[str]) -> None:
         value = getattr(self, name)
-        if value not in choices:
+        if isinstance(value, str) and value not in choices:
             raise ValueError(f'unknown {name} {value!r}; choose one of: {", ".join(choices)}')
+
+    def _check_losses(self) -> None:
+        terms = self.loss_terms
+        if not terms or not min(terms.values()) > 0:
+            raise ValueError(f'loss is {self.loss!r}; it must name losses with weights above 0')
+        for name in self.loss_options:
+            if name not in terms:
+                raise ValueError(
+                    f'loss_options are given for {name!r}, but loss is {self.loss!r}; options '
+                    'stand below the name of a loss that is used'
+                )
+
+    @property
+    def loss_terms(self) -> dict[str, float]:
+        """Losses by name, with their weights."""
+        return {self.loss: 1.0} if isinstance(self.loss, str) else self.loss
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> TrainConfig:
@@ -108,7 +168,7 @@ class TrainConfig:
         missing = [key for key in ('dataset', 'root', 'model') if key not in values]
         if missing:
             raise ValueError(f'training keys {missing} are missing')
-        typed = {key: _convert(key, str(known[key].type), value) for key, value in values.items()}
+        typed = {key: convert(key, str(known[key].type), value) for key, value in values.items()}
         return cls(**typed)
 
     def as_dict(self) -> dict[str, Any]:
@@ -124,48 +184,11 @@ class TrainConfig:
         }
 
 
-def _convert(key: str, kind: str, value: Any) -> Any:
-    """Brings a YAML value to the type of its field, or says what does not fit."""
-    if kind.startswith('tuple'):
-        of = float if 'float' in kind else int
-        length = kind.count(',') + 1
-        if not isinstance(value, (list, tuple)) or len(value) != length:
-            raise ValueError(f'{key} is {value!r}; it must be a list of {length} numbers')
-        return tuple(of(item) for item in value)
-    if kind.startswith('dict'):
-        if not isinstance(value, dict):
-            raise ValueError(f'{key} is {value!r}; it must be a mapping')
-        return dict(value)
-    if kind == 'Path':
-        return Path(str(value)).expanduser()
-    convert = {'str': str, 'int': int, 'float': float}[kind]
-    wrong = isinstance(value, (list, dict)) or value is None or isinstance(value, bool)
-    try:
-        if wrong or (kind == 'int' and int(value) != float(value)):
-            raise ValueError
-        return convert(value)
-    except ValueError:
-        raise ValueError(f'{key} is {value!r}; it must be of type {kind}') from None
-
-
 def load_train_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
-    """Reads a YAML file and applies `key=value` changes; values are read as YAML.
+    """Reads a YAML file, its bases and `key=value` changes, see `read_recipe`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: No valid YAML mapping, or a change without '='.
+        ValueError: No valid YAML mapping, or a key or a value that does not fit.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f'no training configuration {str(path)!r}')
-    try:
-        values = yaml.safe_load(path.read_text(encoding='utf-8'))
-        if not isinstance(values, dict):
-            raise ValueError(f'{str(path)!r} holds no mapping of keys to values')
-        for change in changes:
-            key, separator, text = change.partition('=')
-            if not separator:
-                raise ValueError(f'{change!r} is not of the form key=value')
-            values[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f'{str(path)!r} is not valid YAML: {error}') from None
-    return TrainConfig.from_mapping(values)
+    return TrainConfig.from_mapping(read_recipe(path, changes))

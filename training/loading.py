@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+import signal
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, default_collate, Sampler
 from torch.utils.data import Dataset as TorchDataset
+
+from anomaly_seg_ros.classes import IGNORE
 
 from .datasets import Dataset
 from .transforms import Augmentation
 
 Key = tuple[int, int]
 """(epoch, index): all that the randomness of one training sample depends on."""
+
+Paster = Callable[
+    [NDArray[np.uint8], NDArray[np.uint8], np.random.Generator],
+    tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]],
+]
+"""Puts outliers into a crop: (H, W, 3) RGB and (H, W) train ids to those and (H, W) outlier."""
+
+
+class Batch(NamedTuple):
+    """What one training step learns from; a sample is the same without the N."""
+
+    images: Tensor
+    """(N, 3, H, W) uint8 RGB."""
+    labels: Tensor
+    """(N, H, W) int64 train ids, 255 = ignore; pasted pixels are 255, or void where learned."""
+    outlier: Tensor
+    """(N, H, W) bool, where an outlier was pasted."""
 
 
 class EpochSampler(Sampler[list[Key]]):
@@ -49,28 +71,93 @@ class EpochSampler(Sampler[list[Key]]):
             yield [(self.epoch, int(index)) for index in batch[self.rank :: self.ranks]]
 
 
-class AugmentedFrames(TorchDataset[tuple[Tensor, Tensor]]):
-    """A dataset's frames, augmented by a generator seeded with (seed, epoch, index)."""
+class AugmentedFrames(TorchDataset['Batch | Exception']):
+    """A dataset's frames, augmented by a generator seeded with (seed, epoch, index).
 
-    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int):
+    Args:
+        dataset: Gives images with train ids.
+        augmentation: Makes the crop.
+        seed: Of all randomness.
+        paster: Puts outliers into the crop; None for none.
+        void_label: Train id that unlabelled and pasted pixels get, where void is learned as a
+            class; padding stays 255. None: they stay 255.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        augmentation: Augmentation,
+        seed: int,
+        paster: Paster | None = None,
+        void_label: int | None = None,
+    ):
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
+        self.paster, self.void_label = paster, void_label
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
-        """Gives (3, h, w) uint8 RGB and (h, w) int64 train ids."""
-        epoch, index = key
+    def __getitem__(self, key: Key) -> Batch | Exception:
+        """Gives a sample, or what is wrong with its files.
+
+        An error that is raised in a worker process would arrive as the text of a traceback.
+        """
+        try:
+            return self._sample(*key)
+        except (ValueError, OSError) as error:
+            return error
+
+    def _sample(self, epoch: int, index: int) -> Batch:
         sample = self.dataset[index]
         random = np.random.default_rng((self.seed, epoch, index))
-        image, labels = self.augmentation(sample.image, sample.labels, random)
-        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(labels).long()
+        labels = sample.labels
+        if self.void_label is not None:
+            labels = np.where(labels == IGNORE, np.uint8(self.void_label), labels)
+        image, labels = self.augmentation(sample.image, labels, random)
+        outlier = np.zeros(labels.shape, np.bool_)
+        if self.paster is not None:
+            image, labels, outlier = self.paster(image, labels, random)
+            if self.void_label is not None:
+                labels = np.where(outlier, np.uint8(self.void_label), labels)
+        return Batch(
+            torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1),
+            torch.from_numpy(labels).long(),
+            torch.from_numpy(outlier),
+        )
+
+
+def collate(samples: list[Batch | Exception]) -> Batch | Exception:
+    """Gives the batch of these samples, or the first error among them."""
+    for sample in samples:
+        if isinstance(sample, Exception):
+            return sample
+    batch: Batch = default_collate(samples)
+    return batch
+
+
+def checked(batches: Iterator[Batch | Exception]) -> Iterator[Batch]:
+    """Gives the batches; raises the error that came in the place of one."""
+    for batch in batches:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
 
 
 def training_loader(
-    dataset: Dataset, augmentation: Augmentation, sampler: EpochSampler, workers: int
-) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Gives batches in the sampler's order; the worker processes live across epochs."""
+    frames: AugmentedFrames, sampler: EpochSampler, workers: int
+) -> DataLoader[Batch | Exception]:
+    """Gives batches in the sampler's order; the worker processes live across epochs.
+
+    Read it through `checked`.
+    """
     return DataLoader(
-        AugmentedFrames(dataset, augmentation, sampler.seed),
+        frames,
         batch_sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
+        collate_fn=collate,
+        worker_init_fn=leave_signals_to_parent if workers else None,
     )
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Lets Ctrl-C pass a worker process by; the training process ends it when it is ready."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -22,12 +22,16 @@ class Augmentation:
         scale: Smallest and largest enlargement, drawn log-uniformly.
         flip: Probability of a horizontal flip.
         color: Largest relative change of brightness, contrast and saturation.
+        class_balance: Probability that the crop is centred on a pixel of a class that is drawn
+            evenly from those in the frame (a bicyclist as often as the road); else it lies
+            anywhere.
     """
 
     crop: tuple[int, int]
     scale: tuple[float, float] = (0.75, 2.0)
     flip: float = 0.5
     color: float = 0.4
+    class_balance: float = 0.0
 
     def __call__(
         self,
@@ -54,9 +58,7 @@ class Augmentation:
         scale = float(np.exp(random.uniform(*np.log(self.scale))))
         height, width = (round(side * scale) for side in labels.shape)
         crop_height, crop_width = self.crop
-        # The part of the scaled image that is kept; outside of it lies padding.
-        top = int(random.integers(0, max(height - crop_height, 0) + 1))
-        left = int(random.integers(0, max(width - crop_width, 0) + 1))
+        top, left = self._place_crop(labels, height, width, random)
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         scaled = cv2.resize(image, (width, height), interpolation=interpolation)
         ids = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
@@ -69,6 +71,44 @@ class Augmentation:
             scaled = cv2.copyMakeBorder(scaled, *border, value=mean)
             ids = cv2.copyMakeBorder(ids, *border, value=IGNORE)
         return scaled.astype(np.uint8, copy=False), ids.astype(np.uint8, copy=False)
+
+    def _place_crop(
+        self, labels: NDArray[np.uint8], height: int, width: int, random: np.random.Generator
+    ) -> tuple[int, int]:
+        """Gives the top left corner of what is kept of the scaled frame; beyond it is padding."""
+        crop_height, crop_width = self.crop
+        most_top, most_left = max(height - crop_height, 0), max(width - crop_width, 0)
+        # Without class balance nothing more is drawn: older recipes keep their crops.
+        if self.class_balance and random.random() < self.class_balance:
+            centre = pixel_of_even_class(labels, random)
+            if centre is not None:
+                row = int(centre[0] * height / labels.shape[0]) - crop_height // 2
+                column = int(centre[1] * width / labels.shape[1]) - crop_width // 2
+                return min(max(row, 0), most_top), min(max(column, 0), most_left)
+        top = int(random.integers(0, most_top + 1))
+        return top, int(random.integers(0, most_left + 1))
+
+
+def pixel_of_even_class(
+    labels: NDArray[np.uint8], random: np.random.Generator
+) -> tuple[int, int] | None:
+    """Draws one of the classes in a frame, each as likely, and one of its pixels.
+
+    Args:
+        labels: (H, W) train ids; 255 is no class.
+        random: Source of both draws.
+
+    Returns:
+        (row, column), or None where nothing is labelled.
+    """
+    counts = np.bincount(labels.ravel(), minlength=256)
+    counts[IGNORE] = 0
+    classes = np.flatnonzero(counts)
+    if not classes.size:
+        return None
+    chosen = random.choice(classes)
+    place = np.flatnonzero(labels.ravel() == chosen)[random.integers(counts[chosen])]
+    return int(place // labels.shape[1]), int(place % labels.shape[1])
 
 
 def change_color(

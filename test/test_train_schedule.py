@@ -1,0 +1,120 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from training.config import TrainConfig
+from training.optimizer import (
+    build_optimizer,
+    freeze_all_but_last,
+    set_learning_rate,
+    set_training,
+)
+from training.schedule import ema_update, learning_rate
+
+
+def config(**changes) -> TrainConfig:
+    return TrainConfig(dataset='camvid', root=Path(), model='enet', **changes)
+
+
+def rates(steps: list[int], **changes) -> list[float]:
+    """Rates of a run of 10 epochs of 10 steps at a peak of 1."""
+    recipe = config(lr=1.0, epochs=10, **changes)
+    return [learning_rate(recipe, step, 10) for step in steps]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'expected'),
+    [
+        ({'schedule': 'poly', 'poly_power': 1.0}, [1.0, 0.75, 0.5, 0.25]),
+        ({'schedule': 'poly', 'poly_power': 2.0}, [1.0, 0.5625, 0.25, 0.0625]),
+        (
+            {'schedule': 'cosine'},
+            [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2],
+        ),
+        ({'schedule': 'constant'}, [1.0, 1.0, 1.0, 1.0]),
+        # Epochs 0, 2, 5 and 7.
+        ({'schedule': 'step', 'step_epochs': 5}, [1.0, 1.0, 0.1, 0.1]),
+        ({'schedule': 'step', 'step_epochs': 2}, [1.0, 0.1, 0.01, 0.001]),
+    ],
+)
+def test_rates_at_the_quarters_of_a_run(changes, expected) -> None:
+    assert rates([0, 25, 50, 75], **changes) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize('schedule', ['poly', 'cosine'])
+def test_a_falling_rate_ends_at_zero(schedule: str) -> None:
+    assert rates([100], schedule=schedule) == pytest.approx([0.0])
+
+
+def test_the_warm_up_rises_by_equal_steps_to_the_schedule() -> None:
+    expected = [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates([0, 1, 2, 3, 4], schedule='constant', warmup_steps=4) == pytest.approx(expected)
+
+
+def test_the_average_starts_at_the_first_weights() -> None:
+    update = ema_update(0.99)
+    zero, one = torch.zeros(1), torch.ones(1)
+    assert update(zero, one, 0).item() == pytest.approx(0.9)
+    assert update(zero, one, 10**6).item() == pytest.approx(0.01)
+
+
+class Small(nn.Module):
+    """A frozen-able network: convolution, norm, dropout, and a last layer."""
+
+    classifier_prefixes = ('last.',)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.5)
+        self.last = nn.Conv2d(4, 2, 1)
+        self.last_but_not_least = nn.Conv2d(4, 2, 1)
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    groups = build_optimizer(model, config(weight_decay=0.1)).param_groups
+    assert sorted((len(g['params']), g['weight_decay']) for g in groups) == [(1, 0.1), (3, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ('name', 'kind'),
+    [('sgd', torch.optim.SGD), ('adam', torch.optim.Adam), ('adamw', torch.optim.AdamW)],
+)
+def test_the_named_optimizer_is_built(name, kind) -> None:
+    assert type(build_optimizer(Small(), config(optimizer=name))) is kind
+
+
+def test_multipliers_scale_the_rate_of_what_they_name() -> None:
+    model = Small()
+    optimizer = build_optimizer(model, config(lr_multipliers={'last.': 10.0}))
+    set_learning_rate(optimizer, 0.5)
+    rate = {id(p): group['lr'] for group in optimizer.param_groups for p in group['params']}
+    assert rate[id(model.last.weight)] == rate[id(model.last.bias)] == 5.0
+    assert rate[id(model.conv.weight)] == rate[id(model.last_but_not_least.weight)] == 0.5
+    assert len(rate) == len(list(model.parameters()))
+
+
+def test_a_multiplier_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"begins with 'haed' of lr_multipliers; names are like"):
+        build_optimizer(Small(), config(lr_multipliers={'haed': 10.0}))
+
+
+def test_last_leaves_gradients_to_the_last_layer_and_the_rest_as_in_evaluation() -> None:
+    model = Small()
+    freeze_all_but_last(model)
+    set_training(model, 'last')
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trainable == {'last.weight', 'last.bias'}
+    assert [m.training for m in (model, model.norm, model.drop)] == [False] * 3
+    assert model.last.training
+    assert not model.last_but_not_least.training
+    assert len(build_optimizer(model, config()).param_groups) == 2
+
+
+def test_nothing_to_train_is_an_error() -> None:
+    model = Small().requires_grad_(False)
+    with pytest.raises(ValueError, match="model 'enet' has no weights to train"):
+        build_optimizer(model, config())

@@ -1,0 +1,70 @@
+"""What a training step minimises, by public name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.registry import lookup
+from training.loading import Batch
+from training.losses import Loss
+
+OBJECTIVES = {
+    'dense_hybrid': 'training.objectives.dense_hybrid:DenseHybrid',
+    'nflow_js': 'training.objectives.nflow_js:NFlowJS',
+    'segmentation': 'training.objectives.segmentation:Segmentation',
+}
+
+Network = Callable[[Tensor], ModelOutput]
+"""Takes (N, 3, H, W) float RGB in 0..1 and normalises inside; under autocast where that is on."""
+
+
+class Objective(Protocol):
+    """An `nn.Module` that turns a batch into loss terms; runs in float32, outside of autocast.
+
+    Its constructor takes the loss, `aux_weight` and its own options. Parameters of its own (a
+    flow) are trained by its own optimiser; its state is saved with the run.
+    """
+
+    def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+        """Gives named weighted terms, scalars; the loss is their sum."""
+        ...
+
+    def build_optimizer(self) -> torch.optim.Optimizer | None:
+        """Gives the optimiser of its own parameters; None: it has none."""
+        ...
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """An objective that has something to show."""
+
+    def report(self, out: Path, when: str) -> None:
+        """Writes pictures into `out`; `when` is 'before' or 'after' the run."""
+        ...
+
+
+def build_objective(name: str, loss: Loss, options: Mapping[str, Any]) -> Objective:
+    """Gives an objective around a loss of (logits, labels).
+
+    Args:
+        name: A key of `OBJECTIVES`.
+        loss: What the logits are trained with.
+        options: Keyword arguments of its constructor; the trainer adds `aux_weight`.
+
+    Raises:
+        ValueError: Unknown name or option.
+    """
+    kind = lookup('objective', OBJECTIVES, name)
+    try:
+        objective: Objective = kind(loss, **options)
+    except TypeError as error:
+        raise ValueError(
+            f'objective {name!r} does not take objective_options {dict(options)}: {error}'
+        ) from None
+    return objective

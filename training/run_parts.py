@@ -1,0 +1,70 @@
+"""The parts of a run, built from its recipe on the devices that Fabric gives."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from lightning.fabric import Fabric
+import torch
+from torch import nn
+
+from .config import TrainConfig
+from .datasets import Dataset
+from .loading import AugmentedFrames, EpochSampler, training_loader
+from .losses import build_loss
+from .losses.class_weights import class_weights
+from .network_start import start_network
+from .objectives import build_objective
+from .optimizer import build_optimizer, freeze_all_but_last
+from .sync_norm import synchronise_norms
+from .transforms import Augmentation
+
+
+def build_loader(
+    fabric: Fabric,
+    config: TrainConfig,
+    dataset: Dataset,
+    sampler: EpochSampler,
+    void_label: int | None,
+) -> Any:
+    """Gives the loader of augmented crops, with outliers pasted where the recipe wants them."""
+    augmentation = Augmentation(
+        config.crop, config.scale, config.flip, config.color, config.class_balanced_crops
+    )
+    paster = None
+    if config.outliers:
+        from .pasting import build_paster
+
+        paster = build_paster(config.outliers)
+    frames = AugmentedFrames(dataset, augmentation, config.seed, paster, void_label)
+    loader = training_loader(frames, sampler, config.workers)
+    return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+
+
+def build_network(fabric: Fabric, config: TrainConfig, dataset: Dataset) -> tuple[Any, Any]:
+    """Gives the network on its device and its optimiser.
+
+    With several processes batch norms count the whole batch.
+    """
+    model = start_network(config, dataset)
+    if config.trainable == 'last':
+        freeze_all_but_last(model)
+    if fabric.world_size > 1:
+        model = synchronise_norms(model, fabric.device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return cast('tuple[Any, Any]', fabric.setup(model, build_optimizer(model, config)))
+
+
+def build_training_objective(
+    fabric: Fabric, config: TrainConfig, dataset: Dataset
+) -> tuple[Any, Any]:
+    """Gives the objective around the recipe's losses and its own optimiser, or None."""
+    weights = class_weights(config.class_weights, dataset, config.void)
+    if weights is not None:
+        weights = weights.to(fabric.device)
+    loss = build_loss(config.loss_terms, config.loss_options, weights)
+    options = {'aux_weight': config.aux_weight, **config.objective_options}
+    objective = cast('nn.Module', build_objective(config.objective, loss, options))
+    objective = objective.to(fabric.device)
+    own = cast('Any', objective).build_optimizer()
+    return objective, None if own is None else fabric.setup_optimizers(own)
