@@ -1,0 +1,135 @@
+"""The study: which commands it runs, that it skips what is done, and what its tables say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+import sys
+from typing import Any
+
+import pytest
+
+from training.config import load_train_config
+from training.results import FrameRow, ResultRow, write_frames, write_results
+from training.study.__main__ import chosen, main
+from training.study.rows import exposure_rows, GRIDS, loss_rows
+from training.study.steps import Data, run, Step, steps
+from training.study.table import write_tables
+
+ALL = [row for grid in GRIDS.values() for row in grid()]
+DATA = Data(Path('data'))
+
+
+def test_the_grid_is_whole() -> None:
+    assert len(list(loss_rows())) == 18
+    assert len({row.name for row in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize('row', [row for row in ALL if row.recipe], ids=lambda row: row.name)
+def test_every_row_has_a_recipe_that_loads(row: Any, root: Path) -> None:
+    config = load_train_config(root / row.recipe)
+    assert config.dataset == 'camvid'
+    assert bool(config.outliers) is row.outliers
+    assert config.void is row.name.endswith('_void')
+
+
+def test_rows_of_the_grid_differ_in_network_and_loss_alone(root: Path) -> None:
+    own = {'model', 'model_options', 'loss', 'loss_options', 'void', 'mean', 'std'}
+    first, *rest = (load_train_config(root / str(row.recipe)).as_dict() for row in loss_rows())
+    for values in rest:
+        differing = {key for key in values if values[key] != first[key]}
+        assert differing <= own
+
+
+def test_commands_of_a_row_in_order(tmp_path: Path) -> None:
+    row = next(row for row in loss_rows() if row.name == 'enet_void')
+    commands = [step.command for step in steps(row, DATA, tmp_path, ['epochs=1'])]
+    assert commands[0] == (
+        'anomaly_seg train config/train/study/enet_void.yaml root=data/camvid epochs=1 '
+        f'--out {tmp_path}/train'
+    )
+    assert [command.split()[1] for command in commands] == [
+        'train',
+        'fit_score',
+        *['evaluate'] * 6,
+    ]
+    assert f'--checkpoint {tmp_path}/train/checkpoint --score temperature,maha' in commands[1]
+    assert f'{tmp_path}/train/checkpoint --score max_logit,msp,entropy,energy' in commands[4]
+    assert ',margin,void --engine torch' in commands[4]
+    assert f'--checkpoint {tmp_path}/fitted --score msp,entropy,energy,maha' in commands[5]
+
+
+def test_the_flow_comes_before_what_starts_from_it(tmp_path: Path) -> None:
+    row = next(row for row in exposure_rows() if row.flow)
+    first, second = steps(row, DATA, tmp_path, [])[:2]
+    assert first.arguments[0] == 'train_flow'
+    assert f'objective_options.flow={tmp_path}/flow/flow.safetensors' in second.arguments
+
+
+def test_a_step_runs_once_and_again_when_it_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = Step('version', ('--version',), tmp_path)
+    run(step)
+    assert capsys.readouterr().out == 'anomaly_seg --version\n'
+    assert step.log.read_text(encoding='utf-8').strip()
+    run(step)
+    assert capsys.readouterr().out == ''
+    run(Step('version', ('--help',), tmp_path))
+    assert capsys.readouterr().out == 'anomaly_seg --help\n'
+
+
+def test_a_failed_step_names_its_command_and_log(tmp_path: Path) -> None:
+    step = Step('report', ('report', '/nowhere', '--out', 'x.html'), tmp_path)
+    with pytest.raises(ValueError, match=r'report /nowhere.* failed with status 2.*report\.log'):
+        run(step)
+    assert not step.mark.exists()
+
+
+def test_an_unknown_row_names_the_rows() -> None:
+    assert [row.name for row in chosen('enet_*')][:2] == ['enet_ce', 'enet_focal']
+    with pytest.raises(ValueError, match=r"no row fits 'x'; the rows are: enet_ce, "):
+        chosen('x')
+
+
+def test_nothing_measured_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr('training.study.__main__.run', lambda step: None)
+    monkeypatch.setattr(sys, 'argv', ['study', '--out', str(tmp_path)])
+    assert main() == 2
+    assert 'no measured row' in capsys.readouterr().err
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Callable[[str, str, list[ResultRow]], None]:
+    def write(row: str, name: str, rows: list[ResultRow]) -> None:
+        write_results(tmp_path / row / name, rows)
+        frames = [
+            FrameRow(score='msp', frame=frame, n_pixels=50, n_anomaly=count)
+            for frame, count in (('a', 1), ('b', 3))
+        ]
+        write_frames(tmp_path / row / name, frames)
+
+    return write
+
+
+def test_tables_by_hand(tmp_path: Path, measured: Callable[..., None]) -> None:
+    def row(score: str, **values: Any) -> ResultRow:
+        return ResultRow(score=score, **values)
+
+    for name, ap in (('enet_ce', 0.25), ('enet_focal', 0.5)):
+        measured(name, 'test_before', [row('msp', miou=0.4321, ece=0.1, nll=1.0)])
+        measured(name, 'test_after', [row('msp', miou=0.4321, ece=0.05, nll=0.75)])
+        scores = [row('max_logit', ap=ap, fpr95=0.8), row('msp', ap=0.1, fpr95=0.9)]
+        measured(name, 'camvid_anomaly_val_before', scores)
+        measured(name, 'camvid_anomaly_val_after', [row('msp', ap=0.125, fpr95=0.85)])
+        measured(name, 'road_anomaly_val_before', scores)
+    write_tables(tmp_path, tmp_path / 'study.md')
+    text = (tmp_path / 'study.md').read_text(encoding='utf-8')
+    assert '| ENet | CE | 43.2 | 10.0 | 5.0 | 1.000 | 0.750 | - |' in text
+    assert 'a random score has 4.0 / 95' in text
+    head, _, first, second = text.split('camvid_anomaly_val, AP')[1].split('\n')[2:6]
+    assert head.startswith('| network | training | max_logit | msp | msp, T | entropy |')
+    assert first.startswith('| ENet | CE | 25.0 / 80.0 | 10.0 / 90.0 | 12.5 / 85.0 | - |')
+    assert second.startswith('| ENet | Focal | **50.0 / 80.0** | 10.0 / 90.0 |')

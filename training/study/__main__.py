@@ -1,0 +1,58 @@
+"""Runs the study and writes its table: `python -m training.study`, or `make study`.
+
+It can be stopped and started again: what is done is not done again, and a training run goes on
+from its last epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from fnmatch import fnmatch
+from pathlib import Path
+import sys
+
+from .rows import GRIDS, Row
+from .steps import Data, run, steps
+from .table import write_tables
+
+
+def main() -> int:
+    """Runs the chosen rows, then writes the tables of all rows that are there."""
+    parser = argparse.ArgumentParser(prog='python -m training.study', description=__doc__)
+    parser.add_argument('changes', nargs='*', metavar='key=value', help='on top of every recipe')
+    parser.add_argument(
+        '--data', type=Path, default=Path('../shared/data'), help='default: %(default)s'
+    )
+    parser.add_argument('--out', type=Path, default=Path('out/study'), help='default: %(default)s')
+    parser.add_argument(
+        '--only', default='*', metavar='PATTERN', help='rows to run, such as "enet_*"'
+    )
+    parser.add_argument('--table', type=Path, help='Markdown file; default: OUT/study.md')
+    args = parser.parse_args()
+    try:
+        for row in chosen(args.only):
+            for step in steps(row, Data(args.data), args.out / row.name, args.changes):
+                run(step)
+        table = args.table or args.out / 'study.md'
+        write_tables(args.out, table)
+    except (ValueError, FileNotFoundError) as error:
+        print(f'study: {error}', file=sys.stderr)
+        return 2
+    print(f'{table}: the tables; curves: anomaly_seg report {args.out}/*/*_val_* --out study.html')
+    return 0
+
+
+def chosen(pattern: str) -> list[Row]:
+    """Gives the rows whose name fits a shell pattern.
+
+    Raises:
+        ValueError: None does.
+    """
+    rows = [row for grid in GRIDS.values() for row in grid()]
+    if fitting := [row for row in rows if fnmatch(row.name, pattern)]:
+        return fitting
+    raise ValueError(f'no row fits {pattern!r}; the rows are: {", ".join(r.name for r in rows)}')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

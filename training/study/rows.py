@@ -1,0 +1,87 @@
+"""What the study trains and measures: one row is one recipe and the scores that fit it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+RECIPES = Path('config/train')
+
+NETWORKS = {'enet': 'ENet', 'erfnet': 'ERFNet', 'bisenetv2': 'BiSeNetV2'}
+LOSSES = {
+    'ce': 'CE',
+    'focal': 'Focal',
+    'jaccard': 'Jaccard',
+    'logit_norm': 'LogitNorm',
+    'isomax': 'IsoMax+',
+    'void': 'CE + void class',
+}
+
+PLAIN_SCORES = ('max_logit', 'msp', 'entropy', 'energy', 'margin')
+"""Scores of the logits alone."""
+
+TEMPERED = ('msp', 'entropy', 'energy')
+"""Those that a temperature changes, measured before and after it is fitted."""
+
+FITTED = ('mahalanobis', 'sml')
+"""Scores with statistics of the train split."""
+
+BASELINE = 'default'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trained network.
+
+    Attributes:
+        name: Of its folder below the study's.
+        network: As the table calls it.
+        training: Its loss, or how it was fine-tuned, as the table calls it.
+        recipe: What `train` reads; None for the checkpoint that ships.
+        scores: That need what only this row has.
+        outliers: Whether its recipe pastes photos.
+        flow: Recipe of the normalising flow that its training starts from.
+    """
+
+    name: str
+    network: str
+    training: str
+    recipe: Path | None
+    scores: tuple[str, ...] = ()
+    outliers: bool = False
+    flow: Path | None = None
+
+
+def loss_rows() -> Iterator[Row]:
+    """Gives the grid of networks and losses, all under one budget."""
+    for network, network_title in NETWORKS.items():
+        for loss, title in LOSSES.items():
+            name = f'{network}_{loss}'
+            scores = ('void',) if loss == 'void' else ()
+            yield Row(name, network_title, title, RECIPES / 'study' / f'{name}.yaml', scores)
+
+
+def exposure_rows() -> Iterator[Row]:
+    """Gives the default checkpoint and what fine-tuning it with outliers makes of it."""
+    yield Row(BASELINE, 'BiSeNetV2', 'as it ships', None, ('nflow_js',))
+    yield Row(
+        'dense_hybrid',
+        'BiSeNetV2',
+        'DenseHybrid',
+        RECIPES / 'bisenetv2_dense_hybrid.yaml',
+        ('dense_hybrid', 'ood_posterior', 'nflow_js'),
+        outliers=True,
+    )
+    yield Row(
+        'nflow_js',
+        'BiSeNetV2',
+        'NFlowJS',
+        RECIPES / 'bisenetv2_nflow_js.yaml',
+        ('nflow_js',),
+        flow=Path('config/flow/camvid.yaml'),
+    )
+
+
+GRIDS = {'losses': loss_rows, 'outliers': exposure_rows}
+"""Name of a part of the study to its rows."""

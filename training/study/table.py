@@ -1,0 +1,180 @@
+"""The study's tables in Markdown, read back from the result folders of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Any
+
+from anomaly_seg_ros.checkpoint import read_meta
+from training.results import read_frames, read_results, ResultRow, RESULTS_FILE
+
+from .rows import FITTED, GRIDS, PLAIN_SCORES, Row, TEMPERED
+from .steps import FITTED_FOLDER
+
+ANOMALY_SETS = ('camvid_anomaly_val', 'road_anomaly_val')
+BUDGET = (
+    'epochs',
+    'batch_size',
+    'crop',
+    'scale',
+    'optimizer',
+    'lr',
+    'schedule',
+    'precision',
+    'seed',
+)
+DASH = '-'
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row whose commands are done.
+
+    Attributes:
+        row: What it is.
+        folder: Of its results.
+    """
+
+    row: Row
+    folder: Path
+
+    def results(self, name: str) -> dict[str, ResultRow]:
+        """Gives the measured scores of one evaluation by name; empty where it was not run."""
+        folder = self.folder / name
+        if not (folder / RESULTS_FILE).is_file():
+            return {}
+        return {str(row.score): row for row in read_results(folder)}
+
+    def config(self) -> dict[str, Any] | None:
+        """Gives what its training was made of; None for a checkpoint that was not trained here."""
+        path = self.folder / 'train' / 'config.json'
+        if not path.is_file():
+            return None
+        values: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+        return values
+
+
+def write_tables(out: Path, path: Path) -> None:
+    """Writes the tables of all rows below `out` that have been measured.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    parts = []
+    for title, grid in GRIDS.items():
+        rows = [Measured(row, out / row.name) for row in grid()]
+        rows = [row for row in rows if row.results('test_before')]
+        if rows:
+            parts += [f'## {title.capitalize()}', *budgets(rows), classes_table(rows)]
+            parts += [anomaly_table(name, rows) for name in ANOMALY_SETS]
+    if not parts:
+        raise FileNotFoundError(f'no measured row below {str(out)!r}; run the study first')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('\n\n'.join(parts) + '\n', encoding='utf-8')
+
+
+def budgets(rows: Sequence[Measured]) -> list[str]:
+    """Gives a line for each training budget, naming the rows that had it."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        if (config := row.config()) is not None:
+            text = ', '.join(f'{key} {config[key]}' for key in BUDGET)
+            groups.setdefault(text, []).append(row.row.name)
+    alone = len(groups) == 1
+    return [
+        f'Budget{"" if alone else " of " + ", ".join(names)}: {text}.'
+        for text, names in groups.items()
+    ]
+
+
+def classes_table(rows: Sequence[Measured]) -> str:
+    """Gives mIoU, and ECE and NLL before and after the temperature was fitted."""
+    head = ['network', 'training', 'mIoU', 'ECE', 'ECE, T', 'NLL', 'NLL, T', 'T']
+    lines = []
+    for row in rows:
+        before = row.results('test_before').get('msp')
+        after = row.results('test_after').get('msp')
+        fitted = row.folder / FITTED_FOLDER
+        lines.append(
+            [
+                row.row.network,
+                row.row.training,
+                percent(before, 'miou'),
+                percent(before, 'ece'),
+                percent(after, 'ece'),
+                number(before, 'nll'),
+                number(after, 'nll'),
+                f'{read_meta(fitted).temperature:.2f}' if fitted.is_dir() else DASH,
+            ]
+        )
+    return 'CamVid test, in percent (NLL in nats):\n\n' + markdown(head, lines)
+
+
+def anomaly_table(name: str, rows: Sequence[Measured]) -> str:
+    """Gives AP / FPR95 of every score of every row on one set; the best AP is bold."""
+    columns = score_columns(rows)
+    values = [
+        [row.results(f'{name}_{when}').get(score) for score, when in columns] for row in rows
+    ]
+    best = max((cell.ap for line in values for cell in line if cell and cell.ap), default=None)
+    lines = [
+        [row.row.network, row.row.training, *(pair(cell, best) for cell in line)]
+        for row, line in zip(rows, values, strict=True)
+    ]
+    head = [
+        f'{score}, T' if when == 'after' and score in TEMPERED else score
+        for score, when in columns
+    ]
+    chance = f'{100 * base_rate(rows[0].folder / f"{name}_before"):.1f}'
+    return f'{name}, AP / FPR95 in percent; a random score has {chance} / 95:\n\n' + markdown(
+        ['network', 'training', *head], lines
+    )
+
+
+def base_rate(folder: Path) -> float:
+    """Gives the share of anomalous pixels among the labelled ones, a random score's AP."""
+    frames = {frame.frame: frame for frame in read_frames(folder)}.values()
+    anomalous = sum(frame.n_anomaly or 0 for frame in frames)
+    pixels = sum(frame.n_pixels for frame in frames)
+    return anomalous / pixels
+
+
+def score_columns(rows: Sequence[Measured]) -> list[tuple[str, str]]:
+    """Gives (score, before or after the fitting) of all columns."""
+    columns: list[tuple[str, str]] = []
+    for score in PLAIN_SCORES:
+        columns.append((score, 'before'))
+        if score in TEMPERED:
+            columns.append((score, 'after'))
+    columns += [(score, 'after') for score in FITTED]
+    own = dict.fromkeys(score for row in rows for score in row.row.scores)
+    return columns + [(score, 'before') for score in own]
+
+
+def percent(row: ResultRow | None, key: str) -> str:
+    """Gives a fraction in percent; a dash where it is undefined."""
+    value = None if row is None else getattr(row, key)
+    return DASH if value is None else f'{100 * value:.1f}'
+
+
+def number(row: ResultRow | None, key: str) -> str:
+    """Gives a number; a dash where it is undefined."""
+    value = None if row is None else getattr(row, key)
+    return DASH if value is None else f'{value:.3f}'
+
+
+def pair(row: ResultRow | None, best: float | None) -> str:
+    """Gives 'AP / FPR95', bold where AP is the best."""
+    text = f'{percent(row, "ap")} / {percent(row, "fpr95")}'
+    if row is None:
+        return DASH
+    return f'**{text}**' if row.ap is not None and row.ap == best else text
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Gives a table."""
+    rule = ['---'] * len(head)
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in (head, rule, *lines))
