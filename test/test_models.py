@@ -13,10 +13,27 @@ from anomaly_seg_ros.models.padding import forward_padded
 from anomaly_seg_ros.registry import lookup
 
 CLASSES = 5
-CASES = [*((name, {}) for name in sorted(MODELS)), ('enet', {'layout': 'b'})]
-each_network = pytest.mark.parametrize(
-    ('name', 'options'), CASES, ids=[' '.join([n, *map(str, o.values())]) for n, o in CASES]
+SMALL_NETWORKS = ('bisenetv1', 'bisenetv2', 'enet', 'erfnet', 'fast_scnn')
+WITH_OUTLIER_HEAD = sorted(
+    name
+    for name in MODELS
+    if 'outlier_head' in inspect.signature(lookup('model', MODELS, name)).parameters
 )
+CASES = [*((name, {}) for name in sorted(MODELS)), ('enet', {'layout': 'b'})]
+VARIANTS = [
+    *CASES,
+    *((name, {'head': 'isomax'}) for name in SMALL_NETWORKS),
+    *((name, {'outlier_head': True}) for name in WITH_OUTLIER_HEAD),
+]
+
+
+def over(cases):
+    ids = [' '.join([name, *(f'{k}={v}' for k, v in o.items())]) for name, o in cases]
+    return pytest.mark.parametrize(('name', 'options'), cases, ids=ids)
+
+
+each_network = over(CASES)
+each_variant = over(VARIANTS)
 
 
 def tiny(name, options, **more):
@@ -35,7 +52,7 @@ def spread(model):
     return model
 
 
-@each_network
+@each_variant
 def test_logits_have_the_size_of_the_image_and_all_that_is_provided_is_there(name, options):
     model = tiny(name, options).eval()
     assert model.provides >= {'logits'}
@@ -44,15 +61,18 @@ def test_logits_have_the_size_of_the_image_and_all_that_is_provided_is_there(nam
     for field in model.provides:
         assert getattr(output, field) is not None
     assert output.aux_logits == ()
+    assert (output.ood_logits is not None) == bool(options.get('outlier_head'))
+    if output.ood_logits is not None:
+        assert output.ood_logits.shape == (2, 2, 64, 96)
 
 
 @each_network
 def test_odd_sides_are_padded_and_cut_off_again(name, options):
     model = spread(tiny(name, options)).eval()
     with torch.inference_mode():
-        logits = forward_padded(model, torch.randn(1, 3, 45, 61)).logits
-    assert logits.shape == (1, CLASSES, 45, 61)
-    assert logits.isfinite().all()
+        output = forward_padded(model, torch.randn(1, 3, 45, 61))
+    assert output.logits.shape == (1, CLASSES, 45, 61)
+    assert output.logits.isfinite().all()
 
 
 @each_network
@@ -62,20 +82,35 @@ def test_padding_repeats_the_border(name, options):
     bottom, right = -60 % model.stride, -90 % model.stride
     padded = functional.pad(images, (0, right, 0, bottom), mode='replicate')
     with torch.inference_mode():
-        expected = model(padded).logits[..., :60, :90]
-        assert torch.equal(forward_padded(model, images).logits, expected)
+        expected, output = model(padded), forward_padded(model, images)
+    assert torch.equal(output.logits, expected.logits[..., :60, :90])
 
 
-@each_network
+@pytest.mark.parametrize('name', WITH_OUTLIER_HEAD)
+def test_the_logits_of_the_outlier_head_are_cut_off_too(name):
+    model = spread(tiny(name, {'outlier_head': True})).eval()
+    images = torch.randn(1, 3, 32, 61)
+    padded = functional.pad(images, (0, 3, 0, 0), mode='replicate')
+    with torch.inference_mode():
+        expected = model(padded).ood_logits[..., :61]
+        assert torch.equal(forward_padded(model, images).ood_logits, expected)
+
+
+@each_variant
 def test_gradients_reach_every_parameter_in_training(name, options):
     has_aux = 'aux_heads' in inspect.signature(lookup('model', MODELS, name)).parameters
     model = spread(tiny(name, options, **({'aux_heads': True} if has_aux else {}))).train()
     output = model(torch.randn(4, 3, 64, 96))
-    sum(logits.square().mean() for logits in (output.logits, *output.aux_logits)).backward()
+    given = (output.logits, *output.aux_logits, output.ood_logits)
+    sum(logits.square().mean() for logits in given if logits is not None).backward()
     assert bool(output.aux_logits) == has_aux
     for logits in output.aux_logits:
         assert logits.shape == output.logits.shape
+    optional = tuple(getattr(model, 'train_only_prefixes', ()))
     for key, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            assert key.startswith(optional), key
+            continue
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
         # A bias in front of a batch norm has no effect, so that its gradient is truly zero.
@@ -97,7 +132,7 @@ def test_gradients_reach_every_parameter_that_an_optimiser_gets_without_auxiliar
         assert parameter.requires_grad or key.startswith(optional), key
 
 
-@each_network
+@each_variant
 def test_saved_and_loaded_again_the_weights_and_the_logits_are_exactly_the_same(
     name, options, tmp_path
 ):
@@ -147,7 +182,8 @@ def test_evaluation_gives_the_same_twice_and_each_image_on_its_own(name, options
     with torch.inference_mode():
         both = model(images).logits
         assert torch.equal(model(images).logits, both)
-        torch.testing.assert_close(model(images[1:]).logits, both[1:], rtol=1e-4, atol=1e-4)
+        alone, scale = model(images[1:]).logits, float(both.abs().max())
+        torch.testing.assert_close(alone, both[1:], rtol=1e-4, atol=1e-4 * max(scale, 1))
 
 
 @pytest.mark.parametrize(
@@ -158,8 +194,15 @@ def test_evaluation_gives_the_same_twice_and_each_image_on_its_own(name, options
         ('enet', 19, {'layout': 'a'}, 351_660, 622),
         ('enet', 20, {'layout': 'a'}, 351_804, 622),
         ('enet', 19, {'layout': 'b'}, 358_344, 631),
+        ('bisenetv1', 19, {'aux_heads': True}, 13_425_721, 222),
+        ('bisenetv1', 19, {}, 13_275_539, 206),
         ('bisenetv2', 19, {'aux_heads': True}, 5_231_487, 383),
         ('bisenetv2', 19, {}, 3_358_627, 327),
+        ('fast_scnn', 19, {}, 1_138_051, 268),
+        # A prototype per class and the scale in place of weight and bias; norm and 1x1 on top.
+        ('erfnet', 19, {'head': 'isomax'}, 2_066_642 - 16 * 19 * 4 - 19 + 16 * 19 + 1, 345),
+        ('erfnet', 19, {'outlier_head': True}, 2_066_642 + 2 * 16 + 2 * 16 + 2, 352),
+        ('bisenetv2', 19, {'outlier_head': True}, 3_358_627 + 2 * 128 + 2 * 128 + 2, 334),
     ],
 )
 def test_parameters_and_state_entries_are_as_published(
@@ -170,17 +213,80 @@ def test_parameters_and_state_entries_are_as_published(
     assert len(model.state_dict()) == entries
 
 
-def test_erfnet_features_are_the_16_channels_that_its_classifier_reads():
-    model = build_model('erfnet', 19).eval()
+CLASSIFIERS = {
+    'bisenetv1': ('conv_out.conv_out', 256, 8),
+    'bisenetv2': ('head.conv_out', 1024, 8),
+    'enet': ('transposed_conv', 16, 2),
+    'erfnet': ('decoder.output_conv', 16, 2),
+    'fast_scnn': ('classifier.conv', 128, 8),
+}
+"""The last layer of a network at full size, the features that it reads, and their stride."""
+
+
+@pytest.mark.parametrize('head', ['linear', 'isomax'])
+@pytest.mark.parametrize('name', SMALL_NETWORKS)
+def test_features_are_what_the_last_layer_reads(name, head):
+    layer, channels, stride = CLASSIFIERS[name]
+    model = build_model(name, 19, {'head': head}).eval()
+    assert model.classifier_prefixes[0] == f'{layer}.'
     with torch.inference_mode():
-        output = model(torch.randn(1, 3, 32, 64))
-        assert output.features.shape == (1, 16, 16, 32)
-        assert torch.equal(model.decoder.output_conv(output.features), output.logits)
+        output = model(torch.randn(1, 3, 64, 96))
+        assert output.features.shape == (1, channels, 64 // stride, 96 // stride)
+        logits = model.get_submodule(layer)(output.features)
+        corners = name == 'fast_scnn'
+        enlarged = functional.interpolate(logits, (64, 96), mode='bilinear', align_corners=corners)
+    torch.testing.assert_close(enlarged, output.logits)
+
+
+@each_variant
+def test_only_the_last_layers_change_with_the_number_of_classes_and_the_head(name, options):
+    model = tiny(name, options)
+    own = shapes_of(model)
+    assert any(key.startswith(model.classifier_prefixes) for key in own)
+    others = [build_model(name, CLASSES + 1, options, preset='tiny')]
+    if name in SMALL_NETWORKS:
+        head = 'linear' if options.get('head') == 'isomax' else 'isomax'
+        others.append(tiny(name, {**options, 'head': head}))
+    if name in WITH_OUTLIER_HEAD:
+        others.append(tiny(name, {**options, 'outlier_head': not options.get('outlier_head')}))
+    for other in others:
+        changed = own.items() ^ shapes_of(other).items()
+        assert changed
+        for key, _ in changed:
+            assert key.startswith(model.new_head_prefixes), key
+
+
+def shapes_of(model):
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ('name', 'head', 'size'),
+    [('bisenetv1', 'linear', (32, 64)), ('fast_scnn', 'isomax', (45, 61))],
+)
+def test_openvino_computes_what_torch_computes(name, head, size):
+    openvino = pytest.importorskip('openvino')
+    model = spread(tiny(name, {'head': head})).eval()
+    images = torch.randn(1, 3, *size)
+    converted = openvino.convert_model(torch.export.export(model, (images,)))
+    precise = {'INFERENCE_PRECISION_HINT': 'f32'}
+    compiled = openvino.Core().compile_model(converted, 'CPU', precise)
+    results = compiled(images.numpy())
+    with torch.inference_mode():
+        output = model(images)
+    for index, expected in enumerate((output.logits, output.features)):
+        found, scale = torch.from_numpy(results[index]), float(expected.abs().max())
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * scale)
 
 
 def test_an_unknown_option_or_layout_is_an_error_that_names_it():
     with pytest.raises(ValueError, match="unknown layout 'c' of ENet; choose one of: a, b"):
         build_model('enet', 19, {'layout': 'c'})
+    for name in SMALL_NETWORKS:
+        with pytest.raises(ValueError, match="unknown head 'ismax'; choose one of: isomax, lin"):
+            build_model(name, 19, {'head': 'ismax'}, preset='tiny')
+    with pytest.raises(ValueError, match="repair_phase is for head 'linear', not 'isomax'"):
+        build_model('enet', 19, {'head': 'isomax', 'repair_phase': True})
     with pytest.raises(ValueError, match="'erfnet' does not take options"):
         build_model('erfnet', 19, {'depth': 3})
     with pytest.raises(ValueError, match="unknown preset 'huge' of model 'enet'"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import hashlib
 from pathlib import Path
 import pickle
@@ -16,82 +16,16 @@ import torch
 from torch import Tensor
 
 from anomaly_seg_ros.checkpoint import CheckpointMeta, load_state, save_checkpoint
-from anomaly_seg_ros.classes import CITYSCAPES
 from anomaly_seg_ros.models import build_model, MODELS
 from anomaly_seg_ros.provenance import code_version
+from training.weight_layouts import Layout, LAYOUTS
 
-CLASSES = len(CITYSCAPES.names)
 WRAPPERS = ('state_dict', 'model_state', 'model')
 """Keys under which training scripts keep the weights."""
 DAVIDTVS_KEYS = frozenset({'epoch', 'miou', 'optimizer'})
 """What the training script of davidtvs/PyTorch-ENet saves beside the weights."""
-PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-"""Mean and std of a network that takes RGB in 0..1 as it is."""
-CITYSCAPES_STATISTICS = ((0.28690, 0.32513, 0.28389), (0.17614, 0.18099, 0.17772))
-"""Of the training images; the first batch norm of the public ENet 'b' fits only these."""
-BISENET_STATISTICS = ((0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115))
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A family of public files with the same keys.
-
-    Attributes:
-        name: What the command calls it.
-        model: A key of `MODELS`.
-        classifier: The key that tells this layout from all others.
-        axis: Axis of the output channels in that weight.
-        statistics: Mean and std that the images were normalised with.
-        options: Constructor options of the network.
-        input_size: (height, width) the weights were trained for.
-        per_class: All keys with an axis of output channels, and that axis.
-        void_trained: Whether a 20th channel was trained as void in the public file.
-    """
-
-    name: str
-    model: str
-    classifier: str
-    axis: int
-    statistics: tuple[tuple[float, float, float], tuple[float, float, float]]
-    options: dict[str, Any] = field(default_factory=dict)
-    input_size: tuple[int, int] = (512, 1024)
-    per_class: tuple[tuple[str, int], ...] = ()
-    void_trained: bool = True
-
-
-LAYOUTS = (
-    Layout('a (davidtvs keys)', 'enet', 'transposed_conv.weight', 1, PLAIN, {'layout': 'a'}),
-    Layout(
-        'b (bottleneck10 keys)',
-        'enet',
-        'fullconv.weight',
-        1,
-        CITYSCAPES_STATISTICS,
-        {'layout': 'b'},
-    ),
-    Layout(
-        'authors',
-        'erfnet',
-        'decoder.output_conv.weight',
-        1,
-        PLAIN,
-        per_class=(
-            ('decoder.output_conv.weight', 1),
-            ('decoder.output_conv.bias', 0),
-            ('encoder.output_conv.weight', 0),
-            ('encoder.output_conv.bias', 0),
-        ),
-        void_trained=False,
-    ),
-    Layout(
-        'CoinCheung',
-        'bisenetv2',
-        'head.conv_out.1.weight',
-        0,
-        BISENET_STATISTICS,
-        input_size=(1024, 2048),
-    ),
-)
+OUTLIER_HEAD = 'logits_ood.conv.weight'
+"""A file with this key has DenseHybrid's outlier head."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +61,13 @@ def main(args: argparse.Namespace) -> int:
     layout = find_layout(content.weights, args.model, args.file)
     void_index, reason = find_void_index(content, layout, args.void_index)
     weights = content.weights
-    if void_index is None and output_channels(weights, layout) > CLASSES:
+    if void_index is None and output_channels(weights, layout) > len(layout.classes.names):
         weights = drop_last_channel(weights, layout)
     options = dict(layout.options)
     if args.repair_phase:
         options['repair_phase'] = True
+    if OUTLIER_HEAD in weights:
+        options['outlier_head'] = True
     model = build_model(layout.model, output_channels(weights, layout), options)
     load_state(model, weights, repr(str(args.file)))
     own = model.state_dict()
@@ -153,13 +89,13 @@ def make_meta(
     return CheckpointMeta(
         model=layout.model,
         model_options=options,
-        class_names=CITYSCAPES.names,
-        class_colors=CITYSCAPES.colors,
+        class_names=layout.classes.names,
+        class_colors=layout.classes.colors,
         mean=mean,
         std=std,
         input_size=layout.input_size,
         void_index=void_index,
-        trained_on=('cityscapes train',),
+        trained_on=(layout.trained_on,),
         training={
             'imported_from': path.name,
             'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -262,9 +198,12 @@ def find_layout(weights: Mapping[str, Tensor], model: str, path: Path) -> Layout
         ValueError: They are of another network; the text names it where it is known.
     """
     found = [layout for layout in LAYOUTS if layout.classifier in weights]
-    for layout in found:
-        if layout.model == model:
+    fitting = [layout for layout in found if layout.model == model]
+    for layout in fitting:
+        if output_channels(weights, layout) == len(layout.classes.names):
             return layout
+    if fitting:
+        return fitting[0]
     if found:
         raise ValueError(
             f'{str(path)!r} holds weights of {found[0].model!r}, not {model!r}; '
@@ -297,25 +236,26 @@ def find_void_index(
         ValueError: Neither 19 nor 20 channels, or `asked` does not fit them.
     """
     channels = output_channels(content.weights, layout)
-    if channels not in (CLASSES, CLASSES + 1):
+    classes = len(layout.classes.names)
+    if channels not in (classes, classes + 1):
         raise ValueError(
             f'the weights have {channels} output channels; '
-            f'expected the {CLASSES} Cityscapes classes, or {CLASSES + 1} with void'
+            f'expected the {classes} Cityscapes classes, or {classes + 1} with void'
         )
     if asked is not None:
-        if channels == CLASSES or not 0 <= asked < channels:
+        if channels == classes or not 0 <= asked < channels:
             raise ValueError(
                 f'--void-index {asked} does not fit {channels} output channels; '
-                + (f'give 0..{CLASSES}' if channels > CLASSES else 'leave it out')
+                + (f'give 0..{classes}' if channels > classes else 'leave it out')
             )
         return asked, 'as asked'
-    if channels == CLASSES:
-        return None, f'{CLASSES} channels'
+    if channels == classes:
+        return None, f'{classes} channels'
     if not layout.void_trained:
-        return None, f'channel {CLASSES} is untrained and was dropped'
+        return None, f'channel {classes} is untrained and was dropped'
     if layout.options.get('layout') == 'a' and content.beside >= DAVIDTVS_KEYS - {'optimizer'}:
         return 0, 'saved by the davidtvs script'
-    return CLASSES, 'last channel'
+    return classes, 'last channel'
 
 
 def drop_last_channel(weights: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
@@ -323,5 +263,5 @@ def drop_last_channel(weights: Mapping[str, Tensor], layout: Layout) -> dict[str
     kept = dict(weights)
     for key, axis in layout.per_class:
         if key in kept and kept[key].ndim > axis:
-            kept[key] = kept[key].narrow(axis, 0, CLASSES).clone()
+            kept[key] = kept[key].narrow(axis, 0, len(layout.classes.names)).clone()
     return kept

@@ -11,9 +11,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 MODELS = {
+    'bisenetv1': 'anomaly_seg_ros.models.bisenetv1:BiSeNetV1',
     'bisenetv2': 'anomaly_seg_ros.models.bisenetv2:BiSeNetV2',
+    'deeplabv3plus': 'anomaly_seg_ros.models.deeplabv3plus:DeepLabV3Plus',
     'enet': 'anomaly_seg_ros.models.enet:ENet',
     'erfnet': 'anomaly_seg_ros.models.erfnet:ERFNet',
+    'fast_scnn': 'anomaly_seg_ros.models.fast_scnn:FastSCNN',
+    'ldn121': 'anomaly_seg_ros.models.ldn121:LDN121',
 }
 
 

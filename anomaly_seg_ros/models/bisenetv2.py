@@ -15,20 +15,11 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.conv_bn_relu import ConvBNReLU
+from anomaly_seg_ros.models.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.outlier_head import OutlierHead
 
-
-class ConvBNReLU(nn.Module):
-    """Convolution without bias, batch norm, ReLU."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1):
-        super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False
-        )
-        self.bn = nn.BatchNorm2d(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.relu(self.bn(self.conv(x)))
+DETAIL_STRIDE = 8
 
 
 def _depthwise(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
@@ -188,7 +179,13 @@ class SegmentHead(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, mid_channels: int, classes: int, scale: int, aux: bool = False
+        self,
+        in_channels: int,
+        mid_channels: int,
+        classes: int,
+        scale: int,
+        aux: bool = False,
+        head: str = 'linear',
     ):
         super().__init__()
         self.conv = ConvBNReLU(in_channels, mid_channels)
@@ -199,14 +196,24 @@ class SegmentHead(nn.Module):
             if aux
             else nn.Identity()
         )
-        self.conv_out = nn.Sequential(widen, nn.Conv2d(last, classes, 1))
+        isomax = head == 'isomax'
+        classifier = IsoMaxHead(last, classes) if isomax else nn.Conv2d(last, classes, 1)
+        self.conv_out = nn.Sequential(widen, classifier)
         self.scale = float(scale // 2 if aux else scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits = self.conv_out(self.drop(self.conv(x)))
+    def features(self, x: Tensor) -> Tensor:
+        """Gives what `classify` reads."""
+        hidden: Tensor = self.drop(self.conv(x))
+        return hidden
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Gives logits at image size."""
         return functional.interpolate(
-            logits, scale_factor=self.scale, mode='bilinear', align_corners=False
+            self.conv_out(features), scale_factor=self.scale, mode='bilinear', align_corners=False
         )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.features(x))
 
 
 class BiSeNetV2(nn.Module):
@@ -219,13 +226,21 @@ class BiSeNetV2(nn.Module):
         head_channels: Width of the main classifier's hidden layer.
         expansion: Widening inside the gather-and-expansion layers.
         aux_heads: Build the auxiliary heads; they are used only in training mode.
+        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer.
+        outlier_head: Add the two-way outlier head, on the map that the classifier's hidden layer
+            reads: on its 1024 features it would cost eight times as much.
 
     Parameters with 19 classes: 5,231,487 with auxiliary heads, 3,358,627 without.
+
+    Raises:
+        ValueError: Unknown head.
     """
 
     provides = frozenset({'logits', 'features'})
     stride = 32
     train_only_prefixes = ('aux2.', 'aux3.', 'aux4.', 'aux5_4.')
+    classifier_prefixes = ('head.conv_out.', 'logits_ood.')
+    new_head_prefixes = (*classifier_prefixes, *train_only_prefixes)
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         'tiny': {
             'detail_channels': (8, 8, 16),
@@ -243,13 +258,19 @@ class BiSeNetV2(nn.Module):
         head_channels: int = 1024,
         expansion: int = 6,
         aux_heads: bool = False,
+        head: str = 'linear',
+        outlier_head: bool = False,
     ):
         super().__init__()
+        check_head(head)
         width = segment_channels[-1]
         self.detail = DetailBranch(detail_channels)
         self.segment = SegmentBranch(segment_channels, expansion)
         self.bga = GuidedAggregation(width)
-        self.head = SegmentHead(width, head_channels, classes, scale=8)
+        self.head = SegmentHead(width, head_channels, classes, DETAIL_STRIDE, head=head)
+        self.logits_ood = OutlierHead(width) if outlier_head else None
+        if outlier_head:
+            self.provides |= {'ood_logits'}
         self.aux_heads = aux_heads
         if aux_heads:
             c1, c3, c4, c5 = segment_channels
@@ -282,8 +303,15 @@ class BiSeNetV2(nn.Module):
         """
         detail = self.detail(images)
         stage2, stage3, stage4, stage5, context = self.segment(images)
-        features = self.bga(detail, context)
+        joined = self.bga(detail, context)
+        features = self.head.features(joined)
         aux: tuple[Tensor, ...] = ()
         if self.training and self.aux_heads:
             aux = (self.aux2(stage2), self.aux3(stage3), self.aux4(stage4), self.aux5_4(stage5))
-        return ModelOutput(self.head(features), features=features, aux_logits=aux)
+        outlier = self.logits_ood
+        return ModelOutput(
+            self.head.classify(features),
+            features=features,
+            ood_logits=None if outlier is None else outlier(joined, DETAIL_STRIDE),
+            aux_logits=aux,
+        )

@@ -18,6 +18,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.isomax_head import check_head, IsoMaxHead
 
 Where = tuple[Tensor, Tensor, Tensor, Tensor]
 """Of each 2x2 cell, whether the maximum is top left, top right, bottom left, bottom right."""
@@ -270,15 +271,18 @@ class ENet(nn.Module):
         layout: Key layout, 'a' or 'b'.
         channels: Widths at 1/2, 1/4 and 1/8 of the size.
         repair_phase: Repair the logits by `repair_even_phase`; weights are the same either way.
+        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer.
 
     Parameters with 19 classes: 351,660 in layout 'a', 358,344 in layout 'b'.
 
     Raises:
-        ValueError: Unknown layout.
+        ValueError: Unknown layout or head, or a repair without the convolution that it repairs.
     """
 
     provides = frozenset({'logits', 'features'})
     stride = 8
+    classifier_prefixes = ('transposed_conv.', 'fullconv.')
+    new_head_prefixes = classifier_prefixes
     presets: ClassVar = {'tiny': {'channels': (8, 16, 32)}}
 
     def __init__(
@@ -287,10 +291,14 @@ class ENet(nn.Module):
         layout: str = 'a',
         channels: Sequence[int] = (16, 64, 128),
         repair_phase: bool = False,
+        head: str = 'linear',
     ):
         super().__init__()
         if layout not in ('a', 'b'):
             raise ValueError(f'unknown layout {layout!r} of ENet; choose one of: a, b')
+        check_head(head)
+        if repair_phase and head != 'linear':
+            raise ValueError(f"repair_phase is for head 'linear', not {head!r}; leave one out")
         self.layout, self.repair_phase = layout, repair_phase
         self.steps = tuple(plan(channels, layout))
         width = channels[0]
@@ -300,9 +308,13 @@ class ENet(nn.Module):
             self.initial = InitialB(width)
         for name, step in self.steps:
             self.add_module(name, self._block(step))
-        last = nn.ConvTranspose2d(
-            width, classes, 3, stride=2, padding=1, output_padding=1, bias=False
-        )
+        last: nn.Module
+        if head == 'isomax':
+            last = IsoMaxHead(width, classes, enlarge=2)
+        else:
+            last = nn.ConvTranspose2d(
+                width, classes, 3, stride=2, padding=1, output_padding=1, bias=False
+            )
         if layout == 'a':
             self.transposed_conv = last
         else:

@@ -15,9 +15,12 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.outlier_head import OutlierHead
 
 NORM_EPS = 1e-3
 ENCODER_STRIDE = 8
+DECODER_STRIDE = 2
 DILATIONS = (2, 4, 8, 16)
 
 
@@ -103,7 +106,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Back to 1/2 of the size, and the classifier that doubles once more."""
 
-    def __init__(self, classes: int, channels: Sequence[int]):
+    def __init__(self, classes: int, channels: Sequence[int], head: str):
         super().__init__()
         c1, c2, c3 = channels
         self.layers = nn.ModuleList(
@@ -116,7 +119,11 @@ class Decoder(nn.Module):
                 NonBottleneck1D(c1),
             ]
         )
-        self.output_conv = nn.ConvTranspose2d(c1, classes, 2, stride=2)
+        self.output_conv: nn.Module
+        if head == 'isomax':
+            self.output_conv = IsoMaxHead(c1, classes, enlarge=DECODER_STRIDE)
+        else:
+            self.output_conv = nn.ConvTranspose2d(c1, classes, 2, stride=DECODER_STRIDE)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives the map at 1/2; the network itself applies `output_conv`."""
@@ -139,13 +146,20 @@ class ERFNet(nn.Module):
         blocks: Residual blocks at 1/4.
         rounds: Rounds of four dilated residual blocks at 1/8.
         aux_heads: Give the encoder's own logits in training mode.
+        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer.
+        outlier_head: Add the two-way outlier head on the features of the last layer.
 
     Parameters: 2,066,642 with 19 classes, 2,066,836 with 20.
+
+    Raises:
+        ValueError: Unknown head.
     """
 
     provides = frozenset({'logits', 'features'})
     stride = ENCODER_STRIDE
     train_only_prefixes = ('encoder.output_conv.',)
+    classifier_prefixes = ('decoder.output_conv.', 'logits_ood.')
+    new_head_prefixes = ('decoder.output_conv.', 'encoder.output_conv.', 'logits_ood.')
     presets: ClassVar = {'tiny': {'channels': (8, 16, 24), 'blocks': 1, 'rounds': 1}}
 
     def __init__(
@@ -155,12 +169,18 @@ class ERFNet(nn.Module):
         blocks: int = 5,
         rounds: int = 2,
         aux_heads: bool = False,
+        head: str = 'linear',
+        outlier_head: bool = False,
     ):
         super().__init__()
+        check_head(head)
         self.encoder = Encoder(classes, channels, blocks, rounds)
-        self.decoder = Decoder(classes, channels)
+        self.decoder = Decoder(classes, channels, head)
         self.aux_heads = aux_heads
         self.encoder.output_conv.requires_grad_(aux_heads)
+        self.logits_ood = OutlierHead(channels[0]) if outlier_head else None
+        if outlier_head:
+            self.provides |= {'ood_logits'}
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives logits at image size; H and W are multiples of 8.
@@ -178,4 +198,10 @@ class ERFNet(nn.Module):
                 ),
             )
         features = self.decoder(encoded)
-        return ModelOutput(self.decoder.output_conv(features), features=features, aux_logits=aux)
+        outlier = self.logits_ood
+        return ModelOutput(
+            self.decoder.output_conv(features),
+            features=features,
+            ood_logits=None if outlier is None else outlier(features, DECODER_STRIDE),
+            aux_logits=aux,
+        )

@@ -16,7 +16,7 @@ def forward_padded(model: nn.Module, images: Tensor) -> ModelOutput:
         images: (N, 3, H, W) normalised RGB of any size.
 
     Returns:
-        The output with logits of (N, K, H, W); `features` keep the padded extent.
+        The output with all logits of (H, W); `features` keep the padded extent.
     """
     height, width = images.shape[-2:]
     stride = int(model.stride)  # type: ignore[arg-type]
@@ -25,9 +25,10 @@ def forward_padded(model: nn.Module, images: Tensor) -> ModelOutput:
         output: ModelOutput = model(images)
         return output
     output = model(functional.pad(images, (0, right, 0, bottom), mode='replicate'))
-    void = output.void_logit
+    void, outlier = output.void_logit, output.ood_logits
     return output._replace(
         logits=output.logits[..., :height, :width],
         void_logit=None if void is None else void[..., :height, :width],
+        ood_logits=None if outlier is None else outlier[..., :height, :width],
         aux_logits=tuple(logits[..., :height, :width] for logits in output.aux_logits),
     )

@@ -1,0 +1,76 @@
+"""The IsoMax+ classifier: logits are distances to learned prototypes on the unit sphere.
+
+Source: Macedo and Ludermir, "Enhanced Isotropy Maximization Loss: Seamless and High-Performance
+Out-of-Distribution Detection Simply Replacing the SoftMax Loss", 2021,
+https://arxiv.org/abs/2105.14399, equation 3. The paper classifies images; here each pixel's
+features are classified, by a layer that takes the place of a network's last convolution.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+HEADS = ('isomax', 'linear')
+SMALL = 1e-6
+"""Least squared length and least squared distance: below it float32 holds only rounding, and the
+gradients of the root and of the division grow without bound."""
+
+
+def check_head(head: str) -> None:
+    """Refuses an unknown kind of classifier.
+
+    Raises:
+        ValueError: It is unknown; the text lists the valid ones.
+    """
+    if head not in HEADS:
+        raise ValueError(f'unknown head {head!r}; choose one of: {", ".join(HEADS)}')
+
+
+class IsoMaxHead(nn.Module):
+    """Logit of class c = -|distance_scale| * distance of the unit feature to unit prototype c.
+
+    The logits lie in -2 |distance_scale| .. 0, and their negated maximum is the minimum-distance
+    score. In training the loss multiplies them by the entropic scale, 10; nothing else does.
+
+    Args:
+        channels: Features D.
+        classes: Number of output channels K.
+        enlarge: Factor by which the logits are enlarged, bilinearly.
+    """
+
+    def __init__(self, channels: int, classes: int, enlarge: int = 1):
+        super().__init__()
+        self.prototypes = nn.Parameter(torch.randn(classes, channels))
+        self.distance_scale = nn.Parameter(torch.ones(1))
+        self.enlarge = enlarge
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Gives float32 logits of (N, K, h * enlarge, w * enlarge).
+
+        Args:
+            features: (N, D, h, w); where all are zero, all classes are equally far.
+        """
+        device = features.device.type
+        if torch.is_autocast_enabled(device):
+            # Half precision would leave steps of 0.1 between the smallest distances. Only here,
+            # not always: an exported graph would hold the context as an operator of its own.
+            with torch.autocast(device, enabled=False):
+                logits = self._logits(features)
+        else:
+            logits = self._logits(features)
+        if self.enlarge == 1:
+            return logits
+        return functional.interpolate(
+            logits, scale_factor=float(self.enlarge), mode='bilinear', align_corners=False
+        )
+
+    def _logits(self, features: Tensor) -> Tensor:
+        """Gives the logits at the size of the features, by |a - b|^2 = 2 - 2 a.b."""
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        lengths = features.square().sum(dim=1, keepdim=True).clamp_min(SMALL).rsqrt()
+        prototypes = functional.normalize(self.prototypes.to(features.dtype))
+        cosines = functional.conv2d(features * lengths, prototypes[:, :, None, None])
+        distances = (2 - 2 * cosines).clamp_min(SMALL).sqrt()
+        return -self.distance_scale.abs() * distances

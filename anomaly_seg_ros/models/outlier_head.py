@@ -1,0 +1,44 @@
+"""A second, two-way classifier beside the first: does a pixel lie outside of the training data?
+
+Source: Grcic et al., "DenseHybrid: Hybrid Anomaly Detection for Dense Open-set Recognition", ECCV
+2022, https://arxiv.org/abs/2207.02606. Keys `norm` and `conv` are as in the authors' weights.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+
+class OutlierHead(nn.Module):
+    """Batch norm, ReLU and a 1x1 convolution to two channels, channel 1 = outlier.
+
+    The norm has torch's own momentum: a fine-tune of some hundred steps must fill its statistics.
+
+    Args:
+        channels: Channels D of the map it reads.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.conv = nn.Conv2d(channels, 2, 1)
+
+    def forward(self, features: Tensor, enlarge: int) -> Tensor:
+        """Gives (N, 2, h * enlarge, w * enlarge) logits of (N, D, h, w) features.
+
+        They are enlarged bilinearly, written as two matrix products: an operator that enlarges
+        works on 16 channels at a time in OpenVINO, so that two cost what all classes cost.
+        """
+        logits: Tensor = self.conv(functional.relu(self.norm(features)))
+        height, width = logits.shape[2:]
+        rows, columns = _bilinear(height, enlarge, logits), _bilinear(width, enlarge, logits)
+        return rows.transpose(0, 1) @ logits @ columns
+
+
+def _bilinear(side: int, enlarge: int, like: Tensor) -> Tensor:
+    """Gives the (side, side * enlarge) weights by which a row is enlarged, a constant."""
+    identity = torch.eye(side, dtype=like.dtype, device=like.device)[None, None]
+    size = (side, side * enlarge)
+    return functional.interpolate(identity, size, mode='bilinear', align_corners=False)[0, 0]
