@@ -21,7 +21,7 @@ DATA = Data(Path('data'))
 
 
 def test_the_grid_is_whole() -> None:
-    assert len(list(loss_rows())) == 18
+    assert len(list(loss_rows())) == 3 * (1 + 6)
     assert len({row.name for row in ALL}) == len(ALL)
 
 
@@ -35,7 +35,8 @@ def test_every_row_has_a_recipe_that_loads(row: Any, root: Path) -> None:
 
 def test_rows_of_the_grid_differ_in_network_and_loss_alone(root: Path) -> None:
     own = {'model', 'model_options', 'loss', 'loss_options', 'void', 'mean', 'std'}
-    first, *rest = (load_train_config(root / str(row.recipe)).as_dict() for row in loss_rows())
+    rows = [row for row in loss_rows() if row.start]
+    first, *rest = (load_train_config(root / str(row.recipe)).as_dict() for row in rows)
     for values in rest:
         differing = {key for key in values if values[key] != first[key]}
         assert differing <= own
@@ -43,20 +44,28 @@ def test_rows_of_the_grid_differ_in_network_and_loss_alone(root: Path) -> None:
 
 def test_commands_of_a_row_in_order(tmp_path: Path) -> None:
     row = next(row for row in loss_rows() if row.name == 'enet_void')
-    commands = [step.command for step in steps(row, DATA, tmp_path, ['epochs=1'])]
+    out = tmp_path / 'enet_void'
+    commands = [step.command for step in steps(row, DATA, out, ['epochs=1'])]
     assert commands[0] == (
         'anomaly_seg train config/train/study/enet_void.yaml root=data/camvid epochs=1 '
-        f'--out {tmp_path}/train'
+        f'init={tmp_path}/enet_start/train/checkpoint --out {out}/train'
     )
     assert [command.split()[1] for command in commands] == [
         'train',
         'fit_score',
-        *['evaluate'] * 6,
+        *['evaluate'] * 3,
     ]
-    assert f'--checkpoint {tmp_path}/train/checkpoint --score temperature,maha' in commands[1]
-    assert f'{tmp_path}/train/checkpoint --score max_logit,msp,entropy,energy' in commands[4]
-    assert ',margin,void --engine torch' in commands[4]
-    assert f'--checkpoint {tmp_path}/fitted --score msp,entropy,energy,maha' in commands[5]
+    assert f'--checkpoint {out}/train/checkpoint --score temperature,mahalanobis' in commands[1]
+    assert '--score msp --engine torch --dataset camvid' in commands[2]
+    assert commands[2].endswith(f'--split test --out {out}/camvid_test')
+    assert f'--checkpoint {out}/fitted --score max_logit,msp,entropy,energy,' in commands[3]
+    assert ',margin,mahalanobis,sml,void --engine torch' in commands[3]
+
+
+def test_every_start_comes_before_what_starts_from_it() -> None:
+    names = [row.name for row in ALL]
+    for row in ALL:
+        assert not row.start or names.index(row.start) < names.index(row.name)
 
 
 def test_the_flow_comes_before_what_starts_from_it(tmp_path: Path) -> None:
@@ -87,8 +96,8 @@ def test_a_failed_step_names_its_command_and_log(tmp_path: Path) -> None:
 
 
 def test_an_unknown_row_names_the_rows() -> None:
-    assert [row.name for row in chosen('enet_*')][:2] == ['enet_ce', 'enet_focal']
-    with pytest.raises(ValueError, match=r"no row fits 'x'; the rows are: enet_ce, "):
+    assert [row.name for row in chosen('enet_*')][:2] == ['enet_start', 'enet_ce']
+    with pytest.raises(ValueError, match=r"no row fits 'x'; the rows are: enet_start, "):
         chosen('x')
 
 
@@ -119,17 +128,17 @@ def test_tables_by_hand(tmp_path: Path, measured: Callable[..., None]) -> None:
         return ResultRow(score=score, **values)
 
     for name, ap in (('enet_ce', 0.25), ('enet_focal', 0.5)):
-        measured(name, 'test_before', [row('msp', miou=0.4321, ece=0.1, nll=1.0)])
-        measured(name, 'test_after', [row('msp', miou=0.4321, ece=0.05, nll=0.75)])
+        before = {'ece_before': 0.1, 'nll_before': 1.0}
+        test = row('msp', miou=0.4321, ece=0.05, nll=0.75, temperature=1.5, extra=before)
+        measured(name, 'camvid_test', [test])
         scores = [row('max_logit', ap=ap, fpr95=0.8), row('msp', ap=0.1, fpr95=0.9)]
-        measured(name, 'camvid_anomaly_val_before', scores)
-        measured(name, 'camvid_anomaly_val_after', [row('msp', ap=0.125, fpr95=0.85)])
-        measured(name, 'road_anomaly_val_before', scores)
+        for folder in ('camvid_anomaly_val', 'road_anomaly_val'):
+            measured(name, folder, scores)
     write_tables(tmp_path, tmp_path / 'study.md')
     text = (tmp_path / 'study.md').read_text(encoding='utf-8')
-    assert '| ENet | CE | 43.2 | 10.0 | 5.0 | 1.000 | 0.750 | - |' in text
+    assert '| ENet | CE | 43.2 | 10.0 | 5.0 | 1.000 | 0.750 | 1.500 |' in text
     assert 'a random score has 4.0 / 95' in text
     head, _, first, second = text.split('camvid_anomaly_val, AP')[1].split('\n')[2:6]
-    assert head.startswith('| network | training | max_logit | msp | msp, T | entropy |')
-    assert first.startswith('| ENet | CE | 25.0 / 80.0 | 10.0 / 90.0 | 12.5 / 85.0 | - |')
+    assert head.startswith('| network | training | max_logit | msp | entropy |')
+    assert first.startswith('| ENet | CE | 25.0 / 80.0 | 10.0 / 90.0 | - |')
     assert second.startswith('| ENet | Focal | **50.0 / 80.0** | 10.0 / 90.0 |')

@@ -19,10 +19,7 @@ LOSSES = {
 }
 
 PLAIN_SCORES = ('max_logit', 'msp', 'entropy', 'energy', 'margin')
-"""Scores of the logits alone."""
-
-TEMPERED = ('msp', 'entropy', 'energy')
-"""Those that a temperature changes, measured before and after it is fitted."""
+"""Scores of the logits alone; msp, entropy and energy at the fitted temperature."""
 
 FITTED = ('mahalanobis', 'sml')
 """Scores with statistics of the train split."""
@@ -40,6 +37,7 @@ class Row:
         training: Its loss, or how it was fine-tuned, as the table calls it.
         recipe: What `train` reads; None for the checkpoint that ships.
         scores: That need what only this row has.
+        start: Name of the row whose weights its training starts from.
         outliers: Whether its recipe pastes photos.
         flow: Recipe of the normalising flow that its training starts from.
     """
@@ -49,17 +47,21 @@ class Row:
     training: str
     recipe: Path | None
     scores: tuple[str, ...] = ()
+    start: str = ''
     outliers: bool = False
     flow: Path | None = None
 
 
 def loss_rows() -> Iterator[Row]:
-    """Gives the grid of networks and losses, all under one budget."""
+    """Gives the networks after a common start, and what each loss makes of it on one budget."""
     for network, network_title in NETWORKS.items():
+        start = f'{network}_start'
+        yield Row(start, network_title, 'start', RECIPES / 'study' / f'{start}.yaml')
         for loss, title in LOSSES.items():
             name = f'{network}_{loss}'
             scores = ('void',) if loss == 'void' else ()
-            yield Row(name, network_title, title, RECIPES / 'study' / f'{name}.yaml', scores)
+            recipe = RECIPES / 'study' / f'{name}.yaml'
+            yield Row(name, network_title, title, recipe, scores, start)
 
 
 def exposure_rows() -> Iterator[Row]:

@@ -9,10 +9,13 @@ import shlex
 import subprocess
 import sys
 
-from .rows import BASELINE, FITTED, PLAIN_SCORES, Row, TEMPERED
+from .rows import BASELINE, FITTED, PLAIN_SCORES, Row
 
 FITTED_FOLDER = 'fitted'
 """The checkpoint with its temperature and statistics."""
+
+TEST = 'camvid_test'
+"""Folder of the results on the classes."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def steps(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[Step]
     return [
         *_training(row, data, out, changes),
         *_fitting(trained, data, out),
-        *_measuring(row, trained, data, out),
+        *_measuring(row, data, out),
     ]
 
 
@@ -105,6 +108,8 @@ def _training(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[S
             )
         )
         changes.append(f'objective_options.flow={flow / "flow.safetensors"}')
+    if row.start:
+        changes.append(f'init={out.parent / row.start / "train" / "checkpoint"}')
     if row.outliers:
         changes.append(f'outliers.root={data.negatives}')
     folder = out / 'train'
@@ -121,31 +126,27 @@ def _fitting(trained: str, data: Data, out: Path) -> list[Step]:
     return [Step('fit', arguments, out)]
 
 
-def _measuring(row: Row, trained: str, data: Data, out: Path) -> list[Step]:
-    fitted = str(out / FITTED_FOLDER)
-    before = (*PLAIN_SCORES, *row.scores)
-    after = (*TEMPERED, *FITTED)
-    result = [
-        _evaluation(out, 'test_before', trained, ('msp',), 'camvid', data.camvid, 'test'),
-        _evaluation(out, 'test_after', fitted, ('msp',), 'camvid', data.camvid, 'test'),
+def _measuring(row: Row, data: Data, out: Path) -> list[Step]:
+    scores = (*PLAIN_SCORES, *FITTED, *row.scores)
+    return [
+        _evaluation(out, TEST, ('msp',), 'camvid', data.camvid, 'test'),
+        *(
+            _evaluation(out, name, scores, dataset, root)
+            for name, (dataset, root) in data.anomaly_sets.items()
+        ),
     ]
-    for name, (dataset, root) in data.anomaly_sets.items():
-        result.append(_evaluation(out, f'{name}_before', trained, before, dataset, root))
-        result.append(_evaluation(out, f'{name}_after', fitted, after, dataset, root))
-    return result
 
 
 def _evaluation(
     out: Path,
     name: str,
-    checkpoint: str,
     scores: Sequence[str],
     dataset: str,
     root: Path,
     split: str | None = None,
 ) -> Step:
     arguments = (
-        *('evaluate', '--checkpoint', checkpoint, '--score', ','.join(scores)),
+        *('evaluate', '--checkpoint', str(out / FITTED_FOLDER), '--score', ','.join(scores)),
         *('--engine', 'torch', '--dataset', dataset, '--root', str(root)),
         *(('--split', split) if split else ()),
         *('--out', str(out / name)),

@@ -8,11 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from anomaly_seg_ros.checkpoint import read_meta
 from training.results import read_frames, read_results, ResultRow, RESULTS_FILE
 
-from .rows import FITTED, GRIDS, PLAIN_SCORES, Row, TEMPERED
-from .steps import FITTED_FOLDER
+from .rows import FITTED, GRIDS, PLAIN_SCORES, Row
+from .steps import TEST
 
 ANOMALY_SETS = ('camvid_anomaly_val', 'road_anomaly_val')
 BUDGET = (
@@ -66,7 +65,7 @@ def write_tables(out: Path, path: Path) -> None:
     parts = []
     for title, grid in GRIDS.items():
         rows = [Measured(row, out / row.name) for row in grid()]
-        rows = [row for row in rows if row.results('test_before')]
+        rows = [row for row in rows if row.results(TEST)]
         if rows:
             parts += [f'## {title.capitalize()}', *budgets(rows), classes_table(rows)]
             parts += [anomaly_table(name, rows) for name in ANOMALY_SETS]
@@ -92,45 +91,38 @@ def budgets(rows: Sequence[Measured]) -> list[str]:
 
 def classes_table(rows: Sequence[Measured]) -> str:
     """Gives mIoU, and ECE and NLL before and after the temperature was fitted."""
-    head = ['network', 'training', 'mIoU', 'ECE', 'ECE, T', 'NLL', 'NLL, T', 'T']
+    head = ['network', 'training', 'mIoU', 'ECE, T = 1', 'ECE', 'NLL, T = 1', 'NLL', 'T']
     lines = []
     for row in rows:
-        before = row.results('test_before').get('msp')
-        after = row.results('test_after').get('msp')
-        fitted = row.folder / FITTED_FOLDER
+        result = row.results(TEST)['msp']
         lines.append(
             [
                 row.row.network,
                 row.row.training,
-                percent(before, 'miou'),
-                percent(before, 'ece'),
-                percent(after, 'ece'),
-                number(before, 'nll'),
-                number(after, 'nll'),
-                f'{read_meta(fitted).temperature:.2f}' if fitted.is_dir() else DASH,
+                percent(result.miou),
+                percent(result.extra.get('ece_before')),
+                percent(result.ece),
+                number(result.extra.get('nll_before')),
+                number(result.nll),
+                number(result.temperature),
             ]
         )
-    return 'CamVid test, in percent (NLL in nats):\n\n' + markdown(head, lines)
+    return 'CamVid test; mIoU and ECE in percent, NLL in nats:\n\n' + markdown(head, lines)
 
 
 def anomaly_table(name: str, rows: Sequence[Measured]) -> str:
     """Gives AP / FPR95 of every score of every row on one set; the best AP is bold."""
-    columns = score_columns(rows)
-    values = [
-        [row.results(f'{name}_{when}').get(score) for score, when in columns] for row in rows
-    ]
+    columns = [*PLAIN_SCORES, *FITTED]
+    columns += dict.fromkeys(score for row in rows for score in row.row.scores)
+    values = [[row.results(name).get(score) for score in columns] for row in rows]
     best = max((cell.ap for line in values for cell in line if cell and cell.ap), default=None)
     lines = [
         [row.row.network, row.row.training, *(pair(cell, best) for cell in line)]
         for row, line in zip(rows, values, strict=True)
     ]
-    head = [
-        f'{score}, T' if when == 'after' and score in TEMPERED else score
-        for score, when in columns
-    ]
-    chance = f'{100 * base_rate(rows[0].folder / f"{name}_before"):.1f}'
+    chance = f'{100 * base_rate(rows[0].folder / name):.1f}'
     return f'{name}, AP / FPR95 in percent; a random score has {chance} / 95:\n\n' + markdown(
-        ['network', 'training', *head], lines
+        ['network', 'training', *columns], lines
     )
 
 
@@ -142,35 +134,21 @@ def base_rate(folder: Path) -> float:
     return anomalous / pixels
 
 
-def score_columns(rows: Sequence[Measured]) -> list[tuple[str, str]]:
-    """Gives (score, before or after the fitting) of all columns."""
-    columns: list[tuple[str, str]] = []
-    for score in PLAIN_SCORES:
-        columns.append((score, 'before'))
-        if score in TEMPERED:
-            columns.append((score, 'after'))
-    columns += [(score, 'after') for score in FITTED]
-    own = dict.fromkeys(score for row in rows for score in row.row.scores)
-    return columns + [(score, 'before') for score in own]
-
-
-def percent(row: ResultRow | None, key: str) -> str:
+def percent(value: float | None) -> str:
     """Gives a fraction in percent; a dash where it is undefined."""
-    value = None if row is None else getattr(row, key)
     return DASH if value is None else f'{100 * value:.1f}'
 
 
-def number(row: ResultRow | None, key: str) -> str:
+def number(value: float | None) -> str:
     """Gives a number; a dash where it is undefined."""
-    value = None if row is None else getattr(row, key)
     return DASH if value is None else f'{value:.3f}'
 
 
 def pair(row: ResultRow | None, best: float | None) -> str:
     """Gives 'AP / FPR95', bold where AP is the best."""
-    text = f'{percent(row, "ap")} / {percent(row, "fpr95")}'
     if row is None:
         return DASH
+    text = f'{percent(row.ap)} / {percent(row.fpr95)}'
     return f'**{text}**' if row.ap is not None and row.ap == best else text
 
 

@@ -1,0 +1,143 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from training.negatives import build_negatives
+from training.negatives.coco_masks import decode_polygons, decode_runs, unpack_runs
+
+RNG = np.random.default_rng
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+
+
+def test_folder_gives_every_photo_as_rgb(tmp_path: Path) -> None:
+    for name, color in (('red', (0, 0, 255)), ('blue', (255, 0, 0))):
+        write(tmp_path / f'{name}.png', np.full((4, 6, 3), color, np.uint8))
+    source = build_negatives('folder', {'root': tmp_path})
+    rng = RNG(0)
+    drawn = [source.draw(rng) for _ in range(20)]
+    assert {tuple(photo.image[0, 0].tolist()) for photo in drawn} == {(255, 0, 0), (0, 0, 255)}
+    assert all(photo.regions is None for photo in drawn)
+
+
+def test_folder_leaves_out_excluded_names(tmp_path: Path) -> None:
+    for name in ('n1_cab', 'n2_cabbage'):
+        write(tmp_path / f'{name}.jpg', np.zeros((4, 4, 3), np.uint8))
+    source: Any = build_negatives('folder', {'root': str(tmp_path), 'exclude': ['*_cab.*']})
+    assert [path.stem for path in source.paths] == ['n2_cabbage']
+    with pytest.raises(FileNotFoundError, match='all 2 images'):
+        build_negatives('folder', {'root': tmp_path, 'exclude': ['n*']})
+
+
+def test_a_broken_photo_is_named(tmp_path: Path) -> None:
+    (tmp_path / 'cut.jpg').write_bytes(b'\xff\xd8\xff\xe0 and no more')
+    with pytest.raises(ValueError, match=r'cut\.jpg'):
+        build_negatives('folder', {'root': tmp_path}).draw(RNG(0))
+
+
+def test_missing_folders_are_named(tmp_path: Path) -> None:
+    gone = tmp_path / 'gone'
+    for kind in ('folder', 'ade20k', 'coco'):
+        with pytest.raises(FileNotFoundError, match='gone'):
+            build_negatives(kind, {'root': gone})
+    with pytest.raises(ValueError, match='split'):
+        build_negatives('ade20k', {'root': gone, 'split': 'test'})
+
+
+def test_ade20k_gives_the_label_map_as_regions(tmp_path: Path) -> None:
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    write(tmp_path / 'images/training/ADE_train_00000001.jpg', np.zeros((3, 4, 3), np.uint8))
+    write(tmp_path / 'annotations/training/ADE_train_00000001.png', labels)
+    photo = build_negatives('ade20k', {'root': tmp_path}).draw(RNG(0))
+    assert photo.image.shape == (3, 4, 3)
+    assert photo.regions is not None
+    assert (photo.regions == labels).all()
+
+
+def coco_folder(root: Path, annotations: list[dict[str, Any]]) -> Path:
+    """Two photos of 6 x 8, the second with a car."""
+    for name in ('000000000001', '000000000002'):
+        image = np.arange(48, dtype=np.uint8).reshape(6, 8)
+        write(root / f'train2017/{name}.png', np.repeat(image[..., None], 3, axis=2))
+    content = {
+        'images': [
+            {'id': i, 'file_name': f'00000000000{i}.png', 'height': 6, 'width': 8} for i in (1, 2)
+        ],
+        'categories': [{'id': 3, 'name': 'car'}, {'id': 17, 'name': 'cat'}],
+        'annotations': annotations,
+    }
+    (root / 'annotations').mkdir()
+    (root / 'annotations/instances_train2017.json').write_text(json.dumps(content))
+    return root
+
+
+def annotation(image: int, category: int, segmentation: Any, crowd: int = 0) -> dict[str, Any]:
+    return {
+        'image_id': image, 'category_id': category, 'segmentation': segmentation, 'iscrowd': crowd
+    }  # fmt: skip
+
+
+def test_coco_cuts_the_object_along_its_box(tmp_path: Path) -> None:
+    triangle = [[2, 1, 5, 1, 2, 4]]
+    root = coco_folder(tmp_path, [annotation(1, 17, triangle)])
+    photo = build_negatives('coco', {'root': root, 'min_side': 1}).draw(RNG(0))
+    assert photo.regions is not None
+    assert photo.regions.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0], [1, 0, 0, 0]]
+    # Row 1, column 2 of the photo is 10.
+    assert photo.image[0, 0].tolist() == [10, 10, 10]
+
+
+def test_coco_leaves_out_road_scenes_crowds_and_small_photos(tmp_path: Path) -> None:
+    box = [[0, 0, 3, 0, 3, 3, 0, 3]]
+    entries = [annotation(1, 17, box), annotation(2, 17, box), annotation(2, 3, box)]
+    entries.append(annotation(1, 17, {'counts': [48], 'size': [6, 8]}, crowd=1))
+    root = coco_folder(tmp_path, entries)
+    source: Any = build_negatives('coco', {'root': root, 'min_side': 6})
+    assert [name for name, _, _ in source.objects] == ['000000000001.png']
+    with pytest.raises(ValueError, match='min_side'):
+        build_negatives('coco', {'root': root, 'min_side': 7})
+
+
+def test_coco_says_what_is_wrong_with_its_file(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path, [annotation(1, 17, {'counts': [3, 4], 'size': [6, 8]})])
+    source = build_negatives('coco', {'root': root, 'min_side': 1})
+    with pytest.raises(ValueError, match=r'000000000001\.png.*add up to 7'):
+        source.draw(RNG(0))
+    file = root / 'annotations/instances_train2017.json'
+    file.write_text('{"images": []}')
+    with pytest.raises(ValueError, match=r'instances_train2017\.json'):
+        build_negatives('coco', {'root': root})
+    file.write_text('{"images"')
+    with pytest.raises(ValueError, match='not valid JSON'):
+        build_negatives('coco', {'root': root})
+
+
+def test_runs_go_down_the_columns_and_begin_with_zeros() -> None:
+    mask = decode_runs([1, 3, 2], (3, 2))
+    assert mask.tolist() == [[0, 1], [1, 0], [1, 0]]
+    assert decode_runs([0, 2], (1, 2)).tolist() == [[1, 1]]
+    with pytest.raises(ValueError, match='add up to 5'):
+        decode_runs([2, 3], (2, 2))
+
+
+def test_overlapping_polygons_leave_no_hole() -> None:
+    mask = decode_polygons([[0, 0, 3, 0, 3, 3, 0, 3], [2, 2, 5, 2, 5, 5, 2, 5]], (6, 6))
+    assert mask.sum() == 16 + 16 - 4
+
+
+def test_packed_runs() -> None:
+    # One character a number below 16: '1' is 1. 40 = 8 + 1 * 32: low five bits 8 with bit 5 set
+    # is 40, chr(48 + 40) = 'X', then '1'.
+    assert unpack_runs('132') == [1, 3, 2]
+    assert unpack_runs('X1') == [40]
+    # The fourth number is a difference to the second: 3 + 2 = 5; '0' + 31 = 'O' is -1, so 2 - 1.
+    assert unpack_runs('1322O') == [1, 3, 2, 5, 1]
+    # 17 does not fit four bits and a sign: 17 + 32 = 49 -> 'a', then '0'.
+    assert unpack_runs('a0') == [17]

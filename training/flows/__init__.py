@@ -1,0 +1,1 @@
+"""Normalising flows over image patches, in parts of one concept each."""

@@ -1,0 +1,123 @@
+"""COCO: photos with outlined objects; those of road scenes are left out.
+
+Source: Lin et al., "Microsoft COCO: Common Objects in Context", 2014; which images serve as
+outliers follows Chan et al., "Entropy Maximization and Meta Classification for Out-of-Distribution
+Detection in Semantic Segmentation", 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_seg_ros.images import read_image
+
+from .coco_masks import decode_segmentation
+from .negative import Negative
+
+ROAD_CATEGORIES = (
+    'person', 'bicycle', 'car', 'motorcycle', 'bus', 'truck', 'traffic light', 'stop sign',
+)  # fmt: skip
+
+
+class CocoNegatives:
+    """Objects, each as likely, cut out along their bounding box, the object as region 1.
+
+    Args:
+        root: Folder that holds `images` and `annotations`.
+        annotations: The instances file, relative to `root`.
+        images: The folder of its photos, relative to `root`.
+        exclude: A photo with an object of one of these categories is left out as a whole.
+        min_side: Photos with a shorter side are left out, pixels.
+
+    Raises:
+        FileNotFoundError: The instances file or the folder is missing.
+        ValueError: The file is no instances file, or no object is left.
+    """
+
+    shapes: ClassVar[dict[str, float]] = {'regions': 1.0}
+
+    def __init__(
+        self,
+        root: str | Path,
+        annotations: str = 'annotations/instances_train2017.json',
+        images: str = 'train2017',
+        exclude: Sequence[str] = ROAD_CATEGORIES,
+        min_side: int = 480,
+    ):
+        self.folder = Path(root).expanduser() / images
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f'no folder {str(self.folder)!r}; check root and images')
+        self.file = Path(root).expanduser() / annotations
+        try:
+            self.objects = _usable_objects(_read_json(self.file), exclude, min_side)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f'{str(self.file)!r} is no COCO instances file: {error}') from None
+        if not self.objects:
+            raise ValueError(
+                f'{str(self.file)!r} leaves no object; lower min_side ({min_side}) or exclude less'
+            )
+
+    def draw(self, rng: np.random.Generator) -> Negative:
+        """Gives one object in its bounding box.
+
+        Raises:
+            FileNotFoundError: The photo is missing.
+            ValueError: The photo is broken or has another size than its outline; names the file.
+        """
+        name, size, segmentation = self.objects[int(rng.integers(len(self.objects)))]
+        path = self.folder / name
+        image = read_image(path)
+        if image.shape[:2] != size:
+            raise ValueError(f'{str(path)!r} is {image.shape[:2]}; {self.file.name} says {size}')
+        try:
+            mask = decode_segmentation(segmentation, size)
+        except ValueError as error:
+            raise ValueError(f'outline of {name!r} in {str(self.file)!r}: {error}') from None
+        return Negative(*_crop_to_mask(image, mask))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f'no instances file {str(path)!r}; check root and annotations')
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{str(path)!r} is not valid JSON: {error}') from None
+    if not isinstance(content, dict):
+        raise ValueError(f'{str(path)!r} is no COCO instances file: it holds no mapping')
+    return content
+
+
+def _usable_objects(
+    content: dict[str, Any], exclude: Sequence[str], min_side: int
+) -> list[tuple[str, tuple[int, int], Any]]:
+    """Lists (file name, (height, width), segmentation) of the objects that may be pasted."""
+    wrong = {entry['id'] for entry in content['categories'] if entry['name'] in exclude}
+    road = {entry['image_id'] for entry in content['annotations'] if entry['category_id'] in wrong}
+    images = {
+        entry['id']: (entry['file_name'], (int(entry['height']), int(entry['width'])))
+        for entry in content['images']
+        if min(entry['height'], entry['width']) >= min_side and entry['id'] not in road
+    }
+    return [
+        (*images[entry['image_id']], entry['segmentation'])
+        for entry in content['annotations']
+        # A crowd is many objects under one rough outline.
+        if entry['image_id'] in images and not entry.get('iscrowd') and entry['segmentation']
+    ]
+
+
+def _crop_to_mask(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    if not rows.size:
+        return image, mask
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return image[box], mask[box]

@@ -1,0 +1,33 @@
+"""What every source of negatives gives: a photo, and where known the regions of its objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Negative(NamedTuple):
+    """One photo to cut outliers from."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    regions: NDArray[np.uint8] | None
+    """(H, W) region ids, 0 = background that is never pasted; None: nothing is known."""
+
+
+class NegativeSource(Protocol):
+    """An endless source of photos.
+
+    Attributes:
+        shapes: Names of the shapes that fit its photos, with their weights; what a `Paster`
+            takes when it is told none.
+    """
+
+    shapes: Mapping[str, float]
+
+    def draw(self, rng: np.random.Generator) -> Negative:
+        """Gives a photo; a broken file is a ValueError that names it."""
+        ...

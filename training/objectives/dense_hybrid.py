@@ -1,0 +1,100 @@
+"""DenseHybrid: known outliers lower the likelihood in the logits and train the outlier head."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn, Tensor
+from torch.nn import functional
+
+from training.loading import Batch
+from training.losses import Loss
+
+from . import Network
+from .segmentation import segmentation_terms
+
+POSTERIOR_WEIGHT = 10.0
+"""Weight of the outlier head's loss, in units of beta."""
+
+
+class DenseHybrid(nn.Module):
+    """`L_seg + beta * L_den + 10 * beta * L_dis`.
+
+    Args:
+        loss: L_seg, of (logits, labels); pasted pixels are ignored in it by their label.
+        aux_weight: Weight of L_seg on each auxiliary head.
+        beta: Weight of the outlier terms.
+        density: Train with L_den; False for the ablation by the posterior alone.
+        posterior: Train the outlier head with L_dis; False for the ablation by likelihood alone,
+            which needs no such head.
+
+    Source: Grcic et al., "DenseHybrid: Hybrid Anomaly Detection for Dense Open-set Recognition",
+    2022, equations 8 to 11. The authors' code also subtracts the mean logit from L_den, detached:
+    a constant without gradient, left out here.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        aux_weight: float = 1.0,
+        beta: float = 0.03,
+        density: bool = True,
+        posterior: bool = True,
+    ):
+        super().__init__()
+        if not beta > 0 or not (density or posterior):
+            raise ValueError(
+                f'dense_hybrid has beta {beta}, density {density}, posterior {posterior}; beta '
+                'must be above 0 and one of the terms be on'
+            )
+        self.loss, self.aux_weight = loss, aux_weight
+        self.beta, self.density, self.posterior = beta, density, posterior
+
+    def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+        """Gives the terms of one batch.
+
+        Raises:
+            ValueError: The network has no outlier head.
+        """
+        output = network(batch.images.float() / 255)
+        terms = segmentation_terms(output, batch.labels, self.loss, self.aux_weight)
+        if self.density:
+            terms['density'] = self.beta * density_loss(output.logits, batch.outlier)
+        if self.posterior:
+            if output.ood_logits is None:
+                raise ValueError(
+                    "objective 'dense_hybrid' trains an outlier head that this network lacks; "
+                    'set model_options.outlier_head=true, or objective_options.posterior=false'
+                )
+            weight = POSTERIOR_WEIGHT * self.beta
+            terms['posterior'] = weight * posterior_loss(output.ood_logits, batch.outlier)
+        return terms
+
+    def build_optimizer(self) -> torch.optim.Optimizer | None:
+        """Gives None: there is nothing but the network to train."""
+        return None
+
+
+def density_loss(logits: Tensor, outlier: Tensor) -> Tensor:
+    """Mean of `ln sum_c exp(l_c)`, the unnormalised log-likelihood, over outlier pixels.
+
+    Args:
+        logits: (N, K, H, W); computed in float32.
+        outlier: (N, H, W) bool.
+
+    Returns:
+        Scalar; 0 (with zero gradient) without outliers.
+    """
+    likelihood = logits.float().movedim(1, -1)[outlier].logsumexp(-1)
+    return likelihood.sum() / max(likelihood.numel(), 1)
+
+
+def posterior_loss(ood_logits: Tensor, outlier: Tensor) -> Tensor:
+    """Mean two-way cross-entropy of the outlier head over all pixels.
+
+    Unlabelled pixels count as inliers, on purpose: they lie in the training scenes.
+
+    Args:
+        ood_logits: (N, 2, H, W), channel 1 = outlier; computed in float32.
+        outlier: (N, H, W) bool.
+    """
+    return functional.cross_entropy(ood_logits.float(), outlier.long())

@@ -1,0 +1,136 @@
+"""NFlowJS: a flow draws patches at the border of the training data, the network doubts them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn, Tensor
+
+from anomaly_seg_ros.classes import IGNORE
+from training.flows.pictures import write_samples
+from training.flows.storage import load_flow
+from training.loading import Batch
+from training.losses import Loss
+
+from . import Network
+from .jensen_shannon import divergence_to_uniform
+from .segmentation import segmentation_terms
+
+SIDE_STEP = 8
+ADAMAX_BETAS = (0.9, 0.999)
+ADAMAX_EPS = 1e-7
+
+
+class NFlowJS(nn.Module):
+    """`L_seg + weight * JSD(U || p) on negatives + bits per dimension of what they replace`.
+
+    Every step the flow draws one patch per image. It is pasted at a random place, and what it
+    covers is what the flow learns as likely. The divergence trains both: the network to be
+    undecided on the patch and, through the pasted pixels, the flow to draw what the network is
+    undecided about, while the likelihood holds it near the training data. So the samples end at
+    the border of the data.
+
+    Args:
+        loss: L_seg, of (logits, labels); the patch is ignored in it.
+        aux_weight: Weight of L_seg on each auxiliary head.
+        flow: File of a trained flow, by `anomaly_seg train_flow`.
+        weight: Of the divergence, the paper's lambda.
+        patch: Smallest and largest side of the patches, multiples of 8; no larger than the crop.
+        lr: Learning rate of the flow's Adamax.
+        checkpointing: Of the flow, for large patches.
+
+    Pixels that a paster pasted are negatives as well.
+
+    Source: Grcic et al., "Dense Out-of-Distribution Detection by Robust Learning on Synthetic
+    Negative Data", 2021. The public joint trainer rounds the samples, which cuts their gradient,
+    and gives the flow pixels of another scale; neither is so here.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        aux_weight: float = 1.0,
+        *,
+        flow: str,
+        weight: float = 0.03,
+        patch: tuple[int, int] = (16, 216),
+        lr: float = 1e-5,
+        checkpointing: bool = False,
+    ):
+        super().__init__()
+        low, high = patch
+        if not 0 < low <= high or low % SIDE_STEP or high % SIDE_STEP:
+            raise ValueError(f'patch is {patch}; it must be [low, high], multiples of {SIDE_STEP}')
+        if not weight > 0 or not lr > 0:
+            raise ValueError(f'weight is {weight}, lr is {lr}; nflow_js needs both above 0')
+        self.loss, self.aux_weight = loss, aux_weight
+        self.weight, self.patch, self.lr = weight, (low, high), lr
+        self.flow = load_flow(Path(flow).expanduser(), checkpointing)
+
+    def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+        """Gives the terms of one batch.
+
+        Raises:
+            ValueError: The crop is smaller than the smallest patch.
+        """
+        height, width = (draw_side(self.patch, side) for side in batch.images.shape[2:])
+        samples = self.flow.sample(len(batch.images), height, width)
+        mixed, replaced, region = paste_samples(batch.images, samples)
+        output = network(mixed)
+        terms = segmentation_terms(
+            output, batch.labels.masked_fill(region, IGNORE), self.loss, self.aux_weight
+        )
+        negative = region | batch.outlier
+        divergence = divergence_to_uniform(output.logits.movedim(1, -1)[negative])
+        terms['divergence'] = self.weight * divergence.mean()
+        terms['flow'] = self.flow.bits_per_dim(replaced).mean()
+        return terms
+
+    def build_optimizer(self) -> torch.optim.Optimizer | None:
+        """Gives Adamax over the flow."""
+        return torch.optim.Adamax(
+            self.flow.parameters(), lr=self.lr, betas=ADAMAX_BETAS, eps=ADAMAX_EPS
+        )
+
+    def report(self, out: Path, when: str) -> None:
+        """Writes `flow_samples_before.png` or `flow_samples_after.png`; `when` says which."""
+        write_samples(self.flow, out / f'flow_samples_{when}.png')
+
+
+def draw_side(limits: tuple[int, int], available: int) -> int:
+    """Gives a side from `limits` in steps of 8, at most `available`, each as likely.
+
+    Raises:
+        ValueError: Not even the smallest side is available.
+    """
+    low, high = limits[0], min(limits[1], available)
+    if high < low:
+        raise ValueError(f'crop side {available} is below the smallest patch, {low}; lower patch')
+    return low + SIDE_STEP * int(torch.randint((high - low) // SIDE_STEP + 1, ()))
+
+
+def paste_samples(images: Tensor, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Puts one sample into each image at a random place, keeping the samples' gradient.
+
+    Args:
+        images: (N, 3, H, W) uint8 RGB.
+        samples: (N, 3, h, w) RGB in 0..1.
+
+    Returns:
+        (N, 3, H, W) images in 0..1, (N, 3, h, w) uint8 of what was covered, and where: (N, H, W).
+    """
+    mixed = images.float() / 255
+    height, width = samples.shape[2:]
+    region = torch.zeros(
+        images.shape[0], *images.shape[2:], dtype=torch.bool, device=images.device
+    )
+    replaced = []
+    for i, sample in enumerate(samples):
+        top = int(torch.randint(images.shape[2] - height + 1, ()))
+        left = int(torch.randint(images.shape[3] - width + 1, ()))
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        mixed[i, :, rows, columns] = sample
+        replaced.append(images[i, :, rows, columns])
+        region[i, rows, columns] = True
+    return mixed, torch.stack(replaced), region
