@@ -2,6 +2,7 @@
 # make test   lint, types and every test
 # make venv   the whole set-up alone, training included
 # make lint   lint and types alone
+# make bench  every engine, the node, calibration and allocator: tables and a report in out/bench
 # make bench-metrics   streaming metrics against scikit-learn: CPU time and memory
 # make clean  caches and build folders; .venv and out/ stay
 #
@@ -13,24 +14,39 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := config/requirements
+BENCH := out/bench
+BENCH_ENGINES := openvino,openvino:fp32,onnx,torch,tensorrt
+BENCH_PARTS := $(addprefix $(BENCH)/,engines node calibration allocator)
+TRAINING_TESTS := $(wildcard test/test_train*.py) test/test_loading.py
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
 
-.PHONY: demo test venv lint browser bench-metrics clean
+.PHONY: demo test venv lint browser bench bench-metrics clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.node
 	$(BIN)/python -m anomaly_seg_ros demo $(ARGS)
 
-# Training in a process of its own: behind OpenVINO and DDS in one process, its loader's worker
+# Training in processes of their own: behind OpenVINO and DDS in one process, its loader's worker
 # processes made the interpreter crash (signal 11 in a plain close(), cause not found yet).
 test: lint browser
-	$(BIN)/python -m pytest -m "" --ignore=test/test_train.py $(ARGS)
-	$(BIN)/python -m pytest -m "" test/test_train.py
+	$(BIN)/python -m pytest -m "" $(addprefix --ignore=,$(TRAINING_TESTS)) $(ARGS)
+	$(BIN)/python -m pytest -m "" $(TRAINING_TESTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# About five minutes on two idle cores. ARGS goes to the comparison of the engines.
+bench: $(VENV)/.test
+	$(BIN)/python -m anomaly_seg_ros benchmark --engine $(BENCH_ENGINES) \
+	  --size 360x480,512x1024 --rounds 10 --out $(BENCH)/engines $(ARGS)
+	$(BIN)/python -m training.bench.node --out $(BENCH)/node
+	$(BIN)/python -m training.bench.calibration --out $(BENCH)/calibration
+	$(BIN)/python -m training.bench.allocator --blocks 3 --out $(BENCH)/allocator
+	$(BIN)/python -m anomaly_seg_ros report $(BENCH_PARTS) --out $(BENCH)/report.html
+	@$(BIN)/python -m training.bench.table $(BENCH_PARTS) > $(BENCH)/tables.md
+	@echo "$(BENCH)/report.html  $(BENCH)/tables.md"
 
 bench-metrics: $(VENV)/.test
 	$(BIN)/python -m training.bench.metrics $(ARGS)

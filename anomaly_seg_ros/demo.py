@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 import functools
 import json
@@ -75,11 +75,14 @@ def main(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def running_node(namespace: str, checkpoint: Path, engine: str) -> Iterator[subprocess.Popen[str]]:
+def running_node(
+    namespace: str, checkpoint: Path, engine: str, parameters: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """Runs the executable of the vehicle as a process of its own, and stops it at the end."""
     command = [sys.executable, '-m', 'anomaly_seg_ros.ros.node', '--ros-args']
     command += ['-r', f'__ns:={namespace}', '-p', f'checkpoint:={checkpoint}']
-    command += ['-p', f'engine:={engine}']
+    for name, value in {'engine': engine, **(parameters or {})}.items():
+        command += ['-p', f'{name}:={value}']
     environment = dict(os.environ)
     # The wheels' bootstrap marks the process it has set up; the child sets itself up.
     environment.pop('_ROS_WHEELS_BOOTSTRAP_COMPLETE', None)

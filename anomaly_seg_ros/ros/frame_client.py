@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import json
@@ -40,15 +40,17 @@ class Answer:
     Attributes:
         images: Topic to the message received.
         latency_ms: From just before the frame was published to the semantic mask's arrival.
+        wanted: How many outputs make it complete.
     """
 
     images: dict[str, Image] = field(default_factory=dict)
     latency_ms: float | None = None
+    wanted: int = len(OUTPUTS)
 
     @property
     def complete(self) -> bool:
         """Whether every output has come."""
-        return len(self.images) == len(OUTPUTS)
+        return len(self.images) == self.wanted
 
 
 def pixels(message: Image) -> NDArray[np.uint8]:
@@ -65,12 +67,12 @@ OnComplete = Callable[[int, Answer], None]
 
 @contextmanager
 def connected_client(
-    namespace: str, on_complete: OnComplete | None = None
+    namespace: str, on_complete: OnComplete | None = None, outputs: Sequence[str] = OUTPUTS
 ) -> Iterator[FrameClient]:
     """Joins ROS with a `FrameClient`, and leaves it at the end."""
     rclpy.init()
     try:
-        client = FrameClient(namespace, on_complete)
+        client = FrameClient(namespace, on_complete, outputs)
         try:
             yield client
         finally:
@@ -85,9 +87,15 @@ class FrameClient:
     Args:
         namespace: In which the node runs.
         on_complete: What to do with a frame's outputs.
+        outputs: Topics to listen to; the node makes no others.
     """
 
-    def __init__(self, namespace: str, on_complete: OnComplete | None = None):
+    def __init__(
+        self,
+        namespace: str,
+        on_complete: OnComplete | None = None,
+        outputs: Sequence[str] = OUTPUTS,
+    ):
         self.node = Node('anomaly_seg_demo', namespace=namespace)
         self.answers: dict[int, Answer] = {}
         self.label_info: dict[str, Any] | None = None
@@ -95,6 +103,7 @@ class FrameClient:
         # The node configures itself before it says anything, so this is no early state.
         self.failed_to_configure = False
         self._on_complete = on_complete
+        self._outputs = outputs
         self._sent: dict[tuple[int, int], tuple[int, float]] = {}
         self._writer = ImageWriter('bgr8')
         self._executor = SingleThreadedExecutor()
@@ -103,7 +112,7 @@ class FrameClient:
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
         )
         self._camera = self.node.create_publisher(Image, topics.IMAGE, profile)
-        for topic in OUTPUTS:
+        for topic in outputs:
             self.node.create_subscription(
                 Image, self._absolute(topic), self._receiver(topic), qos.output()
             )
@@ -124,7 +133,7 @@ class FrameClient:
             if sent is None:
                 return
             number, began = sent
-            answer = self.answers.setdefault(number, Answer())
+            answer = self.answers.setdefault(number, Answer(wanted=len(self._outputs)))
             answer.images[topic] = message
             if topic == topics.SEMANTIC_MASK:
                 answer.latency_ms = (time.perf_counter() - began) * 1e3
@@ -168,7 +177,7 @@ class FrameClient:
         )
         reliable = [r for r in readers if r.qos_profile.reliability == ReliabilityPolicy.RELIABLE]
         return bool(reliable) and all(
-            self.node.count_publishers(self._absolute(topic)) for topic in OUTPUTS
+            self.node.count_publishers(self._absolute(topic)) for topic in self._outputs
         )
 
     def complete(self) -> int:

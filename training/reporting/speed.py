@@ -1,4 +1,4 @@
-"""The section on speed: latency, frames per second, memory, stages, ratios."""
+"""The section on speed: latency, its physical floor, memory, stages, ratios."""
 
 from __future__ import annotations
 
@@ -8,7 +8,32 @@ from .columns import Column, METRICS, size, SPEED
 from .markup import DASH, join, Markup, tag, TIMES
 from .runs import finite, Row
 
-SPEED_COLUMNS = tuple(column for column in METRICS if column.group == SPEED)
+SPEED_COLUMNS = (
+    *(column for column in METRICS if column.group == SPEED),
+    Column('cpu_ms', 'CPU time', SPEED, 'ms', 1, -1, 'CPU time of an inference, all threads.'),
+    Column(
+        'label_agreement', 'Equal labels', SPEED, '%', 2, 1,
+        'Pixels that get the label that the first engine gives them.',
+    ),
+    Column('bare_ms.p50', 'Bare engine', SPEED, 'ms', 1, -1, 'Of the same minutes.'),
+    Column('target_ms', 'Target', SPEED, 'ms', 1, 0, 'For the median.'),
+    Column('start_s', 'First mask, s', SPEED, '', 1, -1, 'From the start of the process.'),
+    Column('fps_at_30_hz', 'fps of 30 Hz', SPEED, '', 1, 1, 'Masks of a camera at 30 Hz.'),
+    Column(
+        'floor.floor_ms', 'Floor', SPEED, 'ms', 1, 0,
+        'Arithmetic or traffic of the network at the peak that this machine was measured at.',
+    ),
+)  # fmt: skip
+OWN_KEYS = frozenset(
+    [column.key.split('.')[0] for column in SPEED_COLUMNS] + ['frames_ms', 'total_ms', 'what']
+)
+"""Keys of a row that this section shows, or sums up."""
+
+
+FLOOR_HINT = (
+    'The mark in a bar is the physical floor: all of the arithmetic, or all that the convolutions '
+    'read and write, at the speed that a matrix product and a copy reached in the same run.'
+)
 
 
 def is_speed_extra(key: str) -> bool:
@@ -17,7 +42,7 @@ def is_speed_extra(key: str) -> bool:
     >>> is_speed_extra('stages_ms'), is_speed_extra('ratio_to_first'), is_speed_extra('protocol')
     (True, True, False)
     """
-    return 'stage' in key or 'ratio' in key
+    return 'stage' in key or 'ratio' in key or key in OWN_KEYS
 
 
 def speed_section(rows: Sequence[Row]) -> Markup:
@@ -26,7 +51,8 @@ def speed_section(rows: Sequence[Row]) -> Markup:
     for row in rows:
         values = tuple(column.show(row) for column in SPEED_COLUMNS)
         if any(values):
-            setting = (row.folder, row.name('engine'), row.name('precision'), size(row))
+            names = map(row.name, ('what', 'engine', 'precision'))
+            setting = (row.folder, *names, size(row))
             groups.setdefault((*setting, *values, *ratios(row)), []).append(row)
     if not groups:
         return Markup()
@@ -36,14 +62,16 @@ def speed_section(rows: Sequence[Row]) -> Markup:
     has_ratio = any(list(ratios(row)) for row in timed)
     heads = [
         tag('th', 'Engine'), tag('th', 'Input', class_='num'), tag('th', 'Score'),
+        tag('th', 'Latency, p50 and p95'),
         *(tag('th', c.label, tag('span', c.unit, class_='unit'), class_='num') for c in columns),
         tag('th', 'Ratio', class_='num') if has_ratio else '',
-        tag('th', 'Latency, p50 and p95'),
     ]  # fmt: skip
     lines = [_line(group, columns, slowest, has_ratio) for group in groups.values()]
     table = tag('table', tag('thead', tag('tr', *heads)), tag('tbody', *lines))
     region = tag('div', table, class_='scroll', tabindex='0', role='region', aria_label='Speed')
-    return tag('section', tag('h2', 'Speed'), region, _stage_charts(timed), id='speed')
+    floors = any(row.number_of('floor.floor_ms') for row in timed)
+    hint = tag('p', FLOOR_HINT, class_='hint') if floors else ''
+    return tag('section', tag('h2', 'Speed'), region, hint, _stage_charts(timed), id='speed')
 
 
 def _line(
@@ -52,16 +80,16 @@ def _line(
     """Gives the line of rows that were timed together."""
     row = rows[0]
     engine = ' '.join(filter(None, (row.name('engine'), row.name('precision'))))
-    place = ' '.join(filter(None, (row.name('dataset'), row.name('split'))))
+    place = row.name('what') or ' '.join(filter(None, map(row.name, ('dataset', 'split'))))
     scores = ', '.join(dict.fromkeys(row.name('score') for row in rows))
     return tag(
         'tr',
         tag('th', engine or DASH, scope='row'),
         tag('td', size(row), class_='num'),
         tag('td', scores, tag('small', place) if place else '', class_='scores'),
+        tag('td', _latency_bar(row, slowest), class_='bar-cell'),
         *(tag('td', column.show(row), class_='num') for column in columns),
         tag('td', join(ratios(row), ', '), class_='num') if has_ratio else '',
-        tag('td', _latency_bar(row, slowest), class_='bar-cell'),
     )
 
 
@@ -72,12 +100,21 @@ def ratios(row: Row) -> Iterator[str]:
             continue
         number = finite(value)
         if number is not None:
-            yield f'{number:.2f} {TIMES}'
+            yield f'{_ratio_name(key)}{number:.2f} {TIMES}'
         elif isinstance(value, Mapping):
             for name, inner in value.items():
                 found = finite(inner)
                 if found is not None:
                     yield f'{name} {found:.2f} {TIMES}'
+
+
+def _ratio_name(key: str) -> str:
+    """Gives what a ratio is to, '' for that to the first engine.
+
+    >>> _ratio_name('ratio_to_first'), _ratio_name('ratio_to_bare')
+    ('', 'to bare ')
+    """
+    return '' if key == 'ratio_to_first' else f'{key.removeprefix("ratio_").replace("_", " ")} '
 
 
 def stages(row: Row) -> dict[str, float]:
@@ -94,14 +131,22 @@ def stages(row: Row) -> dict[str, float]:
 
 
 def _latency_bar(row: Row, slowest: float) -> Markup:
-    """Gives a bar up to the median with a thin tail up to p95."""
+    """Gives a bar up to the median with a thin tail up to p95, and a mark at the floor."""
     p50, p95 = row.number_of('latency_ms.p50'), row.number_of('latency_ms.p95')
     bars = [
         tag('span', style=f'width:{value / slowest * 100:.1f}%', class_=name)
         for value, name in ((p95, 'bar tail'), (p50, 'bar'))
         if value is not None and value >= 0
     ]
+    floor = row.number_of('floor.floor_ms')
+    if floor is not None:
+        place = f'left:{min(floor / slowest, 1) * 100:.1f}%'
+        bars.append(tag('i', style=place, class_='floor', title=f'floor {floor:.1f} ms'))
     return tag('div', *bars, class_='bars')
+
+
+def _named(row: Row) -> list[str]:
+    return [*map(row.name, ('what', 'engine', 'precision')), size(row)]
 
 
 def _stage_charts(rows: Sequence[Row]) -> Markup:
@@ -129,7 +174,7 @@ def _stage_charts(rows: Sequence[Row]) -> Markup:
             for name in names
             if name in times
         ]
-        label = ' '.join(filter(None, (row.name('engine'), row.name('precision'), size(row))))
+        label = ' '.join(filter(None, _named(row)))
         words = ' · '.join(f'{name} {value:.2f}' for name, value in times.items())
         lines.append(
             tag('div', tag('b', label), tag('div', *parts, class_='stack'), tag('small', words))

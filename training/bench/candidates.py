@@ -1,0 +1,168 @@
+"""Which engines are compared, and how each is got ready for a checkpoint and a size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+import json
+from pathlib import Path
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+from anomaly_seg_ros.checkpoint import read_meta, WEIGHTS_FILE, write_meta
+from anomaly_seg_ros.engines import ENGINES, open_engine, PRECISIONS
+from anomaly_seg_ros.engines.engine_folder import (
+    engine_folders,
+    EngineMeta,
+    ENGINES_FOLDER,
+)
+
+if TYPE_CHECKING:
+    from anomaly_seg_ros.prediction import Engine
+
+WITHOUT_EXPORT = ('auto', 'torch')
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An engine and the precision asked of it."""
+
+    engine: str
+    precision: str
+
+    @property
+    def label(self) -> str:
+        """The candidate as it is typed."""
+        return self.engine if self.precision == 'auto' else f'{self.engine}:{self.precision}'
+
+
+@dataclass(frozen=True)
+class EngineCall:
+    """The arguments of `open_engine`, so that other processes can open the very same engine."""
+
+    checkpoint: str
+    engine: str
+    score: str
+    precision: str
+    engine_path: str | None = None
+
+    def open(self) -> Engine:
+        """Opens the engine; raises as `open_engine`."""
+        path = Path(self.engine_path) if self.engine_path else None
+        return open_engine(Path(self.checkpoint), self.engine, self.score, self.precision, path)
+
+    def to_json(self) -> str:
+        """Gives the call as text for a command line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> EngineCall:
+        """Reads what `to_json` gave."""
+        return cls(**json.loads(text))
+
+
+def parse_candidates(text: str, precision: str = 'auto') -> list[Candidate]:
+    """Reads 'ENGINE[:PRECISION],...'.
+
+    Args:
+        text: As typed.
+        precision: Of engines that name none.
+
+    Raises:
+        ValueError: An engine or precision is unknown, or one stands there twice.
+    """
+    found: list[Candidate] = []
+    for part in text.split(','):
+        engine, _, asked = part.strip().partition(':')
+        candidate = Candidate(engine, asked or precision)
+        if engine not in ('auto', *ENGINES):
+            raise ValueError(
+                f'unknown engine {engine!r}; choose one of: auto, {", ".join(ENGINES)}'
+            )
+        if candidate.precision not in PRECISIONS:
+            raise ValueError(
+                f'unknown precision {candidate.precision!r}; choose one of: '
+                f'{", ".join(PRECISIONS)}'
+            )
+        if candidate in found:
+            raise ValueError(f'engine {candidate.label!r} stands twice in {text!r}; name it once')
+        found.append(candidate)
+    return found
+
+
+@contextmanager
+def sized_checkpoint(checkpoint: Path, size: tuple[int, int]) -> Iterator[Path]:
+    """Gives a checkpoint for images of `size`: the folder itself, or a thin copy of it.
+
+    The copy has its own `meta.json` and links to the weights and the ready engines.
+    """
+    meta = read_meta(checkpoint)
+    if meta.input_size == size:
+        yield checkpoint
+        return
+    with tempfile.TemporaryDirectory(prefix='anomaly_seg_bench_') as folder:
+        copy = Path(folder) / checkpoint.name
+        copy.mkdir()
+        write_meta(copy, replace(meta, input_size=size))
+        for name in (WEIGHTS_FILE, ENGINES_FOLDER):
+            if (checkpoint / name).exists():
+                (copy / name).symlink_to((checkpoint / name).resolve())
+        yield copy
+
+
+def prepare(
+    candidate: Candidate,
+    checkpoint: Path,
+    score: str,
+    work: Path,
+    calibration: Path | None = None,
+) -> EngineCall:
+    """Makes the engine folder where one is needed and none lies ready.
+
+    By the command `export` in a process of its own: neither torch nor the memory of an export
+    gets into the processes that measure.
+
+    Args:
+        candidate: What to prepare.
+        checkpoint: From `sized_checkpoint`.
+        score: A key of `SCORES`.
+        work: Folder for engines made here.
+        calibration: Frames on which int8 ranges are measured.
+
+    Raises:
+        ImportError: The export failed; the text is its last line.
+    """
+    size = read_meta(checkpoint).input_size
+    call = EngineCall(str(checkpoint), candidate.engine, score, candidate.precision)
+    if candidate.engine in WITHOUT_EXPORT or is_ready(call, size):
+        return call
+    out = work / f'{candidate.label.replace(":", "-")}-{score}-{size[0]}x{size[1]}'
+    command = [sys.executable, '-m', 'anomaly_seg_ros', 'export', '--checkpoint', str(checkpoint)]
+    command += ['--score', score, '--engine', candidate.engine, '--size', f'{size[0]}x{size[1]}']
+    command += ['--precision', candidate.precision, '--out', str(out)]
+    if calibration is not None and candidate.precision == 'int8':
+        command += ['--calibration', str(calibration)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise ImportError(last_line(result.stderr) or f'export of {candidate.label!r} failed')
+    return replace(call, engine_path=str(out))
+
+
+def is_ready(call: EngineCall, size: tuple[int, int]) -> bool:
+    """Says whether an engine folder for this lies beside the checkpoint."""
+    for _, meta in engine_folders(Path(call.checkpoint)):
+        if (
+            isinstance(meta, EngineMeta)
+            and (meta.engine, meta.score, meta.input_size) == (call.engine, call.score, size)
+            and (call.precision in ('auto', meta.precision) or meta.precision == 'auto')
+        ):
+            return True
+    return False
+
+
+def last_line(text: str) -> str:
+    """Gives the last line that says something, which is the error in a traceback too."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), '')

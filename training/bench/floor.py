@@ -1,0 +1,161 @@
+"""The physical floor of a network: its arithmetic and traffic at what this machine can do.
+
+`python -m training.bench.floor CHECKPOINT HxW` prints it as JSON. It needs torch, so `measure`
+runs it as a process of its own, and gives None where torch is not installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+import json
+from pathlib import Path
+import subprocess
+import sys
+import time
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+BYTES = {'fp32': 4, 'fp16': 2, 'bf16': 2, 'int8': 1}
+"""Of one number."""
+SIDE = 1536
+"""Of the matrices that are multiplied; 7 GFLOP."""
+COPY_BYTES = 256 << 20
+TRIES = 8
+
+
+def measure(checkpoint: Path, size: tuple[int, int]) -> dict[str, Any] | None:
+    """Gives 'gflop', 'numbers' and, of each device, its 'peaks'; None without torch.
+
+    'numbers' counts what the convolutions read and write. A peak is GFLOP/s of a large matrix
+    product per precision, and 'copy': GB/s read plus written.
+    """
+    if find_spec('torch') is None:
+        return None
+    command = [sys.executable, '-m', 'training.bench.floor', str(checkpoint)]
+    result = subprocess.run(
+        [*command, f'{size[0]}x{size[1]}'], capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise RuntimeError(f'the floor could not be measured: {result.stderr.strip()}')
+    found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+def floor_of(
+    found: dict[str, Any] | None, precision: str, description: str, quickest_ms: float
+) -> dict[str, Any] | None:
+    """Gives the floor of one engine; None where something for it is unknown.
+
+    Args:
+        found: From `measure`.
+        precision: What the engine computes in.
+        description: Of the engine; it names its GPU, if it uses one.
+        quickest_ms: Its best measured latency: the peaks are the best of a few too.
+
+    Returns:
+        'gflop', 'mbytes', 'gflop_s', 'gb_s', 'floor_ms' and 'efficiency', its share of the
+        quickest frame.
+    """
+    if found is None:
+        return None
+    device = next((name for name in found['peaks'] if name in description), 'cpu')
+    peaks = found['peaks'][device]
+    if peaks.get(precision) is None:
+        return None
+    mbytes = found['numbers'] * BYTES[precision] / 1e6
+    # GFLOP over GFLOP/s is seconds; so are MB over GB/s milliseconds.
+    floor_ms = max(found['gflop'] / peaks[precision] * 1e3, mbytes / peaks['copy'])
+    return {
+        'gflop': found['gflop'],
+        'mbytes': mbytes,
+        'gflop_s': peaks[precision],
+        'gb_s': peaks['copy'],
+        'floor_ms': floor_ms,
+        'efficiency': floor_ms / quickest_ms,
+    }
+
+
+def count(checkpoint: Path, size: tuple[int, int]) -> tuple[float, int]:
+    """Gives GFLOP of a frame (a multiply-add is two) and the numbers its convolutions move."""
+    import torch
+    from torch import nn
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from anomaly_seg_ros.checkpoint import read_meta
+    from anomaly_seg_ros.engines.scored_model import load_scored_model
+
+    scored = load_scored_model(checkpoint, read_meta(checkpoint).score)
+    numbers = 0
+
+    def add(module: nn.Module, given: tuple[torch.Tensor, ...], gave: torch.Tensor) -> None:
+        nonlocal numbers
+        weights = sum(parameter.numel() for parameter in module.parameters())
+        numbers += given[0].numel() + gave.numel() + weights
+
+    for module in scored.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            module.register_forward_hook(add)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        scored(torch.zeros(1, *size, 3, dtype=torch.uint8))
+    return counter.get_total_flops() / 1e9, numbers
+
+
+def device_peaks(device: str, precisions: tuple[str, ...]) -> dict[str, float]:
+    """Gives the best of a few large matrix products and copies."""
+    import torch
+
+    types = {'fp32': torch.float32, 'fp16': torch.float16, 'bf16': torch.bfloat16}
+    torch.manual_seed(0)
+    wait = torch.cuda.synchronize if device == 'cuda' else lambda: None
+    peaks = {}
+    for precision in precisions:
+        a = torch.randn(SIDE, SIDE, device=device).to(types[precision])
+        out = torch.empty_like(a)
+        seconds = _best(_matmul(a, out), wait)
+        peaks[precision] = 2 * SIDE**3 / seconds / 1e9
+    source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
+    target = torch.ones_like(source)
+    peaks['copy'] = 2 * COPY_BYTES / _best(lambda: target.copy_(source), wait) / 1e9
+    return peaks
+
+
+def _matmul(a: torch.Tensor, out: torch.Tensor) -> Callable[[], object]:
+    import torch
+
+    return lambda: torch.mm(a, a, out=out)
+
+
+def _best(work: Callable[[], object], wait: Callable[[], object]) -> float:
+    """Gives the seconds of the quickest of a few runs, after one to warm up."""
+    times = []
+    for _ in range(TRIES + 1):
+        wait()
+        began = time.perf_counter()
+        work()
+        wait()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+def main() -> int:
+    """Prints what `measure` gives."""
+    import torch
+
+    from anomaly_seg_ros.engines import default_threads
+    from anomaly_seg_ros.engines.export_engine import parse_size
+
+    torch.set_num_threads(default_threads())
+    gflop, numbers = count(Path(sys.argv[1]), parse_size(sys.argv[2]))
+    peaks = {'cpu': device_peaks('cpu', ('fp32', 'bf16'))}
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        peaks[name] = device_peaks('cuda', ('fp32', 'fp16', 'bf16'))
+    print(json.dumps({'gflop': gflop, 'numbers': numbers, 'peaks': peaks}))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

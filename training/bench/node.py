@@ -1,0 +1,181 @@
+"""Measures the node itself, camera message to mask message: `python -m training.bench.node`.
+
+The real node runs as its own process and gets its frames over DDS. Its latency is compared with
+that of the bare engine, which runs in a sibling process: blocks of frames of the one and of the
+other alternate, and the one sleeps while the other works.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+import sys
+import tempfile
+from typing import Any
+
+from tqdm import tqdm
+
+from anomaly_seg_ros.allocator import tune_allocator
+from anomaly_seg_ros.checkpoint import read_meta, resolve_checkpoint
+from anomaly_seg_ros.engines.export_engine import parse_size
+from anomaly_seg_ros.frame_source import SYNTHETIC
+from anomaly_seg_ros.provenance import code_version
+from training.bench.candidates import EngineCall, parse_candidates, prepare
+from training.bench.frame import camera_images, Image
+from training.bench.machine import describe_machine, typed_module
+from training.bench.node_session import (
+    isolate_ros,
+    NodeSession,
+    output_topics,
+    running_session,
+)
+from training.bench.table import node_table, stage_table
+from training.bench.timing import percentiles, ratio, Samples
+from training.bench.worker import Worker
+from training.results import ResultRow, write_results
+
+BLOCK = 20
+OPEN_LOOP_HZ = 30.0
+OPEN_LOOP_S = 4.0
+TARGET_RATIO, TARGET_EXTRA_MS = 1.10, 3.0
+NOTE = (
+    'latency: image published to mask received, p50 of all frames; camera, DDS and listener share '
+    'the cores with the node; bare: the engine alone in a sibling process, in alternating blocks '
+    'at the same pace; target: 1.10 x bare + 3 ms'
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    parser.add_argument('--engine', default='auto', metavar='E[:P]', help='one engine')
+    parser.add_argument('--score', help="default: the checkpoint's own")
+    parser.add_argument('--image', default='360x480,1080x1920', help='camera sizes, HxW,...')
+    parser.add_argument('--frames', type=int, default=100, help='of each kind and size')
+    parser.add_argument('--rate', type=float, default=10.0, metavar='HZ', help='of paced frames')
+    parser.add_argument('--outputs', default='mask', choices=('mask', 'all'))
+    parser.add_argument('--source', default=SYNTHETIC, help='synthetic, an image folder or a bag')
+    parser.add_argument('--out', type=Path, help='result folder')
+    args = parser.parse_args(argv)
+    if args.frames < 1 or args.rate <= 0:
+        parser.error('--frames must be at least 1 and --rate above 0')
+    try:
+        rows = run(args)
+    except (ValueError, FileNotFoundError, ImportError, RuntimeError) as error:
+        print(f'bench.node: {error}', file=sys.stderr)
+        return 2
+    print(node_table(rows))
+    print(f'\n{stage_table(rows)}\n\n{NOTE}')
+    if args.out:
+        write_results(args.out, rows)
+    return 0
+
+
+def run(args: argparse.Namespace) -> list[ResultRow]:
+    """Gives two rows per camera size: paced frames, and frames as fast as the node answers.
+
+    Raises:
+        ImportError: A library is missing.
+        RuntimeError: The node does not start or does not answer.
+        ValueError: An argument does not fit.
+    """
+    (candidate,) = parse_candidates(args.engine)
+    checkpoint = resolve_checkpoint(args.checkpoint)
+    meta = read_meta(checkpoint)
+    sizes = [parse_size(text) for text in args.image.split(',')]
+    if warning := isolate_ros():
+        print(f'bench.node: {warning}', file=sys.stderr)
+    tune_allocator()
+    common = {
+        'command': typed_module('training.bench.node'),
+        'commit': code_version(),
+        'model': meta.model,
+    }
+    machine = describe_machine()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix='anomaly_seg_engines_') as work:
+        call = prepare(candidate, checkpoint, args.score or meta.score, Path(work))
+        for size in sizes:
+            images = camera_images(args.source, size)
+            for row in measure(call, images, args):
+                row.input_size, row.checkpoint = meta.input_size, args.checkpoint
+                for key, value in common.items():
+                    setattr(row, key, value)
+                row.extra |= {'image_size': list(size), 'machine': machine}
+                rows.append(row)
+    return rows
+
+
+def measure(call: EngineCall, images: list[Image], args: argparse.Namespace) -> list[ResultRow]:
+    """Starts a node and a bare engine, and gives the rows of one camera size."""
+    size = (images[0].shape[0], images[0].shape[1])
+    with (
+        running_session(call, images, output_topics(args.outputs), ['tuned']) as (node,),
+        Worker(call.to_json(), args.source, size) as bare,
+    ):
+        rows = []
+        for pace, period_s in ((f'at {args.rate:g} Hz', 1 / args.rate), ('closed loop', 0.0)):
+            mine, other, fps = alternate(node, bare, args.frames, period_s)
+            rows.append(row_of(mine, other))
+            stages = node.stages_ms()
+            rows[-1].extra |= {
+                'pace': pace,
+                'outputs': args.outputs,
+                'what': f'node, {size[0]}x{size[1]} image, {args.outputs}, {pace}',
+                'fps': fps,
+                'total_ms': stages.pop('processing', None),
+                'stages_ms': stages,
+            }
+        rows[-1].extra['fps_at_30_hz'] = node.open_loop(OPEN_LOOP_S, OPEN_LOOP_HZ)
+        memory, engine = node.memory_mb(), node.engine()
+        for row in rows:
+            row.engine, row.precision = engine.get('name'), engine.get('precision')
+            row.score, row.peak_mb = call.score, memory['peak']
+            row.extra |= {'memory_mb': memory, 'start_s': node.start_s}
+        return rows
+
+
+def alternate(
+    node: NodeSession, bare: Worker, frames: int, period_s: float
+) -> tuple[Samples, Samples, float]:
+    """Gives the node's times, the bare engine's, and the node's frames per second."""
+    mine, other, rates = Samples(), Samples(), []
+    left = frames
+    with tqdm(total=frames, unit='frame', disable=None) as bar:
+        while left:
+            count = min(BLOCK, left)
+
+            def of_node(count: int = count) -> None:
+                latencies, rate = node.closed_loop(count, period_s)
+                mine.rounds_ms.append(latencies)
+                rates.append(rate)
+
+            def of_bare(count: int = count) -> None:
+                other.rounds_ms.append(bare.run(count, period_s=period_s)['wall_ms'])
+
+            turns: list[Callable[[], None]] = [of_node, of_bare]
+            for turn in turns if len(rates) % 2 == 0 else reversed(turns):
+                turn()
+            left -= count
+            bar.update(count)
+    return mine, other, sum(rates) / len(rates)
+
+
+def row_of(mine: Samples, other: Samples) -> ResultRow:
+    """Gives the row of the node's and the bare engine's times of the same blocks."""
+    latency, bare = percentiles(mine.wall_ms), percentiles(other.wall_ms)
+    target = TARGET_RATIO * bare['p50'] + TARGET_EXTRA_MS
+    extra: dict[str, Any] = {
+        'kind': 'node',
+        'bare_ms': bare,
+        'target_ms': target,
+        'target_met': latency['p50'] <= target,
+        'ratio_to_bare': ratio(mine, other),
+    }
+    return ResultRow(latency_ms=latency, n_images=len(mine.wall_ms), extra=extra)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""A running node and its camera: sends frames in different ways and keeps the latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, ExitStack
+from itertools import cycle
+import os
+from pathlib import Path
+import subprocess
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+from anomaly_seg_ros import topics
+from anomaly_seg_ros.demo import FRAME_TIMEOUT_S, running_node, START_TIMEOUT_S
+from anomaly_seg_ros.launch_support import shm_profile_environment
+from training.bench.candidates import EngineCall
+from training.bench.frame import Image
+from training.bench.machine import ALLOCATORS, page_faults, process_memory_mb, variables
+
+if TYPE_CHECKING:
+    from anomaly_seg_ros.ros.frame_client import Answer, FrameClient
+
+START_PERIOD_S = 0.05
+WARM_UP = 5
+STAGES = ('preprocess', 'inference', 'postprocess', 'publish', 'processing')
+
+
+def isolate_ros() -> str:
+    """Keeps our topics on this machine and away from everybody else's; before rclpy is imported.
+
+    Returns:
+        What the user should know about the shared-memory profile, or ''.
+    """
+    choice = shm_profile_environment()
+    os.environ.update(choice.variables)
+    os.environ.update(
+        ROS_DOMAIN_ID=str(os.getpid() % 60 + 41), ROS_AUTOMATIC_DISCOVERY_RANGE='LOCALHOST'
+    )
+    os.environ.setdefault('ROS_LOG_DIR', tempfile.gettempdir())
+    return choice.warning
+
+
+@contextmanager
+def running_session(
+    call: EngineCall, images: Sequence[Image], outputs: Sequence[str], allocators: Sequence[str]
+) -> Iterator[list[NodeSession]]:
+    """Starts a node per allocator setting, one after the other, each with a camera.
+
+    Args:
+        call: What the nodes run.
+        images: (H, W, 3) RGB camera frames, in turn.
+        outputs: Topics to listen to.
+        allocators: A key of `ALLOCATORS` for each node.
+
+    Raises:
+        RuntimeError: A node ended, or did not start in time; it has said why.
+    """
+    from anomaly_seg_ros.ros.frame_client import connected_client, FrameClient
+
+    with ExitStack() as stack:
+        sessions: list[NodeSession] = []
+        for number, allocator in enumerate(allocators):
+            namespace = f'/anomaly_seg_bench_{os.getpid()}_{number}'
+            if number == 0:
+                client = stack.enter_context(connected_client(namespace, _forget_pixels, outputs))
+            else:
+                client = FrameClient(namespace, _forget_pixels, outputs)
+                stack.callback(client.close)
+            began = time.monotonic()
+            with variables(ALLOCATORS[allocator]):
+                process = stack.enter_context(
+                    running_node(namespace, Path(call.checkpoint), call.engine, _parameters(call))
+                )
+            sessions.append(NodeSession(client, process, images, began))
+        yield sessions
+
+
+def _parameters(call: EngineCall) -> dict[str, str]:
+    # The environment sets the allocator; the node must not set another.
+    parameters = {'precision': call.precision, 'score': call.score, 'tune_allocator': 'false'}
+    return parameters | ({'engine_path': call.engine_path} if call.engine_path else {})
+
+
+class NodeSession:
+    """One node with its camera; waits for its first mask.
+
+    Args:
+        client: The camera, and who listens.
+        process: Of the node.
+        images: (H, W, 3) RGB, in turn.
+        began: `time.monotonic()` when the process was started.
+
+    Attributes:
+        start_s: From the start of the process to the first mask, with a camera that runs all the
+            time.
+
+    Raises:
+        RuntimeError: The node ended, or did not start in time; it has said why.
+    """
+
+    def __init__(
+        self,
+        client: FrameClient,
+        process: subprocess.Popen[str],
+        images: Sequence[Image],
+        began: float,
+    ):
+        self._client = client
+        self._process = process
+        self._images = cycle(images)
+        self._number = 0
+        self._wait_for_first_mask(began)
+        self.closed_loop(WARM_UP)
+
+    def _wait_for_first_mask(self, began: float) -> None:
+        client = self._client
+        while not client.complete():
+            if self._process.poll() is not None or client.failed_to_configure:
+                raise RuntimeError('the node could not be started; its log above says why')
+            if time.monotonic() - began > START_TIMEOUT_S:
+                raise RuntimeError(f'the node gave no mask within {START_TIMEOUT_S:.0f} s')
+            self._send()
+            client.spin_until(lambda: client.complete() > 0, START_PERIOD_S)
+        self.start_s = time.monotonic() - began
+
+    def _send(self) -> int:
+        self._client.send(self._number, next(self._images))
+        self._number += 1
+        return self._number - 1
+
+    def closed_loop(self, frames: int, period_s: float = 0.0) -> tuple[list[float], float]:
+        """Sends each frame when the one before has come back, and not before the period is over.
+
+        Returns:
+            Latency of each frame in ms, image sent to mask received; and frames per second.
+
+        Raises:
+            RuntimeError: A frame did not come back.
+        """
+        client = self._client
+        latencies = []
+        began = due = time.monotonic()
+        for _ in range(frames):
+            client.spin_until(lambda: False, due - time.monotonic())
+            due = max(due + period_s, time.monotonic())
+            number = self._send()
+            if not client.spin_until(lambda n=number: client.has_answered(n), FRAME_TIMEOUT_S):  # type: ignore[misc]
+                raise RuntimeError(f'frame {number} did not come back in {FRAME_TIMEOUT_S:.0f} s')
+            latency = client.answers[number].latency_ms
+            assert latency is not None
+            latencies.append(latency)
+        return latencies, frames / (time.monotonic() - began)
+
+    def open_loop(self, seconds: float, rate_hz: float) -> float:
+        """Sends at a rate, whatever comes back; gives the frames per second that came back."""
+        client = self._client
+        before = client.complete()
+        began = due = time.monotonic()
+        while time.monotonic() - began < seconds:
+            client.spin_until(lambda: False, due - time.monotonic())
+            due += 1 / rate_hz
+            self._send()
+        client.spin_until(lambda: False, began + seconds - time.monotonic())
+        achieved = (client.complete() - before) / (time.monotonic() - began)
+        client.spin_until(lambda: False, 0.5)  # what is still under way
+        return achieved
+
+    def stages_ms(self) -> dict[str, float]:
+        """Gives the node's own medians over its last frames, as its diagnostics tell them."""
+        client = self._client
+        client.diagnostics.clear()
+        client.spin_until(lambda: f'{STAGES[0]}_time_ms' in client.diagnostics, 3.0)
+        found = {}
+        for stage in STAGES:
+            text = client.diagnostics.get(f'{stage}_time_ms', 'n/a')
+            if text != 'n/a':
+                found[stage] = float(text)
+        return found
+
+    def memory_mb(self) -> dict[str, float]:
+        """Gives the node's resident memory."""
+        return process_memory_mb(self._process.pid)
+
+    def page_faults(self) -> int:
+        """Gives the pages that the kernel has handed to the node so far."""
+        return page_faults(self._process.pid)
+
+    def engine(self) -> dict[str, str]:
+        """Gives what the node says of its engine: 'name', 'precision', 'score'."""
+        client = self._client
+        client.spin_until(lambda: client.label_info is not None, 3.0)
+        info = client.label_info or {}
+        found: dict[str, str] = info.get('engine', {})
+        return found
+
+
+def _forget_pixels(_: int, answer: Answer) -> None:
+    """Keeps that the outputs came, not what was in them: minutes of them would fill the memory."""
+    answer.images = dict.fromkeys(answer.images)
+
+
+def output_topics(outputs: str) -> tuple[str, ...]:
+    """Gives the topics that `--outputs` stands for."""
+    everything = (
+        topics.SEMANTIC_MASK,
+        topics.ANOMALY_SCORE,
+        topics.ANOMALY_MASK,
+        topics.SEMANTIC_COLOR,
+        topics.OVERLAY,
+    )
+    return everything if outputs == 'all' else (topics.SEMANTIC_MASK,)
