@@ -3,6 +3,7 @@
 # make venv   the whole set-up alone, training included
 # make lint   lint and types alone
 # make bench  every engine, the node, calibration and allocator: tables and a report in out/bench
+# make study  trains and measures every row of docs/study.md
 # make bench-metrics   streaming metrics against scikit-learn: CPU time and memory
 # make clean  caches and build folders; .venv and out/ stay
 #
@@ -20,7 +21,7 @@ BENCH_PARTS := $(addprefix $(BENCH)/,engines node calibration allocator)
 TRAINING_TESTS := $(wildcard test/test_train*.py) test/test_loading.py
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
 
-.PHONY: demo test venv lint browser bench bench-metrics clean
+.PHONY: demo test venv lint browser bench bench-metrics study clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.node
@@ -47,6 +48,10 @@ bench: $(VENV)/.test
 	$(BIN)/python -m anomaly_seg_ros report $(BENCH_PARTS) --out $(BENCH)/report.html
 	@$(BIN)/python -m training.bench.table $(BENCH_PARTS) > $(BENCH)/tables.md
 	@echo "$(BENCH)/report.html  $(BENCH)/tables.md"
+
+# Hours on a CPU; goes on where it was stopped.
+study: $(VENV)/.test
+	$(BIN)/python -m training.study --table docs/study.md $(ARGS)
 
 bench-metrics: $(VENV)/.test
 	$(BIN)/python -m training.bench.metrics $(ARGS)

@@ -82,12 +82,14 @@ class NodeConfig:
     checkpoint: str = param('default', "checkpoint folder, or 'default' for the one shipped")
     engine_path: str = param('', 'engine folder made by export; empty: beside the checkpoint')
     engine: str = param(
-        'auto', 'what runs the network; auto: the best here', choices=('auto', 'openvino', 'torch')
+        'auto',
+        'what runs the network; auto: the best here',
+        choices=('auto', 'tensorrt', 'openvino', 'onnx', 'torch'),
     )
     precision: str = param(
         'auto',
         'what the engine computes in; auto: bf16 where the CPU has it, else fp32',
-        choices=('auto', 'fp32', 'bf16', 'fp16'),
+        choices=('auto', 'fp32', 'bf16', 'fp16', 'int8'),
     )
     score: str = param('', "anomaly score; empty: the checkpoint's own")
     threshold: float = param(

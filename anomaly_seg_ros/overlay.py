@@ -16,6 +16,7 @@ HEAT_STRENGTH = 0.5
 """Largest opacity of the heat; the class colour must still be seen under it."""
 
 ANOMALY_COLOR = (255, 60, 0)
+OUTLINE_COLOR = (255, 255, 255)
 
 
 def color_table(colors: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
@@ -59,7 +60,7 @@ def draw_overlay(
     seen = cv2.LUT(heat, np.rint(_CLASS_SHARE * (1 - alpha)).astype(np.uint8))
     if mask is not None:
         outline = cv2.subtract(cv2.dilate(mask, np.ones((3, 3), np.uint8)), mask)
-        paint = cv2.max(paint, cv2.merge([outline, outline, outline]))
+        paint[outline > 0] = OUTLINE_COLOR
         seen = cv2.subtract(seen, outline)
     seen = _enlarged(seen, image.shape)
     picture = cv2.multiply(image, cv2.merge([seen, seen, seen]), scale=1 / 255)

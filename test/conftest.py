@@ -109,6 +109,7 @@ class FakeEngine:
         self.precision = 'fp32'
         self.input_size = input_size
         self.description = 'fake engine'
+        self.reason = "engine 'fake': made for tests"
         self.latency_s = 0.0
         self.gate = threading.Event()
         self.gate.set()
@@ -125,6 +126,9 @@ class FakeEngine:
             raise self.fault
         score = image[..., 1].astype(np.float32) / np.float32(25.5) - 5
         return Prediction(image[..., 0] % np.uint8(11), score)
+
+    def infer_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        return [self.infer(image) for image in images]
 
     def close(self) -> None:
         self.closed += 1

@@ -333,6 +333,30 @@ def test_classes_are_listed_with_their_iou(page_of: Any) -> None:
     assert text.index('road50.00') < text.index('sky25.00') < text.index('bus')
 
 
+def test_speed_shows_floor_frames_and_the_node(tmp_path: Path, make_page: Any) -> None:
+    empty = {'dataset': None, 'split': None, 'ap': None, 'auroc': None, 'fpr95': None}
+    engine = {
+        'latency_ms': {'p50': 20.0, 'p95': 25.0}, 'ratio_to_first': 1.0, 'cpu_ms': 38.5,
+        'ratio_frames': {'frame': 1.04, 'pictures': 1.13}, 'label_agreement': 0.9989,
+        'floor': {'floor_ms': 10.0, 'efficiency': 0.5},
+    }  # fmt: skip
+    node = {
+        'latency_ms': {'p50': 24.0, 'p95': 40.0}, 'what': 'node, 1080x1920 image',
+        'bare_ms': {'p50': 20.5, 'p95': 22.0}, 'ratio_to_bare': 1.17, 'target_ms': 25.6,
+    }  # fmt: skip
+    write_results(tmp_path / 'a', [row(**engine, **empty), row(**node, **empty)])
+    page = make_page(tmp_path / 'a')
+    text = page.texts['speed']
+    times = '\N{MULTIPLICATION SIGN}'
+    assert f'1.00 {times}, frame 1.04 {times}, pictures 1.13 {times}' in text
+    assert f'to bare 1.17 {times}' in text
+    assert 'node, 1080x1920 image' in text
+    assert all(value in text for value in ('38.5', '99.89', '20.5', '25.6', 'physical floor'))
+    # The longest bar, 40 ms, is the whole width.
+    marks = [a for name, a in page.tags if name == 'i' and a.get('class') == 'floor']
+    assert [mark['style'] for mark in marks] == ['left:25.0%']
+
+
 def test_speed_of_a_benchmark(tmp_path: Path, make_page: Any) -> None:
     fast = {'latency_ms': {'p50': 10.0, 'p95': 12.0}, 'fps': 100.0, 'ratio_to_first': 4.0}
     slow = {'latency_ms': {'p50': 40.0, 'p95': 44.0}, 'fps': 25.0, 'ratio_to_first': 1.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 import sys
 from typing import Any
@@ -78,18 +79,40 @@ def test_the_flow_comes_before_what_starts_from_it(tmp_path: Path) -> None:
 def test_a_step_runs_once_and_again_when_it_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step = Step('version', ('--version',), tmp_path)
+    step = Step('version', ('--version',), tmp_path, tmp_path / 'made')
     run(step)
     assert capsys.readouterr().out == 'anomaly_seg --version\n'
     assert step.log.read_text(encoding='utf-8').strip()
     run(step)
     assert capsys.readouterr().out == ''
-    run(Step('version', ('--help',), tmp_path))
+    run(replace(step, arguments=('--help',)))
     assert capsys.readouterr().out == 'anomaly_seg --help\n'
 
 
+def test_a_step_runs_again_when_its_input_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    need = tmp_path / 'start.done'
+    need.write_text('a')
+    step = Step('version', ('--version',), tmp_path, tmp_path / 'made', needs=(need,), recipe='x')
+    (tmp_path / 'made').mkdir()
+    run(step)
+    assert (tmp_path / 'made').exists()  # what was there before a first run may be resumed
+    for changed in (replace(step, recipe='y'), step):
+        capsys.readouterr()
+        run(changed)
+        assert capsys.readouterr().out
+        assert not (tmp_path / 'made').exists()
+        run(changed)
+        assert not capsys.readouterr().out
+    need.write_text('b')
+    run(step)
+    assert capsys.readouterr().out
+
+
 def test_a_failed_step_names_its_command_and_log(tmp_path: Path) -> None:
-    step = Step('report', ('report', '/nowhere', '--out', 'x.html'), tmp_path)
+    arguments = ('report', '/nowhere', '--out', 'x.html')
+    step = Step('report', arguments, tmp_path, tmp_path / 'made')
     with pytest.raises(ValueError, match=r'report /nowhere.* failed with status 2.*report\.log'):
         run(step)
     assert not step.mark.exists()

@@ -57,7 +57,8 @@ class LabelledFrames:
         width, height = round(size[1] * scale), max(1, round(size[0] * scale))
         image = cv2.resize(result.image, (width, height), interpolation=cv2.INTER_AREA)
         np.save(self._store / f'{index}_image.npy', image)
-        np.save(self._store / f'{index}_score.npy', result.prediction.score)
+        score = result.prediction.score.astype(np.float32, copy=False)  # OpenCV resizes no halves
+        np.save(self._store / f'{index}_score.npy', score)
         self._frames.append((name, label))
 
     def first(self, index: int) -> Frame:

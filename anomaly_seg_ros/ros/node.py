@@ -164,6 +164,7 @@ class AnomalySegNode(LifecycleNode):
             Path(config.engine_path).expanduser() if config.engine_path else None,
         )
         self._engine = engine
+        self.get_logger().info(engine.reason)
         if engine.score_name not in self._meta.calibrations:
             raise ValueError(
                 f'score {engine.score_name!r} of checkpoint {config.checkpoint!r} has no '

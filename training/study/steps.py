@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+import hashlib
+import json
 from pathlib import Path
 import shlex
+import shutil
 import subprocess
 import sys
+
+from training.recipe import read_recipe
 
 from .rows import BASELINE, FITTED, PLAIN_SCORES, Row
 
@@ -26,13 +31,19 @@ class Step:
         name: Of its log and its mark.
         arguments: Behind `anomaly_seg`.
         folder: Of log and mark.
+        produces: Folder that it fills; removed before a run on changed input.
         state: Where this file is there, the command goes on from it.
+        recipe: What it reads beside its arguments, as text.
+        needs: Marks of the commands whose work it builds on.
     """
 
     name: str
     arguments: tuple[str, ...]
     folder: Path
+    produces: Path
     state: Path | None = None
+    recipe: str = ''
+    needs: tuple[Path, ...] = ()
 
     @property
     def command(self) -> str:
@@ -46,8 +57,14 @@ class Step:
 
     @property
     def mark(self) -> Path:
-        """Holds the command once it has ended well."""
+        """Holds `signature` once the command has ended well."""
         return self.folder / f'{self.name}.done'
+
+    @property
+    def signature(self) -> str:
+        """The command, and a hash of what it was given to work on."""
+        given = [self.recipe.encode(), *(path.read_bytes() for path in self.needs)]
+        return f'{self.command}\n{hashlib.sha256(b"".join(given)).hexdigest()}\n'
 
 
 @dataclass(frozen=True)
@@ -84,12 +101,10 @@ def steps(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[Step]
         out: The row's folder.
         changes: `key=value` on top of its recipe.
     """
-    trained = str(out / 'train' / 'checkpoint') if row.recipe else BASELINE
-    return [
-        *_training(row, data, out, changes),
-        *_fitting(trained, data, out),
-        *_measuring(row, data, out),
-    ]
+    training = _training(row, data, out, changes)
+    trained = str(out / 'train' / 'checkpoint') if training else BASELINE
+    fit = _fitting(trained, data, out, tuple(step.mark for step in training))
+    return [*training, fit, *_measuring(row, data, out, fit.mark)]
 
 
 def _training(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[Step]:
@@ -97,41 +112,55 @@ def _training(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[S
         return []
     changes = [f'root={data.camvid}', *changes]
     result: list[Step] = []
+    needs: list[Path] = []
     if row.flow is not None:
-        flow = out / 'flow'
-        result.append(
-            Step(
-                'flow',
-                ('train_flow', str(row.flow), f'root={data.camvid}', '--out', str(flow)),
-                out,
-                flow / 'last.ckpt',
-            )
-        )
-        changes.append(f'objective_options.flow={flow / "flow.safetensors"}')
+        result.append(_trainer('flow', 'train_flow', row.flow, [f'root={data.camvid}'], out))
+        changes.append(f'objective_options.flow={out / "flow" / "flow.safetensors"}')
+        needs.append(result[-1].mark)
     if row.start:
-        changes.append(f'init={out.parent / row.start / "train" / "checkpoint"}')
+        start = out.parent / row.start
+        changes.append(f'init={start / "train" / "checkpoint"}')
+        needs.append(start / 'train.done')
     if row.outliers:
         changes.append(f'outliers.root={data.negatives}')
-    folder = out / 'train'
-    arguments = ('train', str(row.recipe), *changes, '--out', str(folder))
-    return [*result, Step('train', arguments, out, folder / 'last.ckpt')]
+    return [*result, _trainer('train', 'train', row.recipe, changes, out, tuple(needs))]
 
 
-def _fitting(trained: str, data: Data, out: Path) -> list[Step]:
+def _trainer(
+    name: str,
+    verb: str,
+    recipe: Path,
+    changes: Sequence[str],
+    out: Path,
+    needs: tuple[Path, ...] = (),
+) -> Step:
+    folder = out / name
+    return Step(
+        name,
+        (verb, str(recipe), *changes, '--out', str(folder)),
+        out,
+        folder,
+        folder / 'last.ckpt',
+        json.dumps(read_recipe(recipe, changes), sort_keys=True),
+        needs,
+    )
+
+
+def _fitting(trained: str, data: Data, out: Path, needs: tuple[Path, ...]) -> Step:
     """Fits temperature and statistics into a copy of the checkpoint."""
     arguments = (
         *('fit_score', '--checkpoint', trained, '--score', ','.join(('temperature', *FITTED))),
         *('--dataset', 'camvid', '--root', str(data.camvid), '--out', str(out / FITTED_FOLDER)),
     )
-    return [Step('fit', arguments, out)]
+    return Step('fit', arguments, out, out / FITTED_FOLDER, needs=needs)
 
 
-def _measuring(row: Row, data: Data, out: Path) -> list[Step]:
+def _measuring(row: Row, data: Data, out: Path, fitted: Path) -> list[Step]:
     scores = (*PLAIN_SCORES, *FITTED, *row.scores)
     return [
-        _evaluation(out, TEST, ('msp',), 'camvid', data.camvid, 'test'),
+        _evaluation(out, fitted, TEST, ('msp',), 'camvid', data.camvid, 'test'),
         *(
-            _evaluation(out, name, scores, dataset, root)
+            _evaluation(out, fitted, name, scores, dataset, root)
             for name, (dataset, root) in data.anomaly_sets.items()
         ),
     ]
@@ -139,6 +168,7 @@ def _measuring(row: Row, data: Data, out: Path) -> list[Step]:
 
 def _evaluation(
     out: Path,
+    fitted: Path,
     name: str,
     scores: Sequence[str],
     dataset: str,
@@ -151,17 +181,20 @@ def _evaluation(
         *(('--split', split) if split else ()),
         *('--out', str(out / name)),
     )
-    return Step(name, arguments, out)
+    return Step(name, arguments, out, out / name, needs=(fitted,))
 
 
 def run(step: Step) -> None:
-    """Runs a command unless the same has ended well before.
+    """Runs a command unless the same has ended well before, on the same input.
 
     Raises:
         ValueError: It failed; the text names the command and its log.
     """
-    if step.mark.is_file() and step.mark.read_text(encoding='utf-8') == step.command:
-        return
+    if step.mark.is_file():
+        if step.mark.read_text(encoding='utf-8') == step.signature:
+            return
+        step.mark.unlink()
+        shutil.rmtree(step.produces, ignore_errors=True)
     print(step.command, flush=True)
     step.folder.mkdir(parents=True, exist_ok=True)
     resume = ['--resume'] if step.state is not None and step.state.is_file() else []
@@ -177,4 +210,4 @@ def run(step: Step) -> None:
         raise ValueError(
             f'{step.command!r} failed with status {status}: {lines[-1]}; see {str(step.log)!r}'
         )
-    step.mark.write_text(step.command, encoding='utf-8')
+    step.mark.write_text(step.signature, encoding='utf-8')

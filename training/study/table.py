@@ -68,7 +68,11 @@ def write_tables(out: Path, path: Path) -> None:
         rows = [row for row in rows if row.results(TEST)]
         if rows:
             parts += [f'## {title.capitalize()}', *budgets(rows), classes_table(rows)]
-            parts += [anomaly_table(name, rows) for name in ANOMALY_SETS]
+            parts += [
+                anomaly_table(name, done)
+                for name in ANOMALY_SETS
+                if (done := [row for row in rows if row.results(name)])
+            ]
     if not parts:
         raise FileNotFoundError(f'no measured row below {str(out)!r}; run the study first')
     path.parent.mkdir(parents=True, exist_ok=True)
