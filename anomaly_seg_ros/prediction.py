@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Score: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
+"""A raw anomaly score: float16 from an exported graph, float32 from eager torch."""
 
 
 @dataclass(frozen=True)
@@ -15,11 +19,12 @@ class Prediction:
 
     Attributes:
         labels: (H, W) uint8 train ids, 255 = unlabelled.
-        score: (H, W) float32 raw anomaly score, higher = more anomalous.
+        score: (H, W) raw anomaly score, higher = more anomalous. Computed in float32; an exported
+            graph gives it as float16, whose 16 bits index a calibration's table.
     """
 
     labels: NDArray[np.uint8]
-    score: NDArray[np.float32]
+    score: Score
 
 
 class Engine(Protocol):
@@ -28,9 +33,11 @@ class Engine(Protocol):
     Attributes:
         name: A key of `ENGINES`.
         score_name: The score compiled in, a key of `SCORES`.
-        precision: What the device computes in, read back from it: 'fp32', 'bf16' or 'fp16'.
+        precision: What the device computes in, read back from it: 'fp32', 'bf16', 'fp16' or
+            'int8'.
         input_size: (height, width) of the images that `infer` takes.
         description: Library version and device, for reports.
+        reason: Why `open_engine` took this engine and how it came to be, one line for the log.
     """
 
     name: str
@@ -38,12 +45,23 @@ class Engine(Protocol):
     precision: str
     input_size: tuple[int, int]
     description: str
+    reason: str
 
     def infer(self, image: NDArray[np.uint8]) -> Prediction:
         """Gives labels and score of a (H, W, 3) RGB image at `input_size`; both are the caller's.
 
         Raises:
             ValueError: The image has another shape or type.
+        """
+        ...
+
+    def infer_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Gives what `infer` gives of each image, in one pass: for several cameras.
+
+        The first batch of a size takes longer: engines prepare themselves for it.
+
+        Raises:
+            ValueError: No images, or one has another shape or type.
         """
         ...
 
@@ -63,3 +81,20 @@ def check_engine_input(image: NDArray[np.uint8], input_size: tuple[int, int]) ->
             f'the engine takes uint8 images of shape {(*input_size, 3)}, '
             f'got {image.dtype} of shape {image.shape}'
         )
+
+
+def stack_images(
+    images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Gives checked images as one (N, H, W, 3) array; a single contiguous one is not copied.
+
+    Raises:
+        ValueError: No images, or one that an engine of `input_size` cannot take.
+    """
+    if not images:
+        raise ValueError('a batch needs at least one image')
+    for image in images:
+        check_engine_input(image, input_size)
+    if len(images) == 1:
+        return np.ascontiguousarray(images[0])[None]
+    return np.stack(images)

@@ -1,29 +1,75 @@
-"""The engines, by public name, and the choice among them."""
+"""The engines, by public name, and how one is opened for a checkpoint."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import cast, Protocol, TYPE_CHECKING
 
 from anomaly_seg_ros.checkpoint import read_meta, weights_hash
-from anomaly_seg_ros.engines.engine_folder import (
-    ENGINES_FOLDER,
-    find_engine_folder,
-    read_engine_meta,
-)
+from anomaly_seg_ros.engines.engine_folder import EngineMeta, ExportRequest, read_engine_meta
 
 if TYPE_CHECKING:
+    from anomaly_seg_ros.engines.choice import Wanted
     from anomaly_seg_ros.prediction import Engine
 
 _logger = logging.getLogger(__name__)
 
-ENGINES = ('openvino', 'torch')
+ENGINES = ('tensorrt', 'openvino', 'onnx', 'torch')
 """What can be asked for by name; 'auto' takes the first that can run here."""
 
-PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
+PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16', 'int8')
+
+
+class EngineModule(Protocol):
+    """What each `<name>_engine.py` has; 'torch' exports nothing, 'tensorrt' builds by export."""
+
+    PRECISIONS: tuple[str, ...]
+
+    def versions(self) -> dict[str, str]:
+        """Gives the library versions that an exported graph depends on."""
+        ...
+
+    def device(self) -> str:
+        """Gives the device that it would run on."""
+        ...
+
+    def runs(self, precision: str) -> bool:
+        """Whether this device can run a graph that was exported for a precision."""
+        ...
+
+    def export(self, request: ExportRequest, folder: Path) -> str:
+        """Writes the graph into a folder and gives the precision it was made for."""
+        ...
+
+    def load(self, folder: Path, meta: EngineMeta, precision: str, threads: int) -> Engine:
+        """Loads what `export` wrote."""
+        ...
+
+    def build(
+        self,
+        checkpoint: Path,
+        score: str,
+        precision: str,
+        input_size: tuple[int, int],
+        threads: int,
+    ) -> Engine:
+        """Makes the engine from a checkpoint, leaving nothing on disk."""
+        ...
+
+
+def engine_module(name: str) -> EngineModule:
+    """Gives the module of an engine.
+
+    Raises:
+        ImportError: Its library is not installed; the text holds the install line.
+        ValueError: Unknown name.
+    """
+    if name not in ENGINES:
+        raise ValueError(f'unknown engine {name!r}; choose one of: auto, {", ".join(ENGINES)}')
+    return cast('EngineModule', import_module(f'anomaly_seg_ros.engines.{name}_engine'))
 
 
 def default_threads() -> int:
@@ -41,6 +87,11 @@ def open_engine(
 ) -> Engine:
     """Loads or builds the engine for a checkpoint.
 
+    A folder that is named must fit. One that lies beside the checkpoint and does not fit this
+    machine or these weights is passed over with a warning, and the engine is made anew in memory
+    where torch is installed; TensorRT is only ever built by export. The engine's `reason` says
+    what was taken and why.
+
     Args:
         checkpoint: A checkpoint folder.
         engine: A name of `ENGINES`, or 'auto' for the best that can run here.
@@ -53,6 +104,8 @@ def open_engine(
         ImportError: The engine's library is not installed; the text holds the install line.
         ValueError: Unknown names, or an engine folder that does not fit the checkpoint.
     """
+    from anomaly_seg_ros.engines.choice import choose_engine, Wanted
+
     if engine not in ('auto', *ENGINES):
         raise ValueError(f'unknown engine {engine!r}; choose one of: auto, {", ".join(ENGINES)}')
     if precision not in PRECISIONS:
@@ -62,25 +115,19 @@ def open_engine(
     meta = read_meta(checkpoint)
     score = score or meta.score
     _check_score(score)
+    wanted = Wanted(checkpoint, score, precision, meta.input_size)
     if engine_path is not None:
-        return _load_folder(engine_path, checkpoint, engine, score, precision)
-    ready = None
-    if engine != 'torch':
-        ready = find_engine_folder(checkpoint, 'openvino', score, precision, meta.input_size)
-    chosen = choose_engine(ready is not None, score) if engine == 'auto' else engine
-    if chosen == 'openvino' and ready is not None:
-        return _load_folder(ready, checkpoint, chosen, score, precision)
-    if not _installed('torch'):
-        why = ''
-        if chosen == 'openvino':
-            why = (
-                f' to be built, because {str(checkpoint / ENGINES_FOLDER)!r} holds none ready '
-                f'for score {score!r} and precision {precision!r}'
-            )
-        raise ImportError(
-            f'engine {chosen!r} needs torch{why}; pip install torch==2.13.0 safetensors'
+        return _open_path(engine_path, wanted, engine)
+    choice = choose_engine(wanted, engine)
+    module = engine_module(choice.engine)
+    if choice.folder is not None:
+        made = module.load(
+            choice.folder, read_engine_meta(choice.folder), precision, default_threads()
         )
-    return _build(chosen, checkpoint, score, precision, meta.input_size)
+    else:
+        made = module.build(checkpoint, score, precision, meta.input_size, default_threads())
+    made.reason = choice.reason
+    return made
 
 
 def _check_score(score: str) -> None:
@@ -90,64 +137,18 @@ def _check_score(score: str) -> None:
         raise ValueError(f'unknown score {score!r}; choose one of: {", ".join(sorted(SCORES))}')
 
 
-def _installed(module: str) -> bool:
-    return find_spec(module) is not None
+def _open_path(folder: Path, wanted: Wanted, engine: str) -> Engine:
+    from anomaly_seg_ros.engines.choice import misfit_here
+    from anomaly_seg_ros.engines.engine_key import misfit
 
-
-def choose_engine(ready: bool, score: str) -> str:
-    """Picks the fastest engine that can run here, and logs why.
-
-    Args:
-        ready: Whether an exported OpenVINO engine lies beside the checkpoint.
-        score: The score it is for, for the log.
-    """
-    if _installed('openvino') or not _installed('torch'):
-        how = (
-            'ready engine' if ready else 'converted from the checkpoint; export once to skip this'
-        )
-        _logger.info("engine 'openvino' for score %r (%s)", score, how)
-        return 'openvino'
-    _logger.info("engine 'torch' for score %r: openvino is not installed", score)
-    return 'torch'
-
-
-def _load_folder(
-    folder: Path, checkpoint: Path, engine: str, score: str, precision: str
-) -> Engine:
     meta = read_engine_meta(folder)
-    if engine not in ('auto', meta.engine) or meta.engine not in ENGINES:
+    if engine not in ('auto', meta.engine) or meta.engine not in ENGINES[:-1]:
         raise ValueError(f'{str(folder)!r} holds engine {meta.engine!r}, not {engine!r}')
-    if meta.score != score:
-        raise ValueError(
-            f'engine {str(folder)!r} was exported with score {meta.score!r}, not {score!r}; '
-            f'ask for {meta.score!r} or export again'
-        )
-    if precision != 'auto' and meta.precision not in ('auto', precision):
-        raise ValueError(
-            f'engine {str(folder)!r} was exported for precision {meta.precision!r}, '
-            f'not {precision!r}'
-        )
-    if (here := weights_hash(checkpoint)) != meta.weights:
-        raise ValueError(
-            f'engine {str(folder)!r} was exported from weights {meta.weights[:12]}, checkpoint '
-            f'{str(checkpoint)!r} has {here[:12]}; run export again'
-        )
-    from anomaly_seg_ros.engines.openvino_engine import MODEL_FILE, OpenVinoEngine
-
-    asked = precision if meta.precision == 'auto' else meta.precision
-    return OpenVinoEngine(folder / MODEL_FILE, score, asked, default_threads())
-
-
-def _build(
-    engine: str, checkpoint: Path, score: str, precision: str, input_size: tuple[int, int]
-) -> Engine:
-    if engine == 'torch':
-        from anomaly_seg_ros.engines.torch_engine import TorchEngine
-
-        return TorchEngine(checkpoint, score, precision, input_size, default_threads())
-    from anomaly_seg_ros.engines.openvino_engine import convert, cpu_precision, OpenVinoEngine
-    from anomaly_seg_ros.engines.scored_model import load_scored_model
-
-    precision = cpu_precision(precision)  # refused now, not after the conversion
-    model = convert(load_scored_model(checkpoint, score), input_size)
-    return OpenVinoEngine(model, score, precision, default_threads())
+    module = engine_module(meta.engine)
+    here = wanted.here(module.versions(), module.device(), weights_hash(wanted.checkpoint))
+    if why := misfit(meta, here) or misfit_here(module, meta):
+        raise ValueError(f'engine {str(folder)!r} {why}')
+    made = module.load(folder, meta, wanted.precision, default_threads())
+    made.reason = f'engine {meta.engine!r}: the folder {str(folder)!r} was asked for'
+    _logger.info(made.reason)
+    return made

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 import json
 from pathlib import Path
 
-FORMAT = 1
+FORMAT = 3
 ENGINE_FILE = 'engine.json'
 ENGINES_FOLDER = 'engines'
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineMeta:
-    """The key of an exported engine.
+    """The key of an exported engine; `engine_key.misfit` says which of it is binding.
 
     Attributes:
-        engine: A key of `ENGINES`.
+        engine: A name of `ENGINES`.
         score: The score compiled in.
-        precision: Precision that was asked for at export.
+        precision: Precision that it was exported for; 'auto' is decided where it runs.
         input_size: (height, width) of its images.
+        batch_sizes: The batch sizes that it was built for; empty where it takes any.
+        score_step: The score was computed at every so many pixels and enlarged.
         weights: `weights_hash` of the checkpoint it was exported from.
         versions: Library name to version at export.
+        device: What it was exported on: CPU, or GPU with capability and driver.
         commit: Commit of the code that exported it.
         format: Version of this layout.
     """
@@ -30,10 +34,38 @@ class EngineMeta:
     score: str
     precision: str
     input_size: tuple[int, int]
+    batch_sizes: tuple[int, ...] = ()
+    score_step: int = 1
     weights: str
     versions: dict[str, str]
+    device: str
     commit: str
     format: int = FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What an engine is to be made of.
+
+    Attributes:
+        checkpoint: A checkpoint folder.
+        score: A key of `SCORES`.
+        precision: One of `PRECISIONS`.
+        input_size: (height, width) of the images.
+        batch_sizes: For engines that are built for fixed sizes.
+        score_step: 2 computes the score at every second pixel, both ways, and enlarges it.
+        calibration: Folder of frames that int8 ranges are measured on.
+        timing_cache: File that keeps kernel timings from one TensorRT build to the next.
+    """
+
+    checkpoint: Path
+    score: str
+    precision: str
+    input_size: tuple[int, int]
+    batch_sizes: tuple[int, ...] = ()
+    score_step: int = 1
+    calibration: Path | None = None
+    timing_cache: Path | None = None
 
 
 def write_engine_meta(folder: Path, meta: EngineMeta) -> None:
@@ -60,23 +92,16 @@ def read_engine_meta(folder: Path) -> EngineMeta:
             raise ValueError(f'format {values.get("format")!r} is not {FORMAT}; export it again')
         if unknown := sorted(values.keys() ^ {f.name for f in fields(EngineMeta)}):
             raise ValueError(f'keys {unknown} are missing or unknown; export it again')
-        return EngineMeta(**{**values, 'input_size': tuple(values['input_size'])})
+        sizes = {key: tuple(values[key]) for key in ('input_size', 'batch_sizes')}
+        return EngineMeta(**{**values, **sizes})
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f'cannot use {str(path)!r}: {error}') from None
 
 
-def find_engine_folder(
-    checkpoint: Path, engine: str, score: str, precision: str, input_size: tuple[int, int]
-) -> Path | None:
-    """Gives the engine folder beside a checkpoint that was exported for just this, if any.
-
-    Only the key is compared here; that the weights are the checkpoint's is checked on loading.
-    """
+def engine_folders(checkpoint: Path) -> Iterator[tuple[Path, EngineMeta | str]]:
+    """Gives the engine folders beside a checkpoint, by name, with the key or what is wrong."""
     for path in sorted((checkpoint / ENGINES_FOLDER).glob(f'*/{ENGINE_FILE}')):
-        meta = read_engine_meta(path.parent)
-        wanted = (engine, score, input_size)
-        if (meta.engine, meta.score, meta.input_size) == wanted and (
-            precision in ('auto', meta.precision) or meta.precision == 'auto'
-        ):
-            return path.parent
-    return None
+        try:
+            yield path.parent, read_engine_meta(path.parent)
+        except ValueError as error:  # noqa: PERF203 - a few folders
+            yield path.parent, str(error)

@@ -46,6 +46,9 @@ from anomaly_seg_ros.ros import diagnostics, parameters, qos
 from anomaly_seg_ros.ros.compat import ClockType, SubscriptionEventCallbacks
 from anomaly_seg_ros.ros.conversions import ImageWriter
 
+WORKER_END_S = 10.0
+"""How long a frame in work may take to end."""
+
 THROTTLE_S = 5.0
 """Seconds between two log lines of the same kind."""
 
@@ -100,9 +103,8 @@ class AnomalySegNode(LifecycleNode):
         super().__init__(topics.NODE_NAME, **node_options)
         parameters.declare(self)
         self.config = parameters.read(self)
-        if self.config.tune_allocator:
-            tuned = tune_allocator()
-            self.get_logger().debug(f'allocator tuned: {tuned}')
+        # `main` has tuned it already, before DDS made its threads; here the parameter is known.
+        tune_allocator(self.config.tune_allocator)
         self._open_engine = open_engine
         self._engine: Engine | None = None
         self._pipeline: Pipeline | None = None
@@ -244,7 +246,12 @@ class AnomalySegNode(LifecycleNode):
             self._mailbox.close()
             self._mailbox = None
         if self._worker is not None:
-            self._worker.join(timeout=10.0)
+            self._worker.join(WORKER_END_S)
+            if self._worker.is_alive():
+                raise RuntimeError(
+                    f'a frame has not ended after {WORKER_END_S:.0f} s; engine and topics stay as '
+                    'they are, because it may still use them'
+                )
             self._worker = None
 
     def _warm_up(self, engine: Engine) -> None:
@@ -475,6 +482,7 @@ def spin(node: AnomalySegNode) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """The executable `anomaly_seg_node`."""
     cv2.setNumThreads(1 if (os.cpu_count() or 1) <= 2 else 2)
+    tune_allocator()
     rclpy.init(args=list(args) if args is not None else None)
     try:
         node = AnomalySegNode()

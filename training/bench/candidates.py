@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING
 
 from anomaly_seg_ros.checkpoint import read_meta, WEIGHTS_FILE, write_meta
 from anomaly_seg_ros.engines import ENGINES, open_engine, PRECISIONS
-from anomaly_seg_ros.engines.engine_folder import (
-    engine_folders,
-    EngineMeta,
-    ENGINES_FOLDER,
-)
+from anomaly_seg_ros.engines.choice import ready_folder, Wanted
+from anomaly_seg_ros.engines.engine_folder import ENGINES_FOLDER
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.prediction import Engine
@@ -137,7 +134,10 @@ def prepare(
     """
     size = read_meta(checkpoint).input_size
     call = EngineCall(str(checkpoint), candidate.engine, score, candidate.precision)
-    if candidate.engine in WITHOUT_EXPORT or is_ready(call, size):
+    if candidate.engine in WITHOUT_EXPORT:
+        return call
+    # A folder made for 'auto' has half-precision weights: no measure of a named precision.
+    if candidate.precision == 'auto' and is_ready(candidate.engine, checkpoint, score, size):
         return call
     out = work / f'{candidate.label.replace(":", "-")}-{score}-{size[0]}x{size[1]}'
     command = [sys.executable, '-m', 'anomaly_seg_ros', 'export', '--checkpoint', str(checkpoint)]
@@ -151,16 +151,12 @@ def prepare(
     return replace(call, engine_path=str(out))
 
 
-def is_ready(call: EngineCall, size: tuple[int, int]) -> bool:
-    """Says whether an engine folder for this lies beside the checkpoint."""
-    for _, meta in engine_folders(Path(call.checkpoint)):
-        if (
-            isinstance(meta, EngineMeta)
-            and (meta.engine, meta.score, meta.input_size) == (call.engine, call.score, size)
-            and (call.precision in ('auto', meta.precision) or meta.precision == 'auto')
-        ):
-            return True
-    return False
+def is_ready(engine: str, checkpoint: Path, score: str, size: tuple[int, int]) -> bool:
+    """Says whether an engine folder that fits lies beside the checkpoint."""
+    try:
+        return ready_folder(engine, Wanted(checkpoint, score, 'auto', size))[0] is not None
+    except (ImportError, OSError):
+        return False
 
 
 def last_line(text: str) -> str:

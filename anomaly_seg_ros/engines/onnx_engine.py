@@ -1,0 +1,161 @@
+"""ONNX Runtime, on the CPU or through its CUDA provider; the file also serves other runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import logging
+from pathlib import Path
+import tempfile
+
+import numpy as np
+from numpy.typing import NDArray
+
+try:
+    import onnxruntime as ort
+except ImportError as error:
+    raise ImportError(
+        f"engine 'onnx' needs: pip install onnxruntime==1.31.1 ({error}); "
+        'onnxruntime-gpu in its place for a GPU'
+    ) from None
+
+from anomaly_seg_ros.engines.engine_folder import EngineMeta, ExportRequest
+from anomaly_seg_ros.engines.exported_files import check_files
+from anomaly_seg_ros.prediction import Prediction, stack_images
+
+MODEL_FILE = 'model.onnx'
+OPSET = 18
+PRECISIONS = ('auto', 'fp32', 'fp16')
+_CUDA = 'CUDAExecutionProvider'
+
+
+def versions() -> dict[str, str]:
+    """Gives what an exported graph depends on."""
+    return {'onnxruntime': str(ort.__version__)}
+
+
+def device() -> str:
+    """Gives the kind of device that it runs on."""
+    return 'CUDA' if _CUDA in ort.get_available_providers() else 'CPU'
+
+
+def runs(precision: str) -> bool:
+    """Whether this device can run a graph that was exported for a precision: each can."""
+    return True
+
+
+def export(request: ExportRequest, folder: Path) -> str:
+    """Writes the model into a folder and gives the precision it was made for.
+
+    Raises:
+        ImportError: onnx or onnxscript is not installed.
+        ValueError: The score does not fit, or the engine has no such precision.
+    """
+    import torch
+
+    from anomaly_seg_ros.engines.graph import export_graph
+    from anomaly_seg_ros.engines.scored_model import load_scored_model
+
+    if request.batch_sizes:
+        raise ValueError("engine 'onnx' takes any batch size; leave --batch out")
+    half = request.precision == 'fp16'
+    scored = load_scored_model(request.checkpoint, request.score)
+    program = export_graph(scored.spell(torch.uint8, half, request.score_step), request.input_size)
+    logging.getLogger('torch.onnx').setLevel(logging.ERROR)  # it asks for torchvision
+    try:
+        torch.onnx.export(
+            program,
+            f=folder / MODEL_FILE,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=['image'],
+            output_names=['labels', 'score'],
+            external_data=False,
+            verbose=False,
+        )
+    except ImportError as error:
+        raise ImportError(
+            f'export to ONNX needs: pip install onnx==1.23.2 onnxscript==0.7.2 ({error})'
+        ) from None
+    return 'fp16' if half else 'fp32'
+
+
+def load(folder: Path, meta: EngineMeta, precision: str, threads: int) -> OnnxEngine:
+    """Loads an exported model; its precision is that of the file.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is broken.
+    """
+    check_files(folder / MODEL_FILE)
+    return OnnxEngine(folder / MODEL_FILE, meta.score, meta.precision, threads)
+
+
+def build(
+    checkpoint: Path, score: str, precision: str, input_size: tuple[int, int], threads: int
+) -> OnnxEngine:
+    """Converts a checkpoint; nothing of it stays on disk.
+
+    Raises:
+        ImportError: onnx or onnxscript is not installed.
+        ValueError: The score does not fit.
+    """
+    request = ExportRequest(
+        checkpoint=checkpoint, score=score, precision=precision, input_size=input_size
+    )
+    with tempfile.TemporaryDirectory() as work:
+        made = export(request, Path(work))
+        return OnnxEngine(Path(work) / MODEL_FILE, score, made, threads)
+
+
+class OnnxEngine:
+    """An ONNX model; the weights of 'fp16' are halves, which a CPU computes in float32.
+
+    Outputs are new arrays at each call, which the runtime gives away: nothing is copied here.
+
+    Args:
+        model: Path of the model, read whole.
+        score: The score compiled in.
+        precision: 'fp32' or 'fp16', that of the graph.
+        threads: Threads of one inference on the CPU.
+
+    Raises:
+        ValueError: The file is broken.
+    """
+
+    name = 'onnx'
+
+    def __init__(self, model: Path, score: str, precision: str, threads: int):
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Threads that spin take the cores from the middleware and other processes.
+        options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        options.log_severity_level = 3
+        providers = [_CUDA] if device() == 'CUDA' else []
+        try:
+            self._session = ort.InferenceSession(
+                model.read_bytes(), options, [*providers, 'CPUExecutionProvider']
+            )
+        except Exception as error:  # noqa: BLE001 - its errors share no base but Exception
+            first = str(error).strip().splitlines()[-1]
+            raise ValueError(
+                f'ONNX Runtime cannot load {str(model)!r}: {first}; is it truncated? export again'
+            ) from None
+        _, height, width, _ = self._session.get_inputs()[0].shape
+        self.input_size = (int(height), int(width))
+        self.score_name, self.precision, self.reason = score, precision, ''
+        provider = self._session.get_providers()[0].removesuffix('ExecutionProvider')
+        self.description = f'onnxruntime {ort.__version__}, {provider}, {threads} threads'
+
+    def infer(self, image: NDArray[np.uint8]) -> Prediction:
+        """Gives labels and score of a (H, W, 3) RGB image at `input_size`."""
+        return self.infer_batch([image])[0]
+
+    def infer_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Gives labels and score of each (H, W, 3) RGB image at `input_size`."""
+        batch = stack_images(images, self.input_size)
+        labels, score = self._session.run(['labels', 'score'], {'image': batch})
+        return [Prediction(labels[i], score[i]) for i in range(len(batch))]
+
+    def close(self) -> None:
+        """Frees the session."""
+        del self._session

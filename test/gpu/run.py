@@ -1,0 +1,147 @@
+"""For a person with an NVIDIA GPU: builds the engines, then prints parity and latency.
+
+    pip install torch==2.13.0
+    pip install --extra-index-url https://pypi.nvidia.com -r config/requirements/gpu.txt
+    pip install onnxruntime-gpu onnx==1.23.2 onnxscript==0.7.2
+    python test/gpu/run.py --checkpoint default [--size 512x1024] [--frames DIR]
+
+What is not installed is left out with the reason. Latency is the median and 95th percentile of
+300 frames after 50, the GPU waited for at each; once as `infer` gives it, with the copies from and
+to the host, and for TensorRT and torch once of the GPU's part alone. Label agreement and rank
+correlation are against torch in float32.
+"""
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+import sys
+import tempfile
+import time
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
+import torch  # noqa: E402
+
+from anomaly_seg_ros.checkpoint import read_meta, resolve_checkpoint  # noqa: E402
+from anomaly_seg_ros.engines import open_engine  # noqa: E402
+from anomaly_seg_ros.engines.export_engine import (  # noqa: E402
+    export_engine,
+    parse_batch_sizes,
+    parse_size,
+)
+from anomaly_seg_ros.engines.torch_engine import TorchEngine  # noqa: E402
+from anomaly_seg_ros.frame_source import open_frames  # noqa: E402
+from anomaly_seg_ros.preprocess import to_input_size  # noqa: E402
+from training.bench.parity import agreement  # noqa: E402
+
+WARM_UP, TIMED = 50, 300
+CASES = (
+    ('torch', 'fp32'),
+    ('torch', 'fp16'),
+    ('torch', 'bf16'),
+    ('onnx', 'fp32'),
+    ('onnx', 'fp16'),
+    ('tensorrt', 'fp32'),
+    ('tensorrt', 'fp16'),
+)
+
+
+def open_cases(
+    checkpoint: Path, size: tuple[int, int], batch_sizes: tuple[int, ...], work: Path
+) -> Iterator[tuple[str, Any]]:
+    """Gives each engine by its name; what cannot be opened is printed with the reason."""
+    score = read_meta(checkpoint).score
+    for name, precision in CASES:
+        case = f'{name} {precision}'
+        began = time.monotonic()
+        try:
+            if name == 'torch':
+                yield case, TorchEngine(checkpoint, score, precision, size, 4)
+                continue
+            out = work / case.replace(' ', '_')
+            sizes = batch_sizes if name == 'tensorrt' else ()
+            export_engine(checkpoint, score, size, precision, out, name, sizes)
+            engine = open_engine(checkpoint, name, score, 'auto', out)
+        except (ImportError, ValueError, RuntimeError, AssertionError) as error:
+            print(f'{case}: left out: {str(error).strip().splitlines()[0]}')
+            continue
+        print(f'{case}: built in {time.monotonic() - began:.0f} s; {engine.description}')
+        yield case, engine
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Gives median and 95th percentile of a call in milliseconds, the GPU waited for."""
+    for _ in range(WARM_UP):
+        call()
+    times = []
+    for _ in range(TIMED):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        times.append((time.perf_counter() - start) * 1e3)
+    p50, p95 = np.percentile(times, (50, 95))
+    return float(p50), float(p95)
+
+
+def row(
+    case: str, engine: Any, frames: list[NDArray[np.uint8]], wanted: list[Any], batch: int
+) -> str:
+    """Measures one engine and gives its line of the table."""
+    labels, ranks = agreement([engine.infer(frame) for frame in frames], wanted)
+    whole = timed(lambda: engine.infer(frames[0]))
+    cells = [case, f'{100 * labels:.3f}', f'{ranks:.5f}', f'{whole[0]:.2f} / {whole[1]:.2f}']
+    replay = getattr(engine, '_replays', {}).get(1)
+    if replay is None:
+        cells.append('-')
+    else:
+        with torch.inference_mode(), torch.cuda.stream(replay.stream):
+            alone = timed(replay.compute)
+        cells.append(f'{alone[0]:.2f} / {alone[1]:.2f}')
+    many = [frames[i % len(frames)] for i in range(batch)]
+    together = timed(lambda: engine.infer_batch(many))
+    cells.append(f'{together[0]:.2f} / {together[1]:.2f}')
+    return f'| {" | ".join(cells)} |'
+
+
+def main() -> int:
+    """Builds, measures, prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    parser.add_argument('--size', metavar='HxW', help="default: the checkpoint's own")
+    parser.add_argument('--batch', default='1,4', metavar='N[,N]', help='default: %(default)s')
+    parser.add_argument('--frames', default='synthetic', help='image folder or bag')
+    args = parser.parse_args()
+    if not torch.cuda.is_available():
+        print('run.py: torch sees no CUDA device here', file=sys.stderr)
+        return 2
+    checkpoint = resolve_checkpoint(args.checkpoint)
+    size = parse_size(args.size) if args.size else read_meta(checkpoint).input_size
+    batch_sizes = parse_batch_sizes(args.batch)
+    frames = [to_input_size(frame, size) for frame in open_frames(args.frames, 30)]
+    print(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, input {size[0]}x{size[1]}')
+    lines, wanted = [], None
+    with tempfile.TemporaryDirectory() as work:
+        for case, engine in open_cases(checkpoint, size, batch_sizes, Path(work)):
+            wanted = wanted or [engine.infer(frame) for frame in frames]
+            lines.append(row(case, engine, frames, wanted, batch_sizes[-1]))
+            engine.close()
+    print(
+        '\n| engine | equal labels % | rank corr. | infer ms p50 / p95 | GPU part alone | '
+        f'batch of {batch_sizes[-1]} |\n| --- | --- | --- | --- | --- | --- |'
+    )
+    print('\n'.join(lines))
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

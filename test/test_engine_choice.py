@@ -1,0 +1,282 @@
+"""Which engine is taken, from where, and that the reason is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import json
+import logging
+from pathlib import Path
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip('torch')
+pytest.importorskip('openvino')
+
+from anomaly_seg_ros.checkpoint import read_meta, read_weights, save_checkpoint, update_meta
+from anomaly_seg_ros.engines import choice as choice_file
+from anomaly_seg_ros.engines import open_engine, openvino_engine
+from anomaly_seg_ros.engines.choice import choose_engine, Wanted
+from anomaly_seg_ros.engines.export_engine import export_engine
+
+pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
+
+SIZE = (64, 96)
+ALL = ('torch', 'openvino', 'onnxruntime', 'onnxscript')
+
+
+@pytest.fixture
+def folder(exported_checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(exported_checkpoint, tmp_path / 'checkpoint'))
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets only these libraries be found."""
+
+    def only(*names: str) -> None:
+        monkeypatch.setattr(choice_file, '_installed', lambda module: module in names)
+
+    return only
+
+
+def change_engine(folder: Path, **values: Any) -> None:
+    path = folder / 'engines' / 'openvino' / 'engine.json'
+    path.write_text(json.dumps(json.loads(path.read_text(encoding='utf-8')) | values))
+
+
+def wanted(checkpoint: Path, score: str = 'max_logit', precision: str = 'auto') -> Wanted:
+    return Wanted(checkpoint, score, precision, SIZE)
+
+
+# --- the order -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('libraries', 'score', 'chosen', 'ready', 'why'),
+    [
+        (ALL, 'max_logit', 'openvino', True, "ready in 'openvino'"),
+        (ALL, 'msp', 'openvino', False, 'made from the checkpoint; export once to skip this'),
+        (('openvino',), 'max_logit', 'openvino', True, "ready in 'openvino'"),
+        (('torch', 'onnxruntime', 'onnxscript'), 'msp', 'onnx', False, 'not openvino: engine'),
+        (('torch', 'onnxruntime'), 'msp', 'torch', False, "engine 'onnx' needs onnxscript"),
+        (('torch',), 'msp', 'torch', False, 'runs the checkpoint itself'),
+    ],
+)
+def test_auto_takes_the_best_that_can_run_and_says_why(
+    libraries: tuple[str, ...],
+    score: str,
+    chosen: str,
+    ready: bool,
+    why: str,
+    exported_checkpoint: Path,
+    installed: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    installed(*libraries)
+    with caplog.at_level(logging.INFO, choice_file.__name__):
+        found = choose_engine(wanted(exported_checkpoint, score))
+    assert (found.engine, found.folder is not None) == (chosen, ready)
+    assert found.reason.startswith(f'engine {chosen!r}: ')
+    assert why in found.reason
+    assert 'not tensorrt: ' in found.reason
+    assert [record.getMessage() for record in caplog.records] == [found.reason]
+    assert '\n' not in found.reason
+
+
+def test_auto_passes_over_engines_without_the_precision(
+    tiny_checkpoint: Path, installed: Callable[..., None]
+) -> None:
+    installed('openvino', 'torch')
+    found = choose_engine(wanted(tiny_checkpoint, precision='fp16'))
+    assert found.engine == 'torch'
+    assert "engine 'openvino' has no precision 'fp16'" in found.reason
+
+
+def test_int8_beside_the_checkpoint_is_taken_only_if_asked_for(folder: Path) -> None:
+    change_engine(folder, precision='int8')
+    assert choose_engine(wanted(folder), 'openvino').folder is None
+    found = choose_engine(wanted(folder, precision='int8'), 'openvino')
+    assert found.folder == folder / 'engines' / 'openvino'
+
+
+def test_a_coarse_score_is_never_taken_by_itself(folder: Path) -> None:
+    change_engine(folder, score_step=2)
+    assert choose_engine(wanted(folder), 'openvino').folder is None
+    named = open_engine(folder, engine_path=folder / 'engines' / 'openvino')
+    assert 'was asked for' in named.reason
+
+
+def test_a_ready_engine_beside_the_checkpoint_is_taken(
+    exported_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: Any) -> None:
+        raise AssertionError('it was built anew')
+
+    monkeypatch.setattr(openvino_engine, 'build', build)
+    for name in ('auto', 'openvino'):
+        engine = open_engine(exported_checkpoint, name, precision='fp32')
+        assert (engine.name, engine.precision, engine.input_size) == ('openvino', 'fp32', SIZE)
+        assert "engine 'openvino': ready in 'openvino'" in engine.reason
+    with pytest.raises(AssertionError, match='built anew'):
+        open_engine(exported_checkpoint, 'openvino', 'msp')
+
+
+def test_a_ready_engine_of_another_precision_or_size_is_left_alone(folder: Path) -> None:
+    change_engine(folder, precision='fp32')
+    found = [
+        choose_engine(wanted(folder, precision=precision), 'openvino').folder
+        for precision in ('auto', 'fp32', 'bf16')
+    ]
+    assert found == [folder / 'engines' / 'openvino'] * 2 + [None]
+    assert open_engine(folder).precision == 'fp32'
+    other = Wanted(folder, 'max_logit', 'auto', (32, 32))
+    assert choose_engine(other, 'openvino').folder is None
+
+
+# --- a folder beside the checkpoint that does not fit --------------------------------------------
+
+
+def new_weights(folder: Path) -> None:
+    weights = read_weights(folder)
+    key = next(key for key, value in weights.items() if key.endswith('weight'))
+    weights[key] = weights[key] * 1.5
+    save_checkpoint(folder, read_meta(folder), weights)
+
+
+CHANGES: list[tuple[Callable[[Path], object], str]] = [
+    (new_weights, 'was exported from weights'),
+    (lambda folder: update_meta(folder, mean=(0.1, 0.1, 0.1)), 'was exported from weights'),
+    (
+        lambda folder: change_engine(folder, versions={'openvino': '2999.1.0'}),
+        'was made by openvino 2999.1.0, here is',
+    ),
+    (lambda folder: change_engine(folder, format=1), 'format 1 is not 3; export it again'),
+]
+
+
+@pytest.mark.parametrize(('change', 'why'), CHANGES)
+def test_what_does_not_fit_is_made_anew_with_the_reason(
+    change: Callable[[Path], object],
+    why: str,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    change(folder)
+    before = sorted((p, p.read_bytes()) for p in (folder / 'engines').rglob('*') if p.is_file())
+    with caplog.at_level(logging.WARNING, choice_file.__name__):
+        found = choose_engine(wanted(folder), 'openvino')
+    assert found.folder is None
+    assert 'made anew from the checkpoint, because ' in found.reason
+    assert why in found.reason
+    assert [record.levelname for record in caplog.records] == ['WARNING']
+    # What lies there is left as it is: a package folder may not be written to.
+    after = sorted((p, p.read_bytes()) for p in (folder / 'engines').rglob('*') if p.is_file())
+    assert after == before
+
+
+def test_the_engine_made_anew_has_the_new_weights(folder: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    old = open_engine(folder, 'openvino', precision='fp32').infer(image)
+    new_weights(folder)
+    engine = open_engine(folder, 'openvino', precision='fp32')
+    assert 'made anew' in engine.reason
+    new, exact = engine.infer(image), open_engine(folder, 'torch').infer(image)
+    assert np.abs(new.score - exact.score).max() < 0.01 * np.ptp(exact.score)
+    assert np.abs(old.score - exact.score).max() > 0.01 * np.ptp(exact.score)
+
+
+@pytest.mark.parametrize(('change', 'why'), CHANGES)
+def test_without_torch_what_does_not_fit_is_refused(
+    change: Callable[[Path], object], why: str, folder: Path, installed: Callable[..., None]
+) -> None:
+    change(folder)
+    installed('openvino')
+    for name in ('openvino', 'auto'):
+        with pytest.raises(ImportError, match=r'needs torch to be built, because') as error:
+            choose_engine(wanted(folder), name)
+        assert why in str(error.value)
+        assert '\n' not in str(error.value)
+
+
+def test_a_changed_gpu_is_refused_by_tensorrt_and_passed_over_by_auto(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, installed: Callable[..., None]
+) -> None:
+    class Module:
+        PRECISIONS = ('auto', 'fp32', 'fp16')
+        gpu = 'NVIDIA Orin, capability 8.7, driver 540.4.0'
+
+        @staticmethod
+        def versions() -> dict[str, str]:
+            return {'tensorrt': '11.0.0'}
+
+        @classmethod
+        def device(cls) -> str:
+            return cls.gpu
+
+        @staticmethod
+        def runs(precision: str) -> bool:
+            return True
+
+    real = choice_file.engine_module
+    monkeypatch.setattr(
+        choice_file, 'engine_module', lambda name: Module if name == 'tensorrt' else real(name)
+    )
+    installed('torch_tensorrt', *ALL)
+    made = {'engine': 'tensorrt', 'precision': 'fp16', 'device': Module.gpu}
+    change_engine(folder, **made, versions=Module.versions(), batch_sizes=[1])
+    path = folder / 'engines' / 'openvino'
+    found = choose_engine(wanted(folder))
+    assert (found.engine, found.folder) == ('tensorrt', path)
+    Module.gpu = 'NVIDIA H200, capability 9.0, driver 580.1'
+    with pytest.raises(ValueError, match=r"built on 'NVIDIA Orin.*this is 'NVIDIA H200"):
+        choose_engine(wanted(folder), 'tensorrt')
+    found = choose_engine(wanted(folder))
+    assert found.engine == 'openvino'
+    assert "this is 'NVIDIA H200" in found.reason
+    with pytest.raises(FileNotFoundError, match='anomaly_seg export --engine tensorrt builds one'):
+        choose_engine(wanted(folder, score='msp'), 'tensorrt')
+
+
+# --- what cannot be run --------------------------------------------------------------------------
+
+
+def test_without_torch_only_a_ready_engine_runs(
+    exported_checkpoint: Path, installed: Callable[..., None]
+) -> None:
+    installed('openvino')
+    assert open_engine(exported_checkpoint).name == 'openvino'
+    with pytest.raises(ImportError, match=r"holds none ready for score 'msp'.*pip install torch"):
+        open_engine(exported_checkpoint, 'openvino', score='msp')
+    with pytest.raises(ImportError, match="engine 'torch' needs torch; pip install torch"):
+        open_engine(exported_checkpoint, 'torch')
+    with pytest.raises(ImportError, match=r'needs torch_tensorrt; .*config/requirements/gpu\.txt'):
+        open_engine(exported_checkpoint, 'tensorrt')
+    installed()
+    with pytest.raises(ImportError, match=r'no engine can run here: .*pip install openvino'):
+        open_engine(exported_checkpoint)
+
+
+def test_a_ready_onnx_engine_runs_without_torch(
+    tiny_checkpoint: Path, tmp_path: Path, installed: Callable[..., None]
+) -> None:
+    pytest.importorskip('onnxruntime')
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / 'checkpoint'))
+    export_engine(folder, None, SIZE, 'auto', folder / 'engines' / 'o', engine='onnx')
+    installed('onnxruntime')
+    engine = open_engine(folder)
+    assert (engine.name, engine.precision) == ('onnx', 'fp32')
+
+
+def test_unknown_names_list_the_known(tiny_checkpoint: Path) -> None:
+    with pytest.raises(
+        ValueError, match="unknown engine 'onxx'; choose one of: auto, tensorrt, openvino, onnx"
+    ):
+        open_engine(tiny_checkpoint, 'onxx')
+    with pytest.raises(ValueError, match="unknown score 'msx'; choose one of: dense_hybrid, en"):
+        open_engine(tiny_checkpoint, score='msx')
+    with pytest.raises(ValueError, match="score 'void' needs logits, void_logit"):
+        open_engine(tiny_checkpoint, score='void')

@@ -1,0 +1,98 @@
+"""The default checkpoint through every engine and precision of this CPU, against torch float32.
+
+On made frames anywhere, and on CamVid where it is at hand. int8 is measured, not tested:
+`python -m training.bench.parity`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip('torch')
+pytest.importorskip('openvino')
+
+from anomaly_seg_ros.checkpoint import DEFAULT_FOLDER, read_meta
+from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.export_engine import export_engine
+from anomaly_seg_ros.engines.openvino_engine import cpu_precision
+from anomaly_seg_ros.images import read_image
+from anomaly_seg_ros.preprocess import to_input_size
+from anomaly_seg_ros.synthetic import SyntheticRoad
+from training.bench.parity import agreement, rank_correlation, ranks
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+
+LABELS = {'fp32': 0.9999, 'fp16': 0.999, 'bf16': 0.985}
+"""Least share of equal labels."""
+
+RANKS = {'fp32': 0.9999, 'fp16': 0.9999, 'bf16': 0.999}
+"""Least rank correlation of the score; measured on CamVid's val: 1, 0.999998, 0.99996."""
+
+CASES = ['torch:bf16', 'openvino:fp32', 'openvino:bf16', 'onnx:fp32', 'onnx:fp16']
+
+
+@pytest.fixture(scope='module')
+def made_frames() -> list[Any]:
+    size = read_meta(DEFAULT_FOLDER).input_size
+    road = SyntheticRoad()
+    return [to_input_size(road.frame(index).image, size) for index in (0, 20)]
+
+
+@pytest.fixture(scope='module')
+def real_frames(root: Path) -> list[Any]:
+    folder = root.parent / 'shared' / 'data' / 'camvid' / 'val'
+    images = sorted(path for path in folder.glob('*') if path.suffix in ('.png', '.jpg'))
+    if not images:
+        pytest.skip(f'no CamVid frames in {folder}')
+    size = read_meta(DEFAULT_FOLDER).input_size
+    return [to_input_size(read_image(path), size) for path in images[::30]]
+
+
+@pytest.fixture(scope='module', params=CASES)
+def engine(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    name, precision = request.param.split(':')
+    if name == 'torch':
+        return open_engine(DEFAULT_FOLDER, name, precision=precision)
+    if name == 'openvino' and precision == 'bf16' and cpu_precision('auto') != 'bf16':
+        pytest.skip('this CPU has no bf16')
+    if name == 'onnx':
+        pytest.importorskip('onnxruntime')
+    out = tmp_path_factory.mktemp('engine') / 'engine'
+    size = read_meta(DEFAULT_FOLDER).input_size
+    export_engine(DEFAULT_FOLDER, None, size, precision, out, engine=name)
+    return open_engine(DEFAULT_FOLDER, name, engine_path=out)
+
+
+@pytest.mark.parametrize('source', ['made_frames', 'real_frames'])
+def test_engines_agree_with_torch_in_float32(engine: Any, source: str, request: Any) -> None:
+    frames = request.getfixturevalue(source)
+    reference = open_engine(DEFAULT_FOLDER, 'torch', precision='fp32')
+    wanted = [reference.infer(frame) for frame in frames]
+    assert all(np.unique(prediction.labels).size >= 3 for prediction in wanted)
+    labels, order = agreement([engine.infer(frame) for frame in frames], wanted)
+    assert labels >= LABELS[engine.precision]
+    assert order >= RANKS[engine.precision]
+
+
+def test_the_shipped_engine_agrees_with_torch(made_frames: list[Any]) -> None:
+    """Its weights are halves, so in float32 it is held to fp16's measure."""
+    shipped = open_engine(DEFAULT_FOLDER, 'openvino', precision='fp32')
+    assert 'ready in' in shipped.reason
+    reference = open_engine(DEFAULT_FOLDER, 'torch', precision='fp32')
+    found, wanted = ([e.infer(frame) for frame in made_frames] for e in (shipped, reference))
+    labels, order = agreement(found, wanted)
+    assert labels >= LABELS['fp16']
+    assert order >= RANKS['fp16']
+
+
+def test_ranks_by_hand() -> None:
+    assert ranks(np.float32([5, 1, 5, 5, 9])).tolist() == [3, 1, 3, 3, 5]
+    rising = np.float32([1, 2, 3, 4])
+    assert rank_correlation(rising, rising**3) == pytest.approx(1)
+    assert rank_correlation(rising, -rising) == pytest.approx(-1)
+    # 1 - 6 sum d^2 / (n (n^2 - 1)) with d = 0, 1, 1, 0.
+    assert rank_correlation(rising, np.float32([1, 3, 2, 4])) == pytest.approx(0.8)
