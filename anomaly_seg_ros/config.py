@@ -88,7 +88,7 @@ class NodeConfig:
     )
     precision: str = param(
         'auto',
-        'what the engine computes in; auto: bf16 where the CPU has it, else fp32',
+        'what the engine computes in; auto: half precision where the device is made for it',
         choices=('auto', 'fp32', 'bf16', 'fp16', 'int8'),
     )
     score: str = param('', "anomaly score; empty: the checkpoint's own")

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--rate', type=float, default=10.0, metavar='HZ', help='highest rate of the frames'
     )
     parser.add_argument('--checkpoint', default=DEFAULT, help="folder, or 'default'")
-    parser.add_argument('--engine', default='auto', help='auto, openvino or torch')
+    parser.add_argument('--engine', default='auto', help='auto, tensorrt, openvino, onnx or torch')
     parser.add_argument(
         '--out', type=Path, default=Path('out/demo'), help='folder for the results'
     )

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
     parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
     parser.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)}')
-    parser.add_argument('--precision', default='auto', help='auto, fp32, bf16, fp16')
+    parser.add_argument('--precision', default='auto', help='auto, fp32, bf16, fp16, int8')
     parser.add_argument(
         '--save', default='overlay', metavar='WHAT[,WHAT]', help=f'of: {", ".join(OUTPUTS)}'
     )

@@ -77,7 +77,7 @@ def test_choices_are_those_of_the_code() -> None:
         ('max_age_s', -0.1, 'it must lie in 0.0'),
         ('autostart', 1, 'it must be of type bool'),
         ('checkpoint', None, 'it must be of type str'),
-        ('engine', 'tensorrt', 'choose one of: auto, openvino, torch'),
+        ('engine', 'tensorflow', 'choose one of: auto, tensorrt, openvino'),
         ('precision', 'fp8', 'choose one of: auto, fp32, bf16, fp16'),
         ('score_encoding', 'mono16', 'choose one of: mono8, 32FC1'),
         ('output_resolution', 'half', 'choose one of: input, network'),

@@ -97,7 +97,7 @@ def test_two_images_of_one_name_are_refused(photo: Path, tmp_path: Path, capsys)
     [
         (
             ['--score', 'msx'],
-            "unknown score 'msx'; choose one of: energy, entropy,",
+            "unknown score 'msx'; choose one of: dense_hybrid, energy, entropy,",
         ),
         (['--score', 'void'], "score 'void' needs logits, void_logit; model 'bisenetv2' gives"),
         (['--engine', 'tensorflow'], "unknown engine 'tensorflow'; choose one of: auto"),

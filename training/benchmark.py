@@ -8,10 +8,12 @@ from pathlib import Path
 import tempfile
 from typing import Any, TYPE_CHECKING
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint import CheckpointMeta, read_meta, resolve_checkpoint
+from anomaly_seg_ros.cpu_threads import picture_threads
 from anomaly_seg_ros.engines.export_engine import parse_size
 from anomaly_seg_ros.frame_source import SYNTHETIC
 from anomaly_seg_ros.pipeline import build_pipeline
@@ -102,6 +104,7 @@ def main(args: argparse.Namespace) -> int:
     settings = Settings(
         meta, score, images, image_size, args.source, args.rounds, args.calibration
     )
+    cv2.setNumThreads(picture_threads())
     machine = describe_machine()
     rows: list[ResultRow] = []
     for size in sizes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib import import_module
 import logging
-import os
 from pathlib import Path
 from typing import cast, Protocol, TYPE_CHECKING
 
 from anomaly_seg_ros.checkpoint import read_meta, weights_hash
+from anomaly_seg_ros.cpu_threads import inference_threads
 from anomaly_seg_ros.engines.engine_folder import EngineMeta, ExportRequest, read_engine_meta
 
 if TYPE_CHECKING:
@@ -72,12 +72,6 @@ def engine_module(name: str) -> EngineModule:
     return cast('EngineModule', import_module(f'anomaly_seg_ros.engines.{name}_engine'))
 
 
-def default_threads() -> int:
-    """Threads of one inference: all cores, but one is left to the middleware above two."""
-    cores = len(os.sched_getaffinity(0))
-    return cores if cores <= 2 else cores - 1
-
-
 def open_engine(
     checkpoint: Path,
     engine: str = 'auto',
@@ -122,10 +116,10 @@ def open_engine(
     module = engine_module(choice.engine)
     if choice.folder is not None:
         made = module.load(
-            choice.folder, read_engine_meta(choice.folder), precision, default_threads()
+            choice.folder, read_engine_meta(choice.folder), precision, inference_threads()
         )
     else:
-        made = module.build(checkpoint, score, precision, meta.input_size, default_threads())
+        made = module.build(checkpoint, score, precision, meta.input_size, inference_threads())
     made.reason = choice.reason
     return made
 
@@ -148,7 +142,7 @@ def _open_path(folder: Path, wanted: Wanted, engine: str) -> Engine:
     here = wanted.here(module.versions(), module.device(), weights_hash(wanted.checkpoint))
     if why := misfit(meta, here) or misfit_here(module, meta):
         raise ValueError(f'engine {str(folder)!r} {why}')
-    made = module.load(folder, meta, wanted.precision, default_threads())
+    made = module.load(folder, meta, wanted.precision, inference_threads())
     made.reason = f'engine {meta.engine!r}: the folder {str(folder)!r} was asked for'
     _logger.info(made.reason)
     return made

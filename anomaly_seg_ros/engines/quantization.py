@@ -31,7 +31,7 @@ def quantize(model: Any, calibration: Path | None, input_size: tuple[int, int]) 
     if calibration is None:
         raise ValueError("precision 'int8' needs frames: give --calibration DIR")
     try:
-        import nncf  # type: ignore[import-untyped]
+        import nncf
     except ImportError as error:
         raise ImportError(f"precision 'int8' needs: pip install nncf==3.4.0 ({error})") from None
     paths = find_images([calibration])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import functools
 import json
-import os
 from pathlib import Path
 import sys
 import threading
@@ -29,6 +28,7 @@ from anomaly_seg_ros import topics
 from anomaly_seg_ros.allocator import tune_allocator
 from anomaly_seg_ros.checkpoint import CheckpointMeta, read_meta, resolve_checkpoint, weights_hash
 from anomaly_seg_ros.config import NodeConfig
+from anomaly_seg_ros.cpu_threads import picture_threads
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.frame_statistics import FrameStatistics
 from anomaly_seg_ros.image_message import to_frame
@@ -103,8 +103,6 @@ class AnomalySegNode(LifecycleNode):
         super().__init__(topics.NODE_NAME, **node_options)
         parameters.declare(self)
         self.config = parameters.read(self)
-        # `main` has tuned it already, before DDS made its threads; here the parameter is known.
-        tune_allocator(self.config.tune_allocator)
         self._open_engine = open_engine
         self._engine: Engine | None = None
         self._pipeline: Pipeline | None = None
@@ -481,11 +479,15 @@ def spin(node: AnomalySegNode) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """The executable `anomaly_seg_node`."""
-    cv2.setNumThreads(1 if (os.cpu_count() or 1) <= 2 else 2)
-    tune_allocator()
+    cv2.setNumThreads(picture_threads())
+    # Before DDS makes its threads, so before the parameter can be read where a file sets it.
+    wanted = 'tune_allocator:=false' not in (sys.argv if args is None else args)
+    tuned = wanted and tune_allocator()
     rclpy.init(args=list(args) if args is not None else None)
     try:
         node = AnomalySegNode()
+        if tuned and not node.config.tune_allocator:
+            tune_allocator(tuned=False)
     except ValueError as error:
         sys.stderr.write(f'anomaly_seg_node: {error}\n')
         rclpy.try_shutdown()

@@ -145,10 +145,10 @@ def main() -> int:
     """Prints what `measure` gives."""
     import torch
 
-    from anomaly_seg_ros.engines import default_threads
+    from anomaly_seg_ros.cpu_threads import inference_threads
     from anomaly_seg_ros.engines.export_engine import parse_size
 
-    torch.set_num_threads(default_threads())
+    torch.set_num_threads(inference_threads())
     gflop, numbers = count(Path(sys.argv[1]), parse_size(sys.argv[2]))
     peaks = {'cpu': device_peaks('cpu', ('fp32', 'bf16'))}
     if torch.cuda.is_available():

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from anomaly_seg_ros.allocator import tune_allocator
-from anomaly_seg_ros.engines import default_threads
+from anomaly_seg_ros.cpu_threads import inference_threads
 
 ALLOCATORS = {
     'default': {},
@@ -45,7 +45,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         'cpu': cpu_name(),
         'cores': len(os.sched_getaffinity(0)),
-        'threads': default_threads(),
+        'threads': inference_threads(),
         'allocator': 'tuned' if tune_allocator() else 'default',
         'load': round(os.getloadavg()[0], 2),
         'versions': {'python': platform.python_version(), **library_versions()},

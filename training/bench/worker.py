@@ -122,12 +122,16 @@ def main() -> int:
 
 def answer_all(call_text: str, source: str, image: str) -> None:
     """Answers requests until stdin ends."""
+    import cv2
+
     from anomaly_seg_ros.checkpoint import read_meta
+    from anomaly_seg_ros.cpu_threads import picture_threads
     from anomaly_seg_ros.engines.export_engine import parse_size
     from anomaly_seg_ros.pipeline import build_pipeline
     from training.bench.candidates import EngineCall
     from training.bench.frame import camera_images, frame_work, FRAMES, network_work
 
+    cv2.setNumThreads(picture_threads())
     call = EngineCall.from_json(call_text)
     engine = call.open()
     pipeline = build_pipeline(engine, read_meta(Path(call.checkpoint)))
