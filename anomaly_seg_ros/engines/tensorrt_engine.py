@@ -33,6 +33,9 @@ from anomaly_seg_ros.prediction import Prediction, stack_images
 
 PRECISIONS = ('auto', 'fp32', 'fp16')
 DEVICE = 'cuda'
+SAVE_OPTIONS = {'output_format': 'exported_program', 'retrace': False}
+"""Of `torch_tensorrt.save`: what was compiled is written as it is."""
+
 _DRIVER = Path('/proc/driver/nvidia/version')
 
 
@@ -121,9 +124,8 @@ def export(request: ExportRequest, folder: Path) -> str:
         torch_tensorrt.save(
             module,
             str(folder / model_file(count)),
-            output_format='exported_program',
             arg_inputs=(example,),
-            retrace=False,
+            **SAVE_OPTIONS,
         )
     return precision
 

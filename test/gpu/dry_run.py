@@ -148,10 +148,15 @@ def cases(size: tuple[int, int], preset: str | None) -> Iterator[tuple[str, str,
 def dry_run(torch_tensorrt: Any, scored: Any, size: tuple[int, int]) -> str:
     """Gives '' where a module is one whole engine, else what is wrong."""
     from anomaly_seg_ros.engines.graph import export_graph
-    from anomaly_seg_ros.engines.tensorrt_engine import check_options, compile_options
+    from anomaly_seg_ros.engines.tensorrt_engine import (
+        check_options,
+        compile_options,
+        SAVE_OPTIONS,
+    )
 
     options = compile_options('fp16', None) | {'dryrun': True}
     check_options(torch_tensorrt.dynamo.compile, options)
+    check_options(torch_tensorrt.save, {**SAVE_OPTIONS, 'arg_inputs': ()})
     program = export_graph(scored, size, 1)
     example = torch.zeros(1, *size, 3, dtype=torch.uint8)
     said = io.StringIO()
