@@ -9,8 +9,9 @@ import yaml
 
 from anomaly_seg_ros.cli import main
 from training.flows.config import FlowConfig, load_flow_config
+from training.flows.denseflow import DenseFlow
 from training.flows.storage import load_flow
-from training.pretrain_flow import FLOW_FILE
+from training.pretrain_flow import FLOW_FILE, FlowTrainer
 
 TINY = {'blocks': [1, 1, 1], 'steps': [1, 1, 1], 'hidden': 4, 'depth': 1, 'growth': 4}
 
@@ -111,6 +112,39 @@ def test_refusals_are_one_line(
     )
     assert train(recipe, out, '--resume') == 2
     assert "started with other ['batch_size'" in capsys.readouterr().err
+
+
+def test_out_of_memory_names_what_to_lower(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def fails(self: DenseFlow, images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 20.00 GiB')
+
+    monkeypatch.setattr(DenseFlow, 'bits_per_dim', fails)
+    assert train(recipe, tmp_path / 'run') == 2
+    text = capsys.readouterr().err.splitlines()[-1]
+    assert text.endswith('out of memory; lower batch_size (4) or patch (16)')
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bits = DenseFlow.bits_per_dim
+
+    def endless_slope(self: DenseFlow, images: torch.Tensor) -> torch.Tensor:
+        return bits(self, images) + (self.base_mean.sum() - self.base_mean.sum()).sqrt()
+
+    monkeypatch.setattr(DenseFlow, 'bits_per_dim', endless_slope)
+    trainer = FlowTrainer(load_flow_config(recipe), tmp_path / 'run', lambda: False)
+    with pytest.raises(ValueError, match=r'with a gradient of (nan|inf) at step 0; lower lr'):
+        trainer.run()
+
+
+def test_convolutions_of_a_flow_are_not_rounded_to_tf32(recipe: Path, tmp_path: Path) -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    FlowTrainer(load_flow_config(recipe), tmp_path / 'run', lambda: False)
+    assert not torch.backends.cudnn.allow_tf32
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from anomaly_seg_ros.classes import CITYSCAPES
 from training.negatives import build_negatives
+from training.negatives.coco import ROAD_CATEGORIES
 from training.negatives.coco_masks import decode_polygons, decode_runs, unpack_runs
+from training.pasting import build_paster
 
 RNG = np.random.default_rng
 
@@ -78,10 +81,39 @@ def coco_folder(root: Path, annotations: list[dict[str, Any]]) -> Path:
     return root
 
 
-def annotation(image: int, category: int, segmentation: Any, crowd: int = 0) -> dict[str, Any]:
+def annotation(
+    image: int, category: int, segmentation: Any, crowd: int = 0, side: float = 40
+) -> dict[str, Any]:
     return {
-        'image_id': image, 'category_id': category, 'segmentation': segmentation, 'iscrowd': crowd
+        'image_id': image, 'category_id': category, 'segmentation': segmentation,
+        'iscrowd': crowd, 'bbox': [0, 0, 80, side],
     }  # fmt: skip
+
+
+def test_coco_leaves_out_objects_with_a_small_box(tmp_path: Path) -> None:
+    point = [[4, 4, 4, 4, 4, 4]]
+    box = [[0, 0, 3, 0, 3, 3, 0, 3]]
+    entries = [annotation(1, 17, point, side=1), annotation(1, 17, box, side=32)]
+    root = coco_folder(tmp_path, [*entries, annotation(1, 17, box, side=31.9)])
+    source: Any = build_negatives('coco', {'root': root, 'min_side': 1})
+    assert [segmentation for _, _, segmentation in source.objects] == [box]
+    with pytest.raises(ValueError, match=r'min_object \(33\)'):
+        build_negatives('coco', {'root': root, 'min_side': 1, 'min_object': 33})
+
+
+def test_a_point_of_an_object_is_pasted_as_a_patch_of_usual_size(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path, [annotation(1, 17, [[4, 4, 4, 4, 4, 4]], side=1)])
+    options = {'kind': 'coco', 'root': str(root), 'min_side': 1, 'min_object': 1}
+    paste = build_paster(options)
+    assert (paste.short_side, paste.crop) == (128, 512)
+    image, labels = np.zeros((300, 300, 3), np.uint8), np.zeros((300, 300), np.uint8)
+    _, _, outlier = paste(image, labels, RNG(0))
+    assert 64**2 <= outlier.sum() <= 256**2
+
+
+def test_coco_knows_every_class_of_the_road() -> None:
+    shared = {'bicycle', 'bus', 'car', 'motorcycle', 'person', 'traffic light', 'train', 'truck'}
+    assert shared == set(CITYSCAPES.names) & set(ROAD_CATEGORIES)
 
 
 def test_coco_cuts_the_object_along_its_box(tmp_path: Path) -> None:

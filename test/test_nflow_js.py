@@ -13,6 +13,7 @@ from training.flows.pictures import write_samples
 from training.flows.storage import build_flow, load_flow, save_flow
 from training.loading import Batch
 from training.losses import build_loss
+from training.normalisation import Normalisation
 from training.objectives import build_objective, Reports
 from training.objectives.jensen_shannon import divergence_to_uniform
 from training.objectives.nflow_js import draw_side, NFlowJS, paste_samples
@@ -50,6 +51,14 @@ class Pixelwise(nn.Module):
     def forward(self, images: Tensor) -> ModelOutput:
         self.seen = images.detach()
         return ModelOutput(8 * self.conv(images))
+
+
+class Spread(Pixelwise):
+    """The same with a kernel of 3, so that the patch changes the answer around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
 
 
 def batch(size: int = 32) -> Batch:
@@ -90,6 +99,78 @@ def test_places_and_sides_are_random_within_their_limits() -> None:
     assert corners == {(row, column) for row in range(3) for column in range(3)}
 
 
+def flow_gradients(nflow: NFlowJS, value: Tensor) -> list[Tensor]:
+    parameters = list(nflow.flow.parameters())
+    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+    return [
+        torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)
+    ]
+
+
+def test_the_flow_learns_from_likelihood_and_divergence_alone(flow_file: Path) -> None:
+    torch.manual_seed(0)
+    network, data, nflow = Spread(), batch(), objective(flow_file, weight=0.5)
+    torch.manual_seed(5)
+    terms = nflow.forward(network, data)
+    for name in ('segmentation', 'divergence'):
+        assert not any(g.any() for g in flow_gradients(nflow, terms[name])), name
+    # The same step by hand, with the samples still tied to the flow.
+    torch.manual_seed(5)
+    height, width = (draw_side(nflow.patch, 32) for _ in range(2))
+    samples = nflow.flow.sample(2, height, width)
+    mixed, replaced, region = paste_samples(data.images, samples)
+    logits = network(mixed).logits
+    divergence = 0.5 * divergence_to_uniform(logits.movedim(1, -1)[region]).mean()
+    bits = nflow.flow.bits_per_dim(replaced).mean()
+    torch.testing.assert_close(terms['flow'], bits)
+    expected = flow_gradients(nflow, bits + divergence)
+    for found, wanted in zip(flow_gradients(nflow, terms['flow']), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    # L_seg would have had its say: with this network it reaches the patch from around it.
+    labels = data.labels.masked_fill(region, -100)
+    loss = nn.functional.cross_entropy(logits, labels)
+    assert sum(float(g.abs().sum()) for g in flow_gradients(nflow, loss)) > 0
+
+
+def test_the_network_learns_from_segmentation_and_divergence(flow_file: Path) -> None:
+    torch.manual_seed(0)
+    network, nflow = Spread(), objective(flow_file, weight=0.5)
+    terms = nflow.forward(network, batch())
+    assert network.conv.weight.grad is None
+    expected = torch.autograd.grad(
+        terms['segmentation'] + terms['divergence'], network.conv.weight, retain_graph=True
+    )
+    torch.stack(list(terms.values())).sum().backward()
+    torch.testing.assert_close(network.conv.weight.grad, expected[0])
+
+
+def test_a_patch_over_a_pasted_outlier_is_nothing_to_learn_as_likely(flow_file: Path) -> None:
+    nflow, data = objective(flow_file, patch=[32, 32]), batch()
+    data.outlier[0, 3, 4] = True
+    torch.manual_seed(5)
+    value = nflow.forward(Pixelwise(), data)['flow'].item()
+    alone = nflow.flow.bits_per_dim(data.images[1:]).mean().item()
+    other = nflow.flow.bits_per_dim(data.images[:1]).mean().item()
+    assert abs(alone - other) > 0.1
+    assert value == pytest.approx(alone, abs=0.05)
+    data.outlier[1, 9, 9] = True
+    terms = nflow.forward(Pixelwise(), data)
+    assert terms['flow'].item() == 0
+    assert any(g.any() for g in flow_gradients(nflow, terms['flow']))
+
+
+def test_a_brightened_black_sample_has_a_finite_pull(flow_file: Path) -> None:
+    """The slope of x ** 0.7 is infinite at 0, where samples are cut off."""
+    nflow = objective(flow_file)
+    with torch.no_grad():
+        nflow.flow.base_mean -= 100
+    dark, network = nflow.flow.sample(2, 16, 16), Spread()
+    assert (dark == 0).any()
+    brighten = Normalisation((0.5,) * 3, (0.5,) * 3, 0.7, torch.device('cpu'))
+    terms = nflow.forward(lambda images: network(brighten(images)), batch())
+    assert all(g.isfinite().all() for g in flow_gradients(nflow, terms['flow']))
+
+
 def test_terms_by_hand(flow_file: Path) -> None:
     torch.manual_seed(0)
     network, data, nflow = Pixelwise(), batch(), objective(flow_file, weight=0.5)
@@ -125,12 +206,14 @@ def test_the_divergence_alone_pulls_the_flow_to_what_the_network_doubts(flow_fil
         return nflow.forward(network, batch())['divergence']
 
     before = divergence()
-    gradients = torch.autograd.grad(before, list(nflow.flow.parameters()), allow_unused=True)
-    assert sum(float(g.abs().sum()) for g in gradients if g is not None) > 0
+    data = batch()
+    data.outlier[:] = True  # no likelihood: every patch covers an outlier
+    torch.manual_seed(7)
+    gradients = flow_gradients(nflow, nflow.forward(network, data)['flow'])
+    assert sum(float(g.abs().sum()) for g in gradients) > 0
     with torch.no_grad():
         for parameter, gradient in zip(nflow.flow.parameters(), gradients, strict=True):
-            if gradient is not None:
-                parameter -= 0.5 * gradient
+            parameter -= 0.5 * gradient
     # The network has not moved: its doubts about the new samples are larger.
     assert divergence() < before
 
@@ -181,7 +264,10 @@ def test_one_step_of_both_optimisers_lowers_the_sum(flow_file: Path) -> None:
         ({'patch': [16, 8]}, 'low, high'),
         ({'patch': [12, 16]}, 'multiples of 8'),
         ({'weight': 0}, 'above 0'),
-        ({'lamda': 1}, 'lamda'),
+        ({'lamda': 1}, r"unknown objective_options \['lamda'\] .* it takes: flow, weight, patch"),
+        ({'patch': [8, 16, 24]}, 'patch is .* list of 2 numbers'),
+        ({'patch': 16}, 'patch is 16; it must be a list of 2 numbers'),
+        ({'patch': [8, 16.5]}, 'patch is 16.5; it must be of type int'),
     ],
 )
 def test_wrong_options(flow_file: Path, options: dict[str, Any], text: str) -> None:
@@ -192,7 +278,7 @@ def test_wrong_options(flow_file: Path, options: dict[str, Any], text: str) -> N
 def test_a_missing_flow_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match='train_flow'):
         objective(tmp_path / 'none.safetensors')
-    with pytest.raises(ValueError, match='flow'):
+    with pytest.raises(ValueError, match=r"needs a 'flow'; type objective_options\.flow=FILE"):
         build_objective('nflow_js', build_loss({'cross_entropy': 1.0}, {}), {})
 
 

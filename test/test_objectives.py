@@ -135,10 +135,16 @@ def test_a_network_without_outlier_head_is_told_how_to_get_one() -> None:
 
 
 @pytest.mark.parametrize(
-    'options', [{'beta': 0.0}, {'density': False, 'posterior': False}, {'betta': 1}]
+    ('options', 'text'),
+    [
+        ({'beta': 0.0}, r'has beta 0\.0, .*; beta must be above 0'),
+        ({'density': False, 'posterior': False}, 'one of the terms be on'),
+        ({'betta': 1}, r"unknown objective_options \['betta'\] .* it takes: beta, density, poste"),
+        ({'beta': 'much'}, "does not take objective_options {'beta': 'much'}"),
+    ],
 )
-def test_wrong_dense_hybrid_options(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match='dense_hybrid'):
+def test_wrong_dense_hybrid_options(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
         build_objective('dense_hybrid', cross_entropy(), options)
 
 

@@ -10,6 +10,7 @@ from training.config import load_train_config, TrainConfig
 from training.losses import build_loss
 from training.optimizer import build_optimizer
 from training.recipe import read_recipe
+from training.weight_layouts import LAYOUTS
 
 FOLDER = Path(__file__).parent.parent / 'config' / 'train'
 CONFIGS = sorted(FOLDER.rglob('*.yaml'))
@@ -30,6 +31,26 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
     weights = config.class_weights
     assert isinstance(weights, str) or len(weights) == classes + config.void
     assert callable(build_loss(config.loss_terms, config.loss_options))
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_that_starts_from_weights_normalises_as_they_were_trained(path: Path) -> None:
+    config = load_train_config(path)
+    known = [layout.statistics for layout in LAYOUTS if layout.model == config.model]
+    if config.init or config.model == 'ldn121':
+        assert (config.mean, config.std) in known
+
+
+FILLED = [p for p in CONFIGS if load_train_config(p).objective == 'nflow_js']
+
+
+@pytest.mark.parametrize('path', FILLED, ids=lambda path: path.stem)
+def test_a_flow_never_learns_padding(path: Path) -> None:
+    config = load_train_config(path)
+    height, width = {'camvid': (360, 480), 'cityscapes': (1024, 2048)}[config.dataset]
+    scale = config.scale[0]
+    assert round(height * scale) >= config.crop[0]
+    assert round(width * scale) >= config.crop[1]
 
 
 @pytest.mark.parametrize('loss', STUDY_LOSSES)
@@ -100,14 +121,22 @@ def test_changes_are_read_as_yaml(tmp_path: Path) -> None:
         ({'class_weights': {'a': 1}}, r'class_weights is \{.*; it must be a list of numbers'),
         ({'loss': ['focal']}, r"loss is \['focal'\]; it must be a mapping"),
         ({'loss': {'focal': 'one'}}, "loss.focal is 'one'; it must be of type float"),
-        ({'loss': {}}, r'loss is \{\}; it must name losses with weights above 0'),
-        ({'loss': {'focal': 0}}, r"loss is \{'focal': 0.0\}; it must name losses"),
+        ({'loss': {}}, 'no loss is given; choose of: cross_entropy'),
+        ({'loss': {'focal': 0}}, "weight 0.0 of loss 'focal' must be above 0"),
+        ({'loss': 'dice'}, "unknown loss 'dice'; choose one of: cross_entropy, focal"),
         ({'loss_options': {'ohem': 2}}, 'loss_options.ohem is 2; it must be a mapping'),
         (
             {'loss': 'focal', 'loss_options': {'ohem': {}}},
-            "loss_options are given for 'ohem', but loss is 'focal'",
+            r"loss_options of \['ohem'\] without that loss; it is: focal",
         ),
         ({'lr_multipliers': {'head': 'x'}}, "lr_multipliers.head is 'x'; it must be of type"),
+        ({'score': 'max_logits'}, "unknown score 'max_logits'; choose one of: dense_hybrid, en"),
+        ({'objective': 'dense_hybrid'}, "'dense_hybrid' learns from pasted outliers, but outl"),
+        (
+            {'objective': 'dense_hybrid', 'outliers': {'kind': 'folder'}, 'void': True},
+            "void is true, .* but objective 'dense_hybrid' keeps them out",
+        ),
+        ({'objective': 'nflow_js', 'void': True}, "objective 'nflow_js' keeps them out"),
         ({'outliers': 'folder'}, "outliers is 'folder'; it must be a mapping"),
     ],
 )

@@ -8,12 +8,16 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from anomaly_seg_ros.scores import SCORES
+
+from .losses import build_loss
+from .losses.class_weights import KINDS
 from .recipe import read_recipe
 from .typed_values import convert
 
 CHOICES = {
     'trainable': ('all', 'last'),
-    'class_weights': ('none', 'enet', 'median_frequency'),
+    'class_weights': KINDS,
     'optimizer': ('sgd', 'adam', 'adamw'),
     'schedule': ('poly', 'cosine', 'step', 'constant'),
     'stored_weights': ('float32', 'float16'),
@@ -21,6 +25,7 @@ CHOICES = {
 }
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
 NOT_NEGATIVE = ('warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power')
+IGNORE_OUTLIERS = ('dense_hybrid', 'nflow_js')
 PROBABILITIES = ('flip', 'class_balanced_crops')
 
 
@@ -33,11 +38,12 @@ class TrainConfig:
         train_split: Split that is learned; `val_split` chooses the best epoch.
         model: A key of `MODELS`; `model_options` go to its constructor.
         init: Checkpoint folder whose weights are the start (fine-tuning); empty: from scratch.
-            Heads that it lacks, or has for other classes, start fresh.
+            Heads that it lacks, or has for other classes, start fresh; its gamma brightens the
+            images of this run too, and is that of the new checkpoint.
         trainable: 'all', or 'last' for the last layer alone, all else as in evaluation.
         void: Learn unlabelled pixels as class K, the last; the checkpoint's void channel.
         mean: RGB mean of the normalisation, images in 0..1; `std` likewise.
-        input_size: (height, width) that the checkpoint is meant for.
+        input_size: (height, width) that the checkpoint is meant for; frames are validated at it.
         crop: (height, width) of the training crops.
         scale: Range of the random enlargement.
         flip: Probability of a horizontal flip.
@@ -129,23 +135,28 @@ class TrainConfig:
             raise ValueError(f'ema_decay is {self.ema_decay}; it must lie in 0..1, 1 excluded')
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f'scale is {self.scale}; it must be (low, high) with 0 < low <= high')
-        self._check_losses()
+        self._check_objective()
+        build_loss(self.loss_terms, self.loss_options)  # says what does not fit
 
     def _one_of(self, name: str, choices: Sequence[str]) -> None:
         value = getattr(self, name)
         if isinstance(value, str) and value not in choices:
             raise ValueError(f'unknown {name} {value!r}; choose one of: {", ".join(choices)}')
 
-    def _check_losses(self) -> None:
-        terms = self.loss_terms
-        if not terms or not min(terms.values()) > 0:
-            raise ValueError(f'loss is {self.loss!r}; it must name losses with weights above 0')
-        for name in self.loss_options:
-            if name not in terms:
-                raise ValueError(
-                    f'loss_options are given for {name!r}, but loss is {self.loss!r}; options '
-                    'stand below the name of a loss that is used'
-                )
+    def _check_objective(self) -> None:
+        if self.score:
+            self._one_of('score', sorted(SCORES))
+        if self.objective == 'dense_hybrid' and not self.outliers:
+            raise ValueError(
+                "objective 'dense_hybrid' learns from pasted outliers, but outliers is empty; set "
+                'outliers.kind and outliers.root'
+            )
+        if self.void and self.objective in IGNORE_OUTLIERS:
+            raise ValueError(
+                'void is true, which learns pasted pixels as a class, but objective '
+                f'{self.objective!r} keeps them out of all; set void: false, or objective: '
+                'segmentation'
+            )
 
     @property
     def loss_terms(self) -> dict[str, float]:

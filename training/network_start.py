@@ -37,6 +37,9 @@ def start_network(config: TrainConfig, dataset: Dataset) -> nn.Module:
 def load_init(model: nn.Module, config: TrainConfig, dataset: Dataset) -> None:
     """Loads the weights of `init`; the heads that it lacks or has for other classes stay fresh.
 
+    Those are named in a warning. Auxiliary heads, which no checkpoint has, always start fresh and
+    are not named.
+
     Raises:
         FileNotFoundError: No such checkpoint.
         ValueError: The weights do not fit beyond the heads, or were trained on images that were
@@ -52,7 +55,7 @@ def load_init(model: nn.Module, config: TrainConfig, dataset: Dataset) -> None:
                 f'{list(getattr(config, name))}; set {name}: {list(theirs)}'
             )
     heads: tuple[str, ...] = tuple(model.new_head_prefixes)  # type: ignore[arg-type]
-    weights = {k: v for k, v in read_weights(folder).items() if not k.startswith('score.')}
+    weights = read_weights(folder)
     void_index = len(dataset.classes.names) if config.void else None
     if (meta.class_names, meta.void_index) != (dataset.classes.names, void_index):
         weights = {k: v for k, v in weights.items() if not k.startswith(heads)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+import math
 from typing import Any
 
 import cv2
@@ -14,6 +15,7 @@ from anomaly_seg_ros.classes import IGNORE
 
 from .negatives import build_negatives, Negative, NegativeSource
 from .negatives.shapes import blob, rectangle, union_of_regions
+from .typed_values import convert
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -28,17 +30,20 @@ class Paster:
     """Pastes none, one or several patches at uniformly random places.
 
     A photo is enlarged so that its shorter side is `short_side` times a random factor, a random
-    square of it is cut out, and of that a shape is pasted, whole and inside the image.
+    square of it is cut out, and of that a shape is pasted, whole and inside the image. (The square
+    is cut first, so that a small photo never becomes a huge one.)
 
     A pasted pixel has label 255 and is True in the outlier mask. With `feather` the patch fades
-    inwards from its border, so pixels outside of the shape never change; where the image still
-    shows through by more than half, the label is 255 but the pixel is no outlier.
+    inwards from its border, so pixels outside of the shape never change; those of the rim, where
+    the image shows through, are pasted ones too: an outlier head that took them for inliers would
+    learn to see every border as one.
 
     Attributes:
         source: Where photos come from.
         probability: That an image gets any patch.
         count: Smallest and largest number of patches of such an image.
-        short_side: Shorter side of the enlarged photo, pixels.
+        short_side: Shorter side of the enlarged photo, pixels; by `build_paster` the source's
+            own, and likewise `crop`.
         scale: Smallest and largest factor on top, drawn log-uniformly.
         crop: Side of the square that shapes are cut from, pixels.
         shapes: Weights of 'rectangle', 'blob' and 'regions'; without regions in the square a
@@ -135,17 +140,16 @@ class Paster:
         image, regions = negative
         factor = float(np.exp(rng.uniform(*np.log(self.scale))))
         factor *= self.short_side / min(image.shape[:2])
-        height, width = (max(1, round(side * factor)) for side in image.shape[:2])
-        top, left = (int(rng.integers(max(side - self.crop, 0) + 1)) for side in (height, width))
-        box = (
-            slice(top, top + min(self.crop, limit[0])),
-            slice(left, left + min(self.crop, limit[1])),
-        )
+        cut = math.ceil(self.crop / factor)
+        top, left = (int(rng.integers(max(side - cut, 0) + 1)) for side in image.shape[:2])
+        part = slice(top, top + cut), slice(left, left + cut)
+        height, width = (max(1, round(side * factor)) for side in image[part].shape[:2])
+        box = slice(min(self.crop, limit[0])), slice(min(self.crop, limit[1]))
         interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        square = cv2.resize(image, (width, height), interpolation=interpolation)[box]
+        square = cv2.resize(image[part], (width, height), interpolation=interpolation)[box]
         if regions is None:
             return square.astype(np.uint8, copy=False), None
-        ids = cv2.resize(regions, (width, height), interpolation=cv2.INTER_NEAREST)[box]
+        ids = cv2.resize(regions[part], (width, height), interpolation=cv2.INTER_NEAREST)[box]
         return square.astype(np.uint8, copy=False), ids.astype(np.uint8, copy=False)
 
     def _blend(self, image: Image, labels: Image, outlier: Mask, patch: Image, mask: Mask) -> None:
@@ -156,7 +160,7 @@ class Paster:
         mixed = image + alpha[..., None] * (patch.astype(np.float32) - image)
         image[mask] = np.rint(mixed[mask]).astype(np.uint8)
         labels[mask] = IGNORE
-        outlier |= alpha >= 0.5
+        outlier |= alpha > 0
 
 
 def fade(mask: Mask, width: float) -> NDArray[np.float32]:
@@ -204,24 +208,11 @@ def build_paster(options: Mapping[str, Any]) -> Paster:
     kind = values.pop('kind', None)
     if kind is None:
         raise ValueError("outliers need a 'kind': folder, ade20k or coco")
-    own = {f.name for f in fields(Paster)} - {'source'}
-    source = build_negatives(kind, {k: v for k, v in values.items() if k not in own})
-    chosen = {key: _plain(key, value) for key, value in values.items() if key in own}
+    own = {f.name: str(f.type) for f in fields(Paster) if f.name != 'source'}
+    own['shapes'] = 'dict[str, float]'
+    rest = {key: value for key, value in values.items() if key not in own}
+    source = build_negatives(kind, rest, beside=own)
+    chosen = {key: convert(key, own[key], value) for key, value in values.items() if key in own}
     chosen['shapes'] = chosen.get('shapes') or source.shapes
-    return Paster(source=source, **chosen)
-
-
-def _plain(key: str, value: Any) -> Any:
-    """Brings a YAML value to the type of its field, or says what does not fit."""
-    if key in ('count', 'scale'):
-        if not isinstance(value, (list, tuple)) or len(value) != 2:
-            raise ValueError(f'{key} is {value!r}; it must be [low, high]')
-        return tuple(map(int if key == 'count' else float, value))
-    if key == 'shapes':
-        if not isinstance(value, Mapping):
-            raise ValueError(f'shapes is {value!r}; it must map a shape to its weight')
-        return {str(name): float(weight) for name, weight in value.items()}
-    try:
-        return int(value) if key in ('short_side', 'crop') else float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f'{key} is {value!r}; it must be a number') from None
+    size = {'short_side': source.short_side, 'crop': source.crop}
+    return Paster(source=source, **(size | chosen))

@@ -20,10 +20,10 @@ from tqdm import tqdm
 from .datasets import build_dataset, Dataset, Sample
 from .flows.config import FlowConfig, load_flow_config
 from .flows.pictures import write_samples
-from .flows.storage import build_flow, save_flow
+from .flows.storage import build_flow, keep_float32_exact, save_flow
 from .loading import AugmentedFrames, checked, EpochSampler, training_loader
 from .run_folder import LAST_FILE, Row, TABLE_FILE, write_rows, writing
-from .train import StopRequest
+from .train import one_line_errors, StopRequest
 from .transforms import Augmentation
 
 FLOW_FILE = 'flow.safetensors'
@@ -49,7 +49,8 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(
             f'{str(args.out)!r} already holds a run; go on with --resume, or choose another --out'
         )
-    with StopRequest() as stop:
+    lower = f'batch_size ({config.batch_size}) or patch ({config.patch})'
+    with StopRequest() as stop, one_line_errors(lower, config.workers):
         trainer = FlowTrainer(config, args.out, lambda: stop.asked)
         if args.resume:
             trainer.resume()
@@ -101,6 +102,7 @@ class FlowTrainer:
         self.loader = training_loader(
             AugmentedFrames(crops, augmentation, config.seed), self.sampler, config.workers
         )
+        keep_float32_exact()
         torch.manual_seed(config.seed)
         self.flow = build_flow(config.flow, **config.flow_options).to(self.device)
         self.optimizer = torch.optim.Adamax(self.flow.parameters(), lr=config.lr)
@@ -153,10 +155,13 @@ class FlowTrainer:
         loss = self.flow.bits_per_dim(images).mean()
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.max_gradient)
+        norm = torch.nn.utils.clip_grad_norm_(self.flow.parameters(), self.config.max_gradient)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise ValueError(f'bits/dim is {value} at step {step}; lower lr ({self.config.lr})')
+        if not math.isfinite(value) or not math.isfinite(norm):
+            raise ValueError(
+                f'bits/dim is {value} with a gradient of {float(norm)} at step {step}; lower lr '
+                f'({self.config.lr})'
+            )
         self.optimizer.step()
         return value
 

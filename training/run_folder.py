@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 import csv
 from dataclasses import dataclass, field
@@ -26,8 +26,8 @@ BEST_FOLDER = 'checkpoint'
 OBJECTIVE_FILE = 'objective.safetensors'
 TABLE_FILE = 'metrics.csv'
 
-MAY_DIFFER = ('workers', 'root')
-"""Keys that a resumed run may have other values of."""
+MAY_DIFFER = ('workers', 'root', 'init', 'outliers.root', 'objective_options.flow')
+"""Keys that a resumed run may have other values of: files may have moved."""
 
 Row = dict[str, float]
 
@@ -124,14 +124,24 @@ def read_state(fabric: Fabric, out: Path, config: TrainConfig) -> dict[str, Any]
         raise ValueError(
             f'{str(path)!r} is no whole state of a run; begin again with another --out'
         ) from None
+    mine, theirs = _flat(config.as_dict()), _flat(theirs)
     changed = sorted(
         key
-        for key, value in config.as_dict().items()
-        if theirs.get(key) != value and key not in MAY_DIFFER
+        for key in (mine.keys() | theirs.keys()) - set(MAY_DIFFER)
+        if mine.get(key) != theirs.get(key)
     )
     if changed:
         raise ValueError(f'the run in {str(out)!r} was started with other {changed}')
     return state
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives the keys inside mappings as 'outer.inner' beside the others."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = value if isinstance(value, Mapping) else None
+        flat |= {key: value} if inner is None else {f'{key}.{k}': v for k, v in inner.items()}
+    return flat
 
 
 def write_objective(out: Path, objective: nn.Module) -> None:
@@ -166,12 +176,23 @@ def default_score(config: TrainConfig) -> str:
     return 'void' if config.void else 'max_logit'
 
 
+def start_meta(config: TrainConfig) -> CheckpointMeta | None:
+    """Gives the meta data of the checkpoint that a run starts from; None: from scratch.
+
+    Raises:
+        FileNotFoundError: There is no checkpoint `init`.
+        ValueError: Its meta data cannot be read.
+    """
+    return read_meta(resolve_checkpoint(config.init)) if config.init else None
+
+
 def checkpoint_meta(
     config: TrainConfig, dataset: Dataset, progress: Progress, commit: str
 ) -> CheckpointMeta:
     """Gives the meta data of the best weights of a run so far."""
     options = {k: v for k, v in config.model_options.items() if k != 'aux_heads'}
-    seen = read_meta(resolve_checkpoint(config.init)).trained_on if config.init else ()
+    start = start_meta(config)
+    seen = () if start is None else start.trained_on
     now = f'{config.dataset} {config.train_split}'
     return CheckpointMeta(
         model=config.model,
@@ -180,6 +201,7 @@ def checkpoint_meta(
         class_colors=dataset.classes.colors,
         mean=config.mean,
         std=config.std,
+        gamma=1.0 if start is None else start.gamma,
         input_size=config.input_size,
         void_index=len(dataset.classes.names) if config.void else None,
         score=default_score(config),

@@ -14,8 +14,9 @@ from .loading import AugmentedFrames, EpochSampler, training_loader
 from .losses import build_loss
 from .losses.class_weights import class_weights
 from .network_start import start_network
-from .objectives import build_objective
+from .objectives import build_objective, SplitsGradients
 from .optimizer import build_optimizer, freeze_all_but_last
+from .pasting import build_paster
 from .sync_norm import synchronise_norms
 from .transforms import Augmentation
 
@@ -31,11 +32,7 @@ def build_loader(
     augmentation = Augmentation(
         config.crop, config.scale, config.flip, config.color, config.class_balanced_crops
     )
-    paster = None
-    if config.outliers:
-        from .pasting import build_paster
-
-        paster = build_paster(config.outliers)
+    paster = build_paster(config.outliers) if config.outliers else None
     frames = AugmentedFrames(dataset, augmentation, config.seed, paster, void_label)
     loader = training_loader(frames, sampler, config.workers)
     return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
@@ -58,7 +55,12 @@ def build_network(fabric: Fabric, config: TrainConfig, dataset: Dataset) -> tupl
 def build_training_objective(
     fabric: Fabric, config: TrainConfig, dataset: Dataset
 ) -> tuple[Any, Any]:
-    """Gives the objective around the recipe's losses and its own optimiser, or None."""
+    """Gives the objective around the recipe's losses and its own optimiser, or None.
+
+    Raises:
+        ValueError: It has an optimiser of its own, which 16-mixed would let fall behind: where
+            Fabric skips a step for an overflow, the two optimisers part.
+    """
     weights = class_weights(config.class_weights, dataset, config.void)
     if weights is not None:
         weights = weights.to(fabric.device)
@@ -66,5 +68,12 @@ def build_training_objective(
     options = {'aux_weight': config.aux_weight, **config.objective_options}
     objective = cast('nn.Module', build_objective(config.objective, loss, options))
     objective = objective.to(fabric.device)
+    if isinstance(objective, SplitsGradients):
+        objective.backward = fabric.backward
     own = cast('Any', objective).build_optimizer()
+    if own is not None and config.precision == '16-mixed':
+        raise ValueError(
+            f'objective {config.objective!r} has an optimiser of its own, which precision '
+            '16-mixed cannot scale with the other; set precision: bf16-mixed or 32-true'
+        )
     return objective, None if own is None else fabric.setup_optimizers(own)

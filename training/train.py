@@ -18,7 +18,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.strategies.ddp import DDPStrategy
 import torch
 
-from .config import load_train_config, TrainConfig
+from .config import load_train_config
 from .datasets import build_dataset
 from .run_folder import BEST_FOLDER, default_score, LAST_FILE
 from .trainer import Trainer
@@ -59,7 +59,8 @@ def main(args: argparse.Namespace) -> int:
     fabric = make_fabric(args.devices, config.precision)
     fabric.launch()
     try:
-        with StopRequest() as stop, one_line_errors(config):
+        lower = f'batch_size ({config.batch_size}) or crop ({list(config.crop)})'
+        with StopRequest() as stop, one_line_errors(lower, config.workers):
             trainer = Trainer(fabric, config, args.out, train_set, val_set, lambda: stop.asked)
             if args.resume:
                 trainer.resume()
@@ -127,8 +128,12 @@ class StopRequest:
 
 
 @contextmanager
-def one_line_errors(config: TrainConfig) -> Iterator[None]:
+def one_line_errors(lower: str, workers: int) -> Iterator[None]:
     """Says in one line what users can mend: memory, and the end of another process.
+
+    Args:
+        lower: The keys that memory depends on, with their values, for the error text.
+        workers: Processes that load.
 
     Raises:
         ValueError: In the place of the library's own error.
@@ -138,14 +143,11 @@ def one_line_errors(config: TrainConfig) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         text = str(error)
         if isinstance(error, MemoryError) or any(part in text for part in OUT_OF_MEMORY):
-            raise ValueError(
-                f'out of memory; lower batch_size ({config.batch_size}) or crop '
-                f'({list(config.crop)})'
-            ) from None
+            raise ValueError(f'out of memory; lower {lower}') from None
         if 'DataLoader worker' in text:
             raise ValueError(
-                f'a loading process has died, mostly for lack of memory; lower workers '
-                f'({config.workers}) or batch_size ({config.batch_size})'
+                'a loading process has died, mostly for lack of memory; lower workers '
+                f'({workers}), {lower}'
             ) from None
         if any(part in text for part in LOST_PEER):
             raise ValueError(

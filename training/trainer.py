@@ -23,6 +23,7 @@ from anomaly_seg_ros.provenance import code_version
 from .config import TrainConfig
 from .datasets import Dataset
 from .loading import Batch, checked, EpochSampler
+from .normalisation import Normalisation
 from .objectives import Reports
 from .optimizer import set_learning_rate, set_training
 from .run_folder import (
@@ -32,6 +33,7 @@ from .run_folder import (
     read_state,
     Row,
     save_state,
+    start_meta,
     stored_weights,
     TABLE_FILE,
     write_errors,
@@ -47,7 +49,7 @@ class Trainer:
     """One run: the network, its data and its optimisers on the devices that Fabric gives.
 
     With several processes batch norms count the whole batch, and the loss is the mean of theirs:
-    that of the whole batch wherever each has as many valid pixels.
+    that of the whole batch for means over valid pixels, while other losses are per process.
 
     Args:
         fabric: Launched already.
@@ -83,8 +85,9 @@ class Trainer:
             else None
         )
         self.objective, self.own_optimizer = build_training_objective(fabric, config, train_set)
-        self.mean = torch.tensor(config.mean, device=fabric.device).view(3, 1, 1)
-        self.std = torch.tensor(config.std, device=fabric.device).view(3, 1, 1)
+        start = start_meta(config)
+        gamma = 1.0 if start is None else start.gamma
+        self.normalise = Normalisation(config.mean, config.std, gamma, fabric.device)
 
     @property
     def step(self) -> int:
@@ -160,13 +163,15 @@ class Trainer:
         epoch = self.progress.epoch + 1
         if not self._train_epoch():
             return False
-        row: Row = {'epoch': epoch, **self.progress.means(), 'lr': self._learning_rate()}
+        rate = self._learning_rate(self.step - 1)
+        row: Row = {'epoch': epoch, **self.progress.means(), 'lr': rate}
         if epoch % self.config.val_every == 0 or epoch == self.config.epochs:
             ious = validate(
                 self.fabric,
                 self.best_network,
-                self._normalise,
+                self.normalise,
                 self.val_set,
+                self.config.input_size,
                 self.void_index,
                 self.interrupted,
             )
@@ -206,7 +211,7 @@ class Trainer:
         # Dropout draws from the step's own seed, so that a resumed run draws the same.
         ranks = self.fabric.world_size
         torch.manual_seed(self.config.seed + self.step * ranks + self.fabric.global_rank)
-        set_learning_rate(self.optimizer, self._learning_rate())
+        set_learning_rate(self.optimizer, self._learning_rate(self.step))
         terms = self.objective(self._network, batch)
         self.optimizer.zero_grad()
         if self.own_optimizer is not None:
@@ -223,15 +228,11 @@ class Trainer:
 
     def _network(self, images: Tensor) -> ModelOutput:
         """Gives the network's output for (N, 3, H, W) RGB in 0..1."""
-        output: ModelOutput = self.model(self._normalise(images))
+        output: ModelOutput = self.model(self.normalise(images))
         return output
 
-    def _normalise(self, images: Tensor) -> Tensor:
-        scaled = (images - self.mean) / self.std
-        return scaled.contiguous(memory_format=torch.channels_last)
-
-    def _learning_rate(self) -> float:
-        return learning_rate(self.config, self.step, len(self.sampler))
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(self.config, step, len(self.sampler))
 
     def _add_up(self, terms: dict[str, Tensor]) -> bool:
         """Adds the step's terms, as means over the ranks, to the epoch's sums.

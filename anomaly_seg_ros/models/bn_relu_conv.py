@@ -12,7 +12,8 @@ MOMENTUM = 0.01
 class BNReLUConv(nn.Module):
     """Batch norm, ReLU, then a convolution that keeps the size.
 
-    With kernel 1, a bias and two output channels it is DenseHybrid's outlier head.
+    With kernel 1, a bias and two output channels it is DenseHybrid's outlier head; `OutlierHead`
+    is that of the small networks, with a faster momentum and a cheaper enlargement.
 
     Args:
         in_channels: Channels of the input.

@@ -15,6 +15,8 @@ class OutlierHead(nn.Module):
     """Batch norm, ReLU and a 1x1 convolution to two channels, channel 1 = outlier.
 
     The norm has torch's own momentum: a fine-tune of some hundred steps must fill its statistics.
+    `BNReLUConv` is the same for the networks of the paper's authors, with the momentum of their
+    other norms and enlarged by its caller.
 
     Args:
         channels: Channels D of the map it reads.

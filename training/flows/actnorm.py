@@ -39,6 +39,6 @@ class ActNorm(nn.Module):
     @torch.no_grad()
     def _initialize(self, x: Tensor) -> None:
         self.shift.copy_(x.mean(dim=(0, 2, 3), keepdim=True))
-        std = x.std(dim=(0, 2, 3), keepdim=True)
+        std = x.std(dim=(0, 2, 3), keepdim=True, correction=0)
         self.log_scale.copy_(std.clamp(min=SMALLEST_STD).log())
         self.initialized.fill_(1)

@@ -8,12 +8,22 @@ from typing import Any
 
 from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
+import torch
 
 from anomaly_seg_ros.checkpoint import refuse_lfs_pointer
 
 from .denseflow import DenseFlow
 
 OPTIONS_KEY = 'denseflow'
+
+
+def keep_float32_exact() -> None:
+    """Turns TF32 off in this process's convolutions, before a flow is trained on a GPU.
+
+    With its ten bits of mantissa a flow's inverse is not the inverse of its forward pass, and a
+    sample not what the likelihood was trained on.
+    """
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def build_flow(preset: str, **options: Any) -> DenseFlow:

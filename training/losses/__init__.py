@@ -42,8 +42,8 @@ def build_loss(
         A function of (N, K, H, W) logits and (N, H, W) labels, 255 = ignore.
 
     Raises:
-        ValueError: No loss, an unknown one, an option that does not fit, or class weights that
-            none of the losses takes.
+        ValueError: No loss, an unknown one, a weight that is not above 0, an option that does
+            not fit, or class weights that none of the losses takes.
     """
     options = options or {}
     if not terms:
@@ -52,8 +52,8 @@ def build_loss(
         raise ValueError(f'loss_options of {surplus} without that loss; it is: {", ".join(terms)}')
     parts = []
     for name, weight in terms.items():
-        if not weight >= 0:
-            raise ValueError(f'weight {weight} of loss {name!r} must be 0 or more')
+        if not weight > 0:
+            raise ValueError(f'weight {weight} of loss {name!r} must be above 0')
         parts.append((float(weight), _bind(name, options.get(name) or {}, class_weights)))
     if class_weights is not None and not any('class_weights' in p.keywords for _, p in parts):
         raise ValueError(f'class_weights are given, but {", ".join(terms)} does not take them')

@@ -43,6 +43,7 @@ def ohem_cross_entropy(
     """Mean cross-entropy of the pixels whose true class has a probability below `threshold`.
 
     When those are fewer than the share `keep` of the valid pixels, the hardest `keep` are taken.
+    With several devices each chooses among its own pixels and takes their mean.
 
     Args:
         logits: (N, K, H, W); computed in float32.

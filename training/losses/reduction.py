@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import distributed, Tensor
 
 from anomaly_seg_ros.classes import IGNORE
 
@@ -15,6 +15,9 @@ def full_precision(logits: Tensor) -> Tensor:
 
 def weighted_mean(loss: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Gives `sum w_y loss / sum w_y` over the valid pixels.
+
+    With several processes the divisor is the mean of theirs: the mean of their values, and of
+    their gradients, is then that of the whole batch, however many pixels are valid in each.
 
     Args:
         loss: (N, H, W) loss of each pixel.
@@ -28,7 +31,12 @@ def weighted_mean(loss: Tensor, labels: Tensor, class_weights: Tensor | None = N
     3.0
     """
     weight = pixel_weights(labels, class_weights)
-    return (loss * weight).sum() / weight.sum().clamp(min=1e-6)
+    total = weight.sum()
+    # Without a gradient nothing is trained: a trial of the options, maybe of one process alone.
+    if loss.requires_grad and distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(total)
+        total = total / distributed.get_world_size()
+    return (loss * weight).sum() / total.clamp(min=1e-6)
 
 
 def pixel_weights(labels: Tensor, class_weights: Tensor | None = None) -> Tensor:

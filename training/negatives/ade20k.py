@@ -31,6 +31,8 @@ class Ade20kNegatives:
     """
 
     shapes: ClassVar[dict[str, float]] = {'rectangle': 0.5, 'regions': 0.5}
+    short_side = 384
+    crop = 192
 
     def __init__(self, root: str | Path, split: str = 'training'):
         if split not in SPLITS:

@@ -21,7 +21,8 @@ from .coco_masks import decode_segmentation
 from .negative import Negative
 
 ROAD_CATEGORIES = (
-    'person', 'bicycle', 'car', 'motorcycle', 'bus', 'truck', 'traffic light', 'stop sign',
+    'person', 'bicycle', 'car', 'motorcycle', 'bus', 'train', 'truck', 'traffic light',
+    'stop sign',
 )  # fmt: skip
 
 
@@ -34,6 +35,8 @@ class CocoNegatives:
         images: The folder of its photos, relative to `root`.
         exclude: A photo with an object of one of these categories is left out as a whole.
         min_side: Photos with a shorter side are left out, pixels.
+        min_object: Objects whose bounding box has a shorter side are left out, pixels: enlarged
+            to the size of the others they are a smear.
 
     Raises:
         FileNotFoundError: The instances file or the folder is missing.
@@ -41,6 +44,9 @@ class CocoNegatives:
     """
 
     shapes: ClassVar[dict[str, float]] = {'regions': 1.0}
+    # A photo is one object here, which is to be pasted whole.
+    short_side = 128
+    crop = 512
 
     def __init__(
         self,
@@ -49,18 +55,21 @@ class CocoNegatives:
         images: str = 'train2017',
         exclude: Sequence[str] = ROAD_CATEGORIES,
         min_side: int = 480,
+        min_object: int = 32,
     ):
         self.folder = Path(root).expanduser() / images
         if not self.folder.is_dir():
             raise FileNotFoundError(f'no folder {str(self.folder)!r}; check root and images')
         self.file = Path(root).expanduser() / annotations
         try:
-            self.objects = _usable_objects(_read_json(self.file), exclude, min_side)
+            content = _read_json(self.file)
+            self.objects = _usable_objects(content, exclude, min_side, min_object)
         except (KeyError, TypeError) as error:
             raise ValueError(f'{str(self.file)!r} is no COCO instances file: {error}') from None
         if not self.objects:
             raise ValueError(
-                f'{str(self.file)!r} leaves no object; lower min_side ({min_side}) or exclude less'
+                f'{str(self.file)!r} leaves no object; lower min_side ({min_side}) or min_object '
+                f'({min_object}), or exclude less'
             )
 
     def draw(self, rng: np.random.Generator) -> Negative:
@@ -95,7 +104,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _usable_objects(
-    content: dict[str, Any], exclude: Sequence[str], min_side: int
+    content: dict[str, Any], exclude: Sequence[str], min_side: int, min_object: int
 ) -> list[tuple[str, tuple[int, int], Any]]:
     """Lists (file name, (height, width), segmentation) of the objects that may be pasted."""
     wrong = {entry['id'] for entry in content['categories'] if entry['name'] in exclude}
@@ -109,7 +118,10 @@ def _usable_objects(
         (*images[entry['image_id']], entry['segmentation'])
         for entry in content['annotations']
         # A crowd is many objects under one rough outline.
-        if entry['image_id'] in images and not entry.get('iscrowd') and entry['segmentation']
+        if entry['image_id'] in images
+        and not entry.get('iscrowd')
+        and entry['segmentation']
+        and min(entry['bbox'][2:]) >= min_object
     ]
 
 

@@ -27,6 +27,8 @@ class FolderNegatives:
     """
 
     shapes: ClassVar[dict[str, float]] = {'rectangle': 0.5, 'blob': 0.5}
+    short_side = 384
+    crop = 192
 
     def __init__(self, root: str | Path, exclude: Sequence[str] = ()):
         folder = Path(root).expanduser()

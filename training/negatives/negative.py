@@ -15,7 +15,7 @@ class Negative(NamedTuple):
     image: NDArray[np.uint8]
     """(H, W, 3) RGB."""
     regions: NDArray[np.uint8] | None
-    """(H, W) region ids, 0 = background that is never pasted; None: nothing is known."""
+    """(H, W) region ids, 0 = background, which is part of no region; None: nothing is known."""
 
 
 class NegativeSource(Protocol):
@@ -24,9 +24,13 @@ class NegativeSource(Protocol):
     Attributes:
         shapes: Names of the shapes that fit its photos, with their weights; what a `Paster`
             takes when it is told none.
+        short_side: Likewise, see `Paster`; pixels.
+        crop: Likewise.
     """
 
     shapes: Mapping[str, float]
+    short_side: int
+    crop: int
 
     def draw(self, rng: np.random.Generator) -> Negative:
         """Gives a photo; a broken file is a ValueError that names it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import inspect
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,6 +24,11 @@ OBJECTIVES = {
 Network = Callable[[Tensor], ModelOutput]
 """Takes (N, 3, H, W) float RGB in 0..1 and normalises inside; under autocast where that is on."""
 
+Backward = Callable[..., None]
+"""As `torch.autograd.backward`, of a scalar and keywords alone."""
+
+_FIXED = ('loss', 'aux_weight')
+
 
 class Objective(Protocol):
     """An `nn.Module` that turns a batch into loss terms; runs in float32, outside of autocast.
@@ -38,6 +44,19 @@ class Objective(Protocol):
     def build_optimizer(self) -> torch.optim.Optimizer | None:
         """Gives the optimiser of its own parameters; None: it has none."""
         ...
+
+
+@runtime_checkable
+class SplitsGradients(Protocol):
+    """An objective that takes a gradient of one of its terms alone.
+
+    Attributes:
+        backward: What it does so by; the run puts Fabric's own in its place, as Fabric refuses
+            any other where precision is mixed. Gradients of the network's weights must not be
+            among the `inputs`: other processes would wait for them.
+    """
+
+    backward: Backward
 
 
 @runtime_checkable
@@ -61,6 +80,12 @@ def build_objective(name: str, loss: Loss, options: Mapping[str, Any]) -> Object
         ValueError: Unknown name or option.
     """
     kind = lookup('objective', OBJECTIVES, name)
+    valid = [option for option in inspect.signature(kind).parameters if option not in _FIXED]
+    if unknown := sorted(options.keys() - {*valid, 'aux_weight'}):
+        raise ValueError(
+            f'unknown objective_options {unknown} of objective {name!r}; it takes: '
+            f'{", ".join(valid) or "none"}'
+        )
     try:
         objective: Objective = kind(loss, **options)
     except TypeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,11 +10,12 @@ from torch import nn, Tensor
 
 from anomaly_seg_ros.classes import IGNORE
 from training.flows.pictures import write_samples
-from training.flows.storage import load_flow
+from training.flows.storage import keep_float32_exact, load_flow
 from training.loading import Batch
 from training.losses import Loss
+from training.typed_values import convert
 
-from . import Network
+from . import Backward, Network
 from .jensen_shannon import divergence_to_uniform
 from .segmentation import segmentation_terms
 
@@ -23,24 +25,27 @@ ADAMAX_EPS = 1e-7
 
 
 class NFlowJS(nn.Module):
-    """`L_seg + weight * JSD(U || p) on negatives + bits per dimension of what they replace`.
+    """Network: `L_seg + weight * JSD(U || p)`; flow: `bits per dimension + weight * JSD(U || p)`.
 
     Every step the flow draws one patch per image. It is pasted at a random place, and what it
-    covers is what the flow learns as likely. The divergence trains both: the network to be
-    undecided on the patch and, through the pasted pixels, the flow to draw what the network is
+    covers is what the flow learns as likely, but for images where that holds a pasted outlier.
+    The divergence, over the patch and all other pasted pixels, trains both: the network to be
+    undecided there and, through the pixels of the patch, the flow to draw what the network is
     undecided about, while the likelihood holds it near the training data. So the samples end at
-    the border of the data.
+    the border of the data. L_seg has no say in the flow: by its reach beyond the patch it would
+    pull many times harder, to patches that help the network with what lies around them.
 
     Args:
         loss: L_seg, of (logits, labels); the patch is ignored in it.
         aux_weight: Weight of L_seg on each auxiliary head.
-        flow: File of a trained flow, by `anomaly_seg train_flow`.
+        flow: File of a trained flow, by `anomaly_seg train_flow`; must be given.
         weight: Of the divergence, the paper's lambda.
         patch: Smallest and largest side of the patches, multiples of 8; no larger than the crop.
         lr: Learning rate of the flow's Adamax.
         checkpointing: Of the flow, for large patches.
 
-    Pixels that a paster pasted are negatives as well.
+    Attributes:
+        backward: See `SplitsGradients`.
 
     Source: Grcic et al., "Dense Out-of-Distribution Detection by Robust Learning on Synthetic
     Negative Data", 2021. The public joint trainer rounds the samples, which cuts their gradient,
@@ -52,20 +57,27 @@ class NFlowJS(nn.Module):
         loss: Loss,
         aux_weight: float = 1.0,
         *,
-        flow: str,
+        flow: str = '',
         weight: float = 0.03,
-        patch: tuple[int, int] = (16, 216),
+        patch: Sequence[int] = (16, 216),
         lr: float = 1e-5,
         checkpointing: bool = False,
     ):
         super().__init__()
-        low, high = patch
+        low, high = convert('patch', 'tuple[int, int]', patch)
         if not 0 < low <= high or low % SIDE_STEP or high % SIDE_STEP:
             raise ValueError(f'patch is {patch}; it must be [low, high], multiples of {SIDE_STEP}')
         if not weight > 0 or not lr > 0:
             raise ValueError(f'weight is {weight}, lr is {lr}; nflow_js needs both above 0')
+        if not flow:
+            raise ValueError(
+                "nflow_js needs a 'flow'; type objective_options.flow=FILE, a file made by: "
+                'anomaly_seg train_flow CONFIG.yaml --out DIR'
+            )
         self.loss, self.aux_weight = loss, aux_weight
+        self.backward: Backward = torch.autograd.backward
         self.weight, self.patch, self.lr = weight, (low, high), lr
+        keep_float32_exact()
         self.flow = load_flow(Path(flow).expanduser(), checkpointing)
 
     def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
@@ -76,7 +88,9 @@ class NFlowJS(nn.Module):
         """
         height, width = (draw_side(self.patch, side) for side in batch.images.shape[2:])
         samples = self.flow.sample(len(batch.images), height, width)
-        mixed, replaced, region = paste_samples(batch.images, samples)
+        # Cut from the flow: the sum of the terms would send it the gradient of L_seg as well.
+        shown = samples.detach().requires_grad_()
+        mixed, replaced, region = paste_samples(batch.images, shown)
         output = network(mixed)
         terms = segmentation_terms(
             output, batch.labels.masked_fill(region, IGNORE), self.loss, self.aux_weight
@@ -84,8 +98,19 @@ class NFlowJS(nn.Module):
         negative = region | batch.outlier
         divergence = divergence_to_uniform(output.logits.movedim(1, -1)[negative])
         terms['divergence'] = self.weight * divergence.mean()
-        terms['flow'] = self.flow.bits_per_dim(replaced).mean()
+        self.backward(terms['divergence'], inputs=[shown], retain_graph=True)
+        assert shown.grad is not None
+        pull = (samples * shown.grad.clone()).sum()
+        # Of the pull nothing counts but its gradient, that of the divergence.
+        terms['flow'] = self._bits(replaced, batch.outlier, region) + pull - pull.detach()
         return terms
+
+    def _bits(self, replaced: Tensor, outlier: Tensor, region: Tensor) -> Tensor:
+        """Gives the mean bits per dimension of those patches that hold no pasted outlier."""
+        clean = ~(outlier & region).flatten(1).any(1)
+        if not clean.any():
+            return replaced.new_zeros((), dtype=torch.float32)
+        return self.flow.bits_per_dim(replaced[clean]).mean()
 
     def build_optimizer(self) -> torch.optim.Optimizer | None:
         """Gives Adamax over the flow."""
