@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 def to_input_size(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resizes an image; the image itself where it fits already.
 
-    A side is halved by averaging as long as it is at least twice too long, then linear. Linear
+    A side is halved by averaging as long as it is more than twice too long, then linear. Linear
     alone would skip pixels and let thin objects flicker; averaging over the whole reduction at
-    once takes three times as long.
+    once takes four times as long.
 
     Args:
         image: (H, W) or (H, W, C) uint8, no side of zero.
@@ -27,7 +27,7 @@ def to_input_size(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
 
 def _halved(shape: Sequence[int], size: tuple[int, int]) -> tuple[int, ...]:
     return tuple(
-        side // 2 if side >= 2 * wanted else side
+        side // 2 if side > 2 * wanted else side
         for side, wanted in zip(shape[:2], size, strict=True)
     )
 

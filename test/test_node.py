@@ -679,7 +679,7 @@ def test_values_that_do_not_fit_are_refused_with_a_reason(name: str, value: Any,
     [
         ({'threshold': 1}, 'parameter threshold must be of type float; write it like -1.0'),
         ({'overlay_alpha': 7.0}, 'parameter overlay_alpha: .*7.0'),
-        ({'engine': 'onnx'}, "parameter engine is 'onnx'; choose one of: auto"),
+        ({'engine': 'onxx'}, "parameter engine is 'onxx'; choose one of: auto"),
         ({'score_scale': 'raw'}, 'set score_encoding to 32FC1'),
         ({'min_region_area': 'big'}, 'parameter min_region_area must be of type int'),
     ],

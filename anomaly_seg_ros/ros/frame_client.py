@@ -98,6 +98,7 @@ class FrameClient:
     ):
         self.node = Node('anomaly_seg_demo', namespace=namespace)
         self.answers: dict[int, Answer] = {}
+        self.publish_ms: dict[int, float] = {}
         self.label_info: dict[str, Any] | None = None
         self.diagnostics: dict[str, str] = {}
         # The node configures itself before it says anything, so this is no early state.
@@ -157,8 +158,10 @@ class FrameClient:
         """Publishes a (H, W, 3) RGB frame, stamped with the time now."""
         header = Header(frame_id=FRAME_ID, stamp=self.node.get_clock().now().to_msg())
         message = self._writer.fill(image, header)
-        self._sent[header.stamp.sec, header.stamp.nanosec] = (number, time.perf_counter())
+        began = time.perf_counter()
+        self._sent[header.stamp.sec, header.stamp.nanosec] = (number, began)
         self._camera.publish(message)
+        self.publish_ms[number] = (time.perf_counter() - began) * 1e3
 
     def spin_until(self, done: Callable[[], bool], deadline_s: float) -> bool:
         """Handles what comes in until `done()` or the deadline; tells which."""

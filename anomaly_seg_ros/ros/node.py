@@ -17,7 +17,7 @@ import numpy as np
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.time import Time
@@ -43,7 +43,7 @@ from anomaly_seg_ros.pipeline import (
 )
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.ros import diagnostics, parameters, qos
-from anomaly_seg_ros.ros.compat import ClockType, SubscriptionEventCallbacks
+from anomaly_seg_ros.ros.compat import ClockType, NodeExecutor, SubscriptionEventCallbacks
 from anomaly_seg_ros.ros.conversions import ImageWriter
 
 WORKER_END_S = 10.0
@@ -134,9 +134,10 @@ class AnomalySegNode(LifecycleNode):
     # --- lifecycle ---------------------------------------------------------------------------
 
     def _start_by_itself(self) -> None:
-        if self._autostart is not None:
-            self.destroy_timer(self._autostart)
-            self._autostart = None
+        if self._autostart is None:
+            return  # an executor may have had this timer's next call in its queue already
+        self.destroy_timer(self._autostart)
+        self._autostart = None
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
@@ -462,7 +463,7 @@ def spin(node: AnomalySegNode) -> None:
     In bounded slices: `executor.spin()` can miss an interrupt, because rclpy wakes the executor
     before it marks the context as shut down.
     """
-    executor = SingleThreadedExecutor()
+    executor = NodeExecutor()
     executor.add_node(node)
     try:
         while rclpy.ok():

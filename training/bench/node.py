@@ -127,6 +127,7 @@ def measure(call: EngineCall, images: list[Image], args: argparse.Namespace) -> 
                 'fps': fps,
                 'total_ms': stages.pop('processing', None),
                 'stages_ms': stages,
+                'camera_publish_ms': node.camera_publish_ms(),
             }
         rows[-1].extra['fps_at_30_hz'] = node.open_loop(OPEN_LOOP_S, OPEN_LOOP_HZ)
         memory, engine = node.memory_mb(), node.engine()

@@ -7,6 +7,7 @@ from contextlib import contextmanager, ExitStack
 from itertools import cycle
 import os
 from pathlib import Path
+from statistics import median
 import subprocess
 import tempfile
 import time
@@ -129,6 +130,10 @@ class NodeSession:
         self._client.send(self._number, next(self._images))
         self._number += 1
         return self._number - 1
+
+    def camera_publish_ms(self) -> float:
+        """Gives the median time of the camera's own publish call, a part of every latency."""
+        return median(self._client.publish_ms.values())
 
     def closed_loop(self, frames: int, period_s: float = 0.0) -> tuple[list[float], float]:
         """Sends each frame when the one before has come back, and not before the period is over.

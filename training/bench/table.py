@@ -67,6 +67,7 @@ def node_table(rows: Sequence[ResultRow]) -> str:
             'frames': lambda row: row.extra['pace'],
             'node p50 ms': lambda row: number(row.latency_ms, 'p50'),
             'p95': lambda row: number(row.latency_ms, 'p95'),
+            'of it publish of the camera': lambda row: number(row.extra, 'camera_publish_ms'),
             'bare p50 ms': lambda row: number(row.extra, 'bare_ms', 'p50'),
             'target ms': lambda row: number(row.extra, 'target_ms'),
             'met': lambda row: 'yes' if row.extra['target_met'] else 'no',
