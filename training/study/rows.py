@@ -85,5 +85,5 @@ def exposure_rows() -> Iterator[Row]:
     )
 
 
-GRIDS = {'losses': loss_rows, 'outliers': exposure_rows}
+GRIDS = {'losses': loss_rows, 'outlier exposure': exposure_rows}
 """Name of a part of the study to its rows."""

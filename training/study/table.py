@@ -26,6 +26,15 @@ BUDGET = (
     'seed',
 )
 DASH = '-'
+HEAD = """# The study of losses and scores
+
+Made by `make study` (`python -m training.study --help`): each row is trained, fitted and measured
+by `anomaly_seg train`, `fit_score` and `evaluate`, whose commands stand in the `.done` files below
+`out/study`. Anomaly scores are measured on the torch engine with the protocol `exact`; `msp`,
+`entropy` and `energy` at the temperature that was fitted on CamVid val; `mahalanobis` and `sml`
+with statistics of CamVid train. Nothing was chosen on the sets that are measured here. Budgets
+are short: what differs by a point or two may differ the other way round with another seed.
+"""
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ def write_tables(out: Path, path: Path) -> None:
     if not parts:
         raise FileNotFoundError(f'no measured row below {str(out)!r}; run the study first')
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('\n\n'.join(parts) + '\n', encoding='utf-8')
+    path.write_text('\n\n'.join((HEAD.rstrip(), *parts)) + '\n', encoding='utf-8')
 
 
 def budgets(rows: Sequence[Measured]) -> list[str]:
