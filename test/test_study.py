@@ -69,6 +69,11 @@ def test_every_start_comes_before_what_starts_from_it() -> None:
         assert not row.start or names.index(row.start) < names.index(row.name)
 
 
+def test_a_start_is_trained_and_not_measured(tmp_path: Path) -> None:
+    row = next(row for row in loss_rows() if row.name == 'erfnet_start')
+    assert [step.name for step in steps(row, DATA, tmp_path, [])] == ['train']
+
+
 def test_the_flow_comes_before_what_starts_from_it(tmp_path: Path) -> None:
     row = next(row for row in exposure_rows() if row.flow)
     first, second = steps(row, DATA, tmp_path, [])[:2]

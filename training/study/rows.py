@@ -39,6 +39,7 @@ class Row:
         scores: That need what only this row has.
         start: Name of the row whose weights its training starts from.
         outliers: Whether its recipe pastes photos.
+        measured: False for what only others start from.
         flow: Recipe of the normalising flow that its training starts from.
     """
 
@@ -49,6 +50,7 @@ class Row:
     scores: tuple[str, ...] = ()
     start: str = ''
     outliers: bool = False
+    measured: bool = True
     flow: Path | None = None
 
 
@@ -56,7 +58,8 @@ def loss_rows() -> Iterator[Row]:
     """Gives the networks after a common start, and what each loss makes of it on one budget."""
     for network, network_title in NETWORKS.items():
         start = f'{network}_start'
-        yield Row(start, network_title, 'start', RECIPES / 'study' / f'{start}.yaml')
+        recipe = RECIPES / 'study' / f'{start}.yaml'
+        yield Row(start, network_title, 'start', recipe, measured=False)
         for loss, title in LOSSES.items():
             name = f'{network}_{loss}'
             scores = ('void',) if loss == 'void' else ()

@@ -102,6 +102,8 @@ def steps(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[Step]
         changes: `key=value` on top of its recipe.
     """
     training = _training(row, data, out, changes)
+    if not row.measured:
+        return training
     trained = str(out / 'train' / 'checkpoint') if training else BASELINE
     fit = _fitting(trained, data, out, tuple(step.mark for step in training))
     return [*training, fit, *_measuring(row, data, out, fit.mark)]

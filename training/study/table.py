@@ -73,10 +73,10 @@ def write_tables(out: Path, path: Path) -> None:
     """
     parts = []
     for title, grid in GRIDS.items():
-        rows = [Measured(row, out / row.name) for row in grid()]
-        rows = [row for row in rows if row.results(TEST)]
+        trained = [Measured(row, out / row.name) for row in grid()]
+        rows = [row for row in trained if row.row.measured and row.results(TEST)]
         if rows:
-            parts += [f'## {title.capitalize()}', *budgets(rows), classes_table(rows)]
+            parts += [f'## {title.capitalize()}', *budgets(trained), classes_table(rows)]
             parts += [
                 anomaly_table(name, done)
                 for name in ANOMALY_SETS
