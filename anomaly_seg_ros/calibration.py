@@ -56,6 +56,14 @@ class Calibration:
         result = np.interp(score.astype(np.float64), levels, shares, right=1.0)
         return np.nan_to_num(result, nan=1.0).astype(np.float32)
 
+    def raw(self, share: float) -> float:
+        """Gives the raw score of a calibrated one, such as a threshold; linear between levels.
+
+        >>> Calibration((0.0, 1.0, 3.0)).raw(31 / 32)
+        2.0
+        """
+        return float(np.interp(share, level_shares(len(self.levels)), self.levels))
+
     def table(self) -> CalibrationTable:
         """Gives `share` of every float16 value, indexed by its 16 bits."""
         halves = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16).view(np.float16)

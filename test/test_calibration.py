@@ -64,6 +64,12 @@ def test_share_never_falls_and_lies_in_0_to_1() -> None:
     assert share.max() == 1
 
 
+def test_the_raw_score_of_a_threshold_by_hand() -> None:
+    # Levels at shares 0, 15/16 and 1.
+    calibration = Calibration((0.0, 1.0, 3.0))
+    assert [calibration.raw(share) for share in (0, 15 / 32, 31 / 32, 1)] == [0, 0.5, 2, 3]
+
+
 def test_table_is_share_of_every_half() -> None:
     calibration = Calibration.fit(np.random.default_rng(2).normal(size=5000))
     table = calibration.table()

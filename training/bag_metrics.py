@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from anomaly_seg_ros.calibration import level_shares
 from anomaly_seg_ros.checkpoint import CheckpointMeta
 from anomaly_seg_ros.pipeline import default_threshold
 
@@ -43,10 +40,9 @@ def measure_frames(
         ValueError: A score is NaN.
     """
     (score,) = frames.scores
-    levels = meta.calibrations[score].levels
-    threshold = np.interp(default_threshold(meta, score), level_shares(len(levels)), levels)
+    threshold = meta.calibrations[score].raw(default_threshold(meta, score))
     alone = Shards({})
-    settings = Settings(thresholds={score: float(threshold)})
+    settings = Settings(thresholds={score: threshold})
     evaluation = evaluate_frames(frames, settings, alone)
     row = result_row(evaluation, score, origin)
     write_pictures(out, draw_pictures(frames, evaluation, alone, out))

@@ -22,7 +22,7 @@ from .flows.config import FlowConfig, load_flow_config
 from .flows.pictures import write_samples
 from .flows.storage import build_flow, keep_float32_exact, save_flow
 from .loading import AugmentedFrames, checked, EpochSampler, training_loader
-from .run_folder import LAST_FILE, Row, TABLE_FILE, write_rows, writing
+from .run_folder import check_resume, LAST_FILE, Row, TABLE_FILE, write_rows, writing
 from .train import one_line_errors, StopRequest
 from .transforms import Augmentation
 
@@ -42,13 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg train_flow`."""
     config = load_flow_config(args.config, args.changes)
-    last = args.out / LAST_FILE
-    if args.resume and not last.is_file():
-        raise FileNotFoundError(f'nothing to resume: no {str(last)!r}')
-    if not args.resume and last.exists():
-        raise ValueError(
-            f'{str(args.out)!r} already holds a run; go on with --resume, or choose another --out'
-        )
+    check_resume(args.out, args.resume)
     lower = f'batch_size ({config.batch_size}) or patch ({config.patch})'
     with StopRequest() as stop, one_line_errors(lower, config.workers):
         trainer = FlowTrainer(config, args.out, lambda: stop.asked)

@@ -76,6 +76,22 @@ def write_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
+def check_resume(out: Path, resume: bool) -> None:
+    """Refuses to go on with a run that is not there, and to write over one that is.
+
+    Raises:
+        FileNotFoundError: There is nothing to resume.
+        ValueError: The folder holds a run already.
+    """
+    last = out / LAST_FILE
+    if resume and not last.is_file():
+        raise FileNotFoundError(f'nothing to resume: no {str(last)!r}')
+    if not resume and last.exists():
+        raise ValueError(
+            f'{str(out)!r} already holds a run; go on with --resume, or choose another --out'
+        )
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to; it takes its place once all is written.

@@ -20,7 +20,7 @@ import torch
 
 from .config import load_train_config
 from .datasets import build_dataset
-from .run_folder import BEST_FOLDER, default_score, LAST_FILE
+from .run_folder import BEST_FOLDER, check_resume, default_score, LAST_FILE
 from .trainer import Trainer
 
 OUT_OF_MEMORY = ('out of memory', 'DefaultCPUAllocator', 'not enough memory')
@@ -46,13 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg train`."""
     config = load_train_config(args.config, args.changes)
+    check_resume(args.out, args.resume)
     last = args.out / LAST_FILE
-    if args.resume and not last.is_file():
-        raise FileNotFoundError(f'nothing to resume: no {str(last)!r}')
-    if not args.resume and last.exists():
-        raise ValueError(
-            f'{str(args.out)!r} already holds a run; go on with --resume, or choose another --out'
-        )
     # Before the processes part, so that a wrong path is said once.
     train_set = build_dataset(config.dataset, config.root, config.train_split)
     val_set = build_dataset(config.dataset, config.root, config.val_split)

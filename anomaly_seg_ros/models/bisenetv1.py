@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.conv_bn_relu import ConvBNReLU
+from anomaly_seg_ros.models.conv_bn_relu import ConvBNReLU, initialise_convolutions
 from anomaly_seg_ros.models.isomax_head import check_head, IsoMaxHead
 
 
@@ -221,17 +221,7 @@ class BiSeNetV1(nn.Module):
         if aux_heads:
             self.conv_out16 = OutputHead(context_channels, aux_channels, classes, 8, 'linear')
             self.conv_out32 = OutputHead(context_channels, aux_channels, classes, 16, 'linear')
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Kaiming initialisation; classifiers start flat."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.bias is None:
-                nn.init.kaiming_normal_(module.weight, mode='fan_out')
-            elif isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+        initialise_convolutions(self)
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives logits at image size; H and W are multiples of 32.

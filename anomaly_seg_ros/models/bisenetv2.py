@@ -15,7 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.conv_bn_relu import ConvBNReLU
+from anomaly_seg_ros.models.conv_bn_relu import ConvBNReLU, initialise_convolutions
 from anomaly_seg_ros.models.isomax_head import check_head, IsoMaxHead
 from anomaly_seg_ros.models.outlier_head import OutlierHead
 
@@ -281,14 +281,8 @@ class BiSeNetV2(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Kaiming initialisation; classifiers and each residual branch's last norm start flat."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.bias is None:
-                nn.init.kaiming_normal_(module.weight, mode='fan_out')
-            elif isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
+        """Convolutions as in both BiSeNets; each residual branch's last norm starts flat."""
+        initialise_convolutions(self)
         for module in self.modules():
             if isinstance(module, (GatherExpand, GatherExpandDown)):
                 last = module.conv2[-1]

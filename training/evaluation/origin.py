@@ -8,9 +8,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from anomaly_seg_ros.calibration import level_shares
 from anomaly_seg_ros.checkpoint import CheckpointMeta, weights_hash
 from anomaly_seg_ros.provenance import code_version
 from training.datasets import Dataset
@@ -55,8 +52,8 @@ def network_origin(
 def raw_thresholds(meta: CheckpointMeta) -> dict[str, float]:
     """Gives the raw scores of the checkpoint's calibrated thresholds."""
     return {
-        score: float(np.interp(meta.thresholds[score], level_shares(len(levels)), levels))
-        for score, levels in ((name, c.levels) for name, c in meta.calibrations.items())
+        score: calibration.raw(meta.thresholds[score])
+        for score, calibration in meta.calibrations.items()
         if score in meta.thresholds
     }
 
