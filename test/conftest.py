@@ -181,8 +181,6 @@ def make_tiny_checkpoint(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Path]:
     """Gives a maker of folders with a calibrated checkpoint of a network's tiny preset."""
-    pytest.importorskip('torch')
-    pytest.importorskip('safetensors')
     return lambda model='bisenetv2', void_index=None, size=(64, 96): _tiny_checkpoint(
         tmp_path_factory.mktemp('tiny') / model, model, void_index, size
     )
@@ -244,7 +242,6 @@ def tiny_checkpoint(make_tiny_checkpoint: Callable[..., Path]) -> Path:
 @pytest.fixture(scope='session')
 def exported_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint with a ready OpenVINO engine beside it; do not change the folder."""
-    pytest.importorskip('openvino')
     from anomaly_seg_ros.engines.export_engine import export_engine
 
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp('exported') / 'tiny'))

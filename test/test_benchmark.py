@@ -305,7 +305,7 @@ def test_floor_of_an_engine_on_a_gpu_uses_that_gpu() -> None:
 
 
 def test_counted_operations_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip('torch')
+    import torch
 
     class Scored(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -503,7 +503,8 @@ def test_a_worker_times_frames_at_its_pace(exported_checkpoint: Path) -> None:
 def test_a_training_step_takes_any_size(
     make_tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch = pytest.importorskip('torch')
+    import torch
+
     seen: list[tuple[float, int]] = []
     real = torch.nn.functional.cross_entropy
 

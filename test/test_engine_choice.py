@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip('torch')
-pytest.importorskip('openvino')
-
 from anomaly_seg_ros.checkpoint import read_meta, read_weights, save_checkpoint, update_meta
 from anomaly_seg_ros.engines import choice as choice_file
 from anomaly_seg_ros.engines import open_engine, openvino_engine
@@ -263,7 +260,6 @@ def test_without_torch_only_a_ready_engine_runs(
 def test_a_ready_onnx_engine_runs_without_torch(
     tiny_checkpoint: Path, tmp_path: Path, installed: Callable[..., None]
 ) -> None:
-    pytest.importorskip('onnxruntime')
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / 'checkpoint'))
     export_engine(folder, None, SIZE, 'auto', folder / 'engines' / 'o', engine='onnx')
     installed('onnxruntime')

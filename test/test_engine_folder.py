@@ -10,10 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip('torch')
-pytest.importorskip('openvino')
-
 import torch
 
 from anomaly_seg_ros.checkpoint import read_meta, read_weights, save_checkpoint, update_meta
@@ -303,7 +299,8 @@ def test_a_broken_engine_is_one_clear_error(folder: Path, name: str, damage: str
 
 @pytest.mark.parametrize('data', [b'', b'\x08', LFS_POINTER.encode()])
 def test_a_broken_onnx_engine_is_one_clear_error(data: bytes, folder: Path) -> None:
-    ort = pytest.importorskip('onnxruntime')
+    import onnxruntime as ort
+
     change_engine(
         folder, engine='onnx', precision='fp32', versions={'onnxruntime': ort.__version__}
     )

@@ -12,9 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip('torch')
-pytest.importorskip('openvino')
-
 from anomaly_seg_ros.checkpoint import DEFAULT_FOLDER, read_meta
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.export_engine import export_engine
@@ -59,8 +56,6 @@ def engine(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         return open_engine(DEFAULT_FOLDER, name, precision=precision)
     if name == 'openvino' and precision == 'bf16' and cpu_precision('auto') != 'bf16':
         pytest.skip('this CPU has no bf16')
-    if name == 'onnx':
-        pytest.importorskip('onnxruntime')
     out = tmp_path_factory.mktemp('engine') / 'engine'
     size = read_meta(DEFAULT_FOLDER).input_size
     export_engine(DEFAULT_FOLDER, None, size, precision, out, engine=name)

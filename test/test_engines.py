@@ -9,10 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip('torch')
-pytest.importorskip('openvino')
-
 import torch
 
 from anomaly_seg_ros.engines import open_engine
@@ -48,7 +44,6 @@ def has_bf16() -> bool:
 
 @pytest.fixture(scope='module')
 def onnx_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip('onnxruntime')
     folder = tmp_path_factory.mktemp('onnx') / 'engine'
     export_engine(tiny_checkpoint, None, SIZE, 'fp32', folder, engine='onnx')
     return folder
@@ -164,7 +159,6 @@ def test_a_half_network_is_another_rounding_of_the_same(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     """The graph that TensorRT and CUDA get, run here by ONNX Runtime."""
-    pytest.importorskip('onnxruntime')
     export_engine(tiny_checkpoint, 'energy', SIZE, 'fp16', tmp_path / 'half', engine='onnx')
     half = open_engine(tiny_checkpoint, 'onnx', 'energy', engine_path=tmp_path / 'half')
     assert half.precision == 'fp16'
@@ -344,7 +338,6 @@ def test_only_scores_that_cost_more_than_labels_are_halved(
 def test_int8_is_exported_with_frames_only_and_taken_only_if_asked_for(
     tiny_checkpoint: Path, save: Callable[..., Any], tmp_path: Path
 ) -> None:
-    pytest.importorskip('nncf')
     save(tmp_path / 'frames', [picture(seed) for seed in range(3)])
     out = tmp_path / 'int8'
     with pytest.raises(ValueError, match="'int8' needs frames: give --calibration DIR"):

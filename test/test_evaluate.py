@@ -15,34 +15,32 @@ import cv2
 import numpy as np
 from PIL import Image
 import pytest
-
-torch = pytest.importorskip('torch')
-
-from sklearn.metrics import (  # noqa: E402
+from sklearn.metrics import (
     average_precision_score,
     precision_recall_curve,
     roc_auc_score,
     roc_curve,
 )
+import torch
 
-from anomaly_seg_ros.checkpoint import (  # noqa: E402
+from anomaly_seg_ros.checkpoint import (
     load_checkpoint,
     update_meta,
     WEIGHTS_FILE,
 )
-from anomaly_seg_ros.classes import CAMVID  # noqa: E402
-from anomaly_seg_ros.cli import main  # noqa: E402
-from anomaly_seg_ros.engines import open_engine  # noqa: E402
-from anomaly_seg_ros.engines.scored_model import ScoredModel  # noqa: E402
-from anomaly_seg_ros.images import read_image, write_image  # noqa: E402
-from training import evaluate  # noqa: E402
-from training.datasets.streethazards import CLASSES as STREETHAZARDS  # noqa: E402
-from training.evaluation.checkpoint_frames import check_room  # noqa: E402
-from training.evaluation.measure import FirstPass, Settings  # noqa: E402
-from training.evaluation.network_pass import open_pass, PassOutput  # noqa: E402
-from training.evaluation.pictures import choose  # noqa: E402
-from training.evaluation.resizing import nearest, network_input  # noqa: E402
-from training.results import FrameRow, read_curves, read_frames, read_pictures, read_results  # noqa: E402
+from anomaly_seg_ros.classes import CAMVID
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.scored_model import ScoredModel
+from anomaly_seg_ros.images import read_image, write_image
+from training import evaluate
+from training.datasets.streethazards import CLASSES as STREETHAZARDS
+from training.evaluation.checkpoint_frames import check_room
+from training.evaluation.measure import FirstPass, Settings
+from training.evaluation.network_pass import open_pass, PassOutput
+from training.evaluation.pictures import choose
+from training.evaluation.resizing import nearest, network_input
+from training.results import FrameRow, read_curves, read_frames, read_pictures, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / 'shared'
@@ -728,7 +726,6 @@ def test_ece_and_nll_come_from_the_logits(tiny_checkpoint: Path, tmp_path: Path)
 def test_openvino_gives_the_numbers_of_torch(
     tiny_checkpoint: Path, tiny_frames: Path, tmp_path: Path
 ) -> None:
-    pytest.importorskip('openvino')
     rows = {}
     for engine in ('torch', 'openvino'):
         argv = ['evaluate', '--checkpoint', str(tiny_checkpoint), '--score', 'msp,energy']

@@ -7,10 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-
-from anomaly_seg_ros.checkpoint import (  # noqa: E402
+from anomaly_seg_ros.checkpoint import (
     load_checkpoint,
     read_meta,
     read_statistics,
@@ -19,12 +18,12 @@ from anomaly_seg_ros.checkpoint import (  # noqa: E402
     update_meta,
     weights_hash,
 )
-from anomaly_seg_ros.classes import CAMVID  # noqa: E402
-from anomaly_seg_ros.cli import main  # noqa: E402
-from anomaly_seg_ros.engines import open_engine  # noqa: E402
-from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel  # noqa: E402
-from anomaly_seg_ros.images import write_image  # noqa: E402
-from training.evaluation.network_pass import open_pass  # noqa: E402
+from anomaly_seg_ros.classes import CAMVID
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
+from anomaly_seg_ros.images import write_image
+from training.evaluation.network_pass import open_pass
 
 SIZE = (64, 96)
 

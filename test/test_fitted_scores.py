@@ -7,18 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-
-from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
-from anomaly_seg_ros.registry import lookup  # noqa: E402
-from anomaly_seg_ros.scores import build_score, check_options, FITTED, SCORES  # noqa: E402
-from anomaly_seg_ros.scores.boundaries import boundaries, dilated, suppress_boundaries  # noqa: E402
-from anomaly_seg_ros.scores.mahalanobis import Mahalanobis  # noqa: E402
-from anomaly_seg_ros.scores.max_logit import MaxLogit  # noqa: E402
-from anomaly_seg_ros.scores.sml import SML  # noqa: E402
-from anomaly_seg_ros.scores.smoothing import gaussian, smooth_dilated  # noqa: E402
-from training.score_statistics import (  # noqa: E402
+from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.registry import lookup
+from anomaly_seg_ros.scores import build_score, check_options, FITTED, SCORES
+from anomaly_seg_ros.scores.boundaries import boundaries, dilated, suppress_boundaries
+from anomaly_seg_ros.scores.mahalanobis import Mahalanobis
+from anomaly_seg_ros.scores.max_logit import MaxLogit
+from anomaly_seg_ros.scores.sml import SML
+from anomaly_seg_ros.scores.smoothing import gaussian, smooth_dilated
+from training.score_statistics import (
     ClassGaussians,
     deviation,
     MaxLogitMoments,

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-
-from training.losses import build_loss, LOSSES  # noqa: E402
-from training.losses.cross_entropy import cross_entropy, ohem_cross_entropy  # noqa: E402
-from training.losses.focal import focal  # noqa: E402
-from training.losses.isomax import isomax  # noqa: E402
-from training.losses.jaccard import jaccard  # noqa: E402
-from training.losses.logit_norm import logit_norm  # noqa: E402
+from training.losses import build_loss, LOSSES
+from training.losses.cross_entropy import cross_entropy, ohem_cross_entropy
+from training.losses.focal import focal
+from training.losses.isomax import isomax
+from training.losses.jaccard import jaccard
+from training.losses.logit_norm import logit_norm
 
 LN2, LN3 = math.log(2), math.log(3)
 WEIGHTED = ['cross_entropy', 'focal', 'isomax', 'logit_norm', 'ohem']

@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip('torch')
-
-from anomaly_seg_ros.checkpoint import update_meta  # noqa: E402
-from anomaly_seg_ros.cli import main  # noqa: E402
-from anomaly_seg_ros.images import write_image  # noqa: E402
-from training import evaluate  # noqa: E402
-from training.datasets.streethazards import CLASSES  # noqa: E402
-from training.evaluation.network_pass import PassOutput  # noqa: E402
+from anomaly_seg_ros.checkpoint import update_meta
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.images import write_image
+from training import evaluate
+from training.datasets.streethazards import CLASSES
+from training.evaluation.network_pass import PassOutput
 
 SIZE = (4, 8)
 ROAD, BUILDING, OTHER, ANOMALY = 8, 2, 4, 14

@@ -11,9 +11,6 @@ import inspect
 from typing import Any
 
 import pytest
-
-pytest.importorskip('torch')
-
 import torch
 from torch import nn
 

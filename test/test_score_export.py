@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
+import openvino as ov
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-ov = pytest.importorskip('openvino')
-
-from anomaly_seg_ros.checkpoint import CheckpointMeta  # noqa: E402
-from anomaly_seg_ros.classes import CAMVID  # noqa: E402
-from anomaly_seg_ros.engines.scored_model import score_of, ScoredModel  # noqa: E402
-from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
-from anomaly_seg_ros.scores import SCORES  # noqa: E402
-from training.score_statistics import STATISTICS  # noqa: E402
+from anomaly_seg_ros.checkpoint import CheckpointMeta
+from anomaly_seg_ros.classes import CAMVID
+from anomaly_seg_ros.engines.scored_model import score_of, ScoredModel
+from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores import SCORES
+from training.score_statistics import STATISTICS
 
 SIZE = (64, 96)
 META = CheckpointMeta(

@@ -6,9 +6,6 @@ import math
 from typing import Any
 
 import pytest
-
-pytest.importorskip('torch')
-
 import torch
 
 from anomaly_seg_ros.model_output import ModelOutput

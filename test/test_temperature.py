@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip('torch')
-
-from anomaly_seg_ros.checkpoint import (  # noqa: E402
+from anomaly_seg_ros.checkpoint import (
     CheckpointMeta,
     META_FILE,
     read_meta,
@@ -22,15 +21,15 @@ from anomaly_seg_ros.checkpoint import (  # noqa: E402
     weights_hash,
     write_meta,
 )
-from anomaly_seg_ros.classes import CAMVID  # noqa: E402
-from anomaly_seg_ros.cli import main  # noqa: E402
-from anomaly_seg_ros.engines import open_engine  # noqa: E402
-from anomaly_seg_ros.engines.engine_folder import EngineMeta, write_engine_meta  # noqa: E402
-from anomaly_seg_ros.engines.scored_model import load_scored_model  # noqa: E402
-from anomaly_seg_ros.images import write_image  # noqa: E402
-from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
-from anomaly_seg_ros.scores import build_score, SCORES, TEMPERED  # noqa: E402
-from training.temperature import fit_temperature, LabelledLogits, slope  # noqa: E402
+from anomaly_seg_ros.classes import CAMVID
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.engine_folder import EngineMeta, write_engine_meta
+from anomaly_seg_ros.engines.scored_model import load_scored_model
+from anomaly_seg_ros.images import write_image
+from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores import build_score, SCORES, TEMPERED
+from training.temperature import fit_temperature, LabelledLogits, slope
 
 ALL = frozenset({'logits', 'void_logit', 'ood_logits'})
 

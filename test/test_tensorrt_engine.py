@@ -17,9 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip('torch')
-
 import torch
 
 from anomaly_seg_ros.checkpoint import read_meta
