@@ -157,7 +157,8 @@ def test_tables_by_hand(tmp_path: Path, measured: Callable[..., None]) -> None:
 
     for name, ap in (('enet_ce', 0.25), ('enet_focal', 0.5)):
         before = {'ece_before': 0.1, 'nll_before': 1.0}
-        test = row('msp', miou=0.4321, ece=0.05, nll=0.75, temperature=1.5, extra=before)
+        values = {'miou': 0.4321, 'ece': 0.05, 'nll': 0.75, 'temperature': 1.5}
+        test = row('msp', **values, extra=before, commit='abc123')
         measured(name, 'camvid_test', [test])
         scores = [row('max_logit', ap=ap, fpr95=0.8), row('msp', ap=0.1, fpr95=0.9)]
         for folder in ('camvid_anomaly_val', 'road_anomaly_val'):
@@ -165,6 +166,7 @@ def test_tables_by_hand(tmp_path: Path, measured: Callable[..., None]) -> None:
     write_tables(tmp_path, tmp_path / 'study.md')
     text = (tmp_path / 'study.md').read_text(encoding='utf-8')
     assert '| ENet | CE | 43.2 | 10.0 | 5.0 | 1.000 | 0.750 | 1.500 |' in text
+    assert 'Measured at commit abc123.' in text
     assert 'a random score has 4.0 / 95' in text
     head, _, first, second = text.split('camvid_anomaly_val, AP')[1].split('\n')[2:6]
     assert head.startswith('| network | training | max_logit | msp | entropy |')

@@ -76,7 +76,8 @@ def write_tables(out: Path, path: Path) -> None:
         trained = [Measured(row, out / row.name) for row in grid()]
         rows = [row for row in trained if row.row.measured and row.results(TEST)]
         if rows:
-            parts += [f'## {title.capitalize()}', *budgets(trained), classes_table(rows)]
+            parts += [f'## {title.capitalize()}', *budgets(trained), commits(rows)]
+            parts.append(classes_table(rows))
             parts += [
                 anomaly_table(name, done)
                 for name in ANOMALY_SETS
@@ -100,6 +101,12 @@ def budgets(rows: Sequence[Measured]) -> list[str]:
         f'Budget{"" if alone else " of " + ", ".join(names)}: {text}.'
         for text, names in groups.items()
     ]
+
+
+def commits(rows: Sequence[Measured]) -> str:
+    """Gives the line that says which state of the code measured."""
+    found = {str(row.results(TEST)['msp'].commit) for row in rows}
+    return f'Measured at commit {", ".join(sorted(found))}.'
 
 
 def classes_table(rows: Sequence[Measured]) -> str:
