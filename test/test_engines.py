@@ -18,7 +18,6 @@ from anomaly_seg_ros.engines.openvino_engine import convert, cpu_precision, Open
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores import SCORES
-from training.bench.parity import rank_correlation
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
 
@@ -119,6 +118,18 @@ def test_openvino_computes_every_score_as_torch_does(
     engine = OpenVinoEngine(convert(made_model(meta, score), SIZE), score, 'fp32', 1)
     assert (engine.score_name, engine.precision, engine.input_size) == (score, 'fp32', SIZE)
     compare(made_model(meta, score), engine)
+
+
+def test_openvino_computes_a_coarse_score_as_torch_does(
+    make_fake_meta: Callable[..., Any],
+) -> None:
+    meta = make_fake_meta(score_options={'dense_hybrid': {'step': 4}})
+    engine = OpenVinoEngine(convert(made_model(meta, 'dense_hybrid'), SIZE), 'made', 'fp32', 1)
+    compare(made_model(meta, 'dense_hybrid'), engine)
+    whole = made_model(make_fake_meta(), 'dense_hybrid')
+    with torch.inference_mode():
+        score = whole(torch.from_numpy(picture())[None])[1][0].numpy()
+    assert np.ptp(engine.infer(picture()).score.astype(np.float32) - score) > 0.1
 
 
 @pytest.mark.parametrize(
@@ -308,30 +319,6 @@ def test_whole_weights_are_kept_for_fp32_only(tiny_checkpoint: Path, tmp_path: P
         export_engine(tiny_checkpoint, None, SIZE, precision, out)
         sizes[precision] = (out / 'model.bin').stat().st_size
     assert 1.6 < sizes['fp32'] / sizes['auto'] < 2.1
-
-
-def test_half_the_score_is_enlarged_and_labels_stay(make_fake_meta: Callable[..., Any]) -> None:
-    meta = make_fake_meta(void_index=CLASSES)
-    image = torch.from_numpy(picture())[None]
-    with torch.no_grad():
-        labels, score = made_model(meta, 'energy')(image)
-        coarse_labels, coarse = made_model(meta, 'energy').spell(score_step=2)(image)
-    assert (coarse_labels == labels).all()
-    assert coarse.shape == score.shape
-    # The first of each 2x2 cell stays where it is, and between two lies their mean.
-    assert coarse[0, 0, 0].item() == pytest.approx(score[0, 0, 0].item(), rel=2**-10)
-    assert coarse[0, 4, 6].item() == pytest.approx(score[0, 4, 6].item(), rel=2**-10)
-    middle = 0.5 * score[0, 0, 0] + 0.5 * score[0, 0, 2]
-    assert coarse[0, 0, 1].item() == pytest.approx(middle.item(), rel=2**-9)
-    assert rank_correlation(coarse.float().numpy(), score.numpy()) > 0.95
-
-
-@pytest.mark.parametrize('score', ['sml', 'max_logit', 'mahalanobis'])
-def test_only_scores_that_cost_more_than_labels_are_halved(
-    score: str, make_fake_meta: Callable[..., Any]
-) -> None:
-    with pytest.raises(ValueError, match=f'score {score!r} is not made at every 2nd pixel; '):
-        made_model(make_fake_meta(), score).spell(score_step=2)
 
 
 @pytest.mark.slow

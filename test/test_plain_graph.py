@@ -7,6 +7,7 @@ converter, or to break the graph into pieces. `test/gpu/dry_run.py` asks the con
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 import inspect
 from typing import Any
 
@@ -19,7 +20,7 @@ from anomaly_seg_ros.engines.scored_model import ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models import build_model, MODELS
 from anomaly_seg_ros.registry import lookup
-from anomaly_seg_ros.scores import SCORES
+from anomaly_seg_ros.scores import COARSE, SCORES
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -94,15 +95,18 @@ def problems(program: Any) -> list[str]:
 
 
 def fitting_scores(model: Any, meta: Any) -> list[ScoredModel]:
-    """Gives the network under each score that it can serve."""
+    """Gives the network under each score that it can serve, and under the coarse forms of some."""
     provides = {*model.provides, 'void_logit'}
+    coarse = replace(meta, score_options={name: {'step': 4} for name in COARSE})
     scored = []
     for name, target in SCORES.items():
         if lookup('score', {name: target}, name).needs <= provides and (
             name not in SCORE_EXCEPTIONS
         ):
-            scored.append(ScoredModel(model, meta, name, STATISTICS.get(name)).eval())
-            scored[-1].spell(torch.int8)
+            scored += [
+                ScoredModel(model, how, name, STATISTICS.get(name)).eval().spell(torch.int8)
+                for how in ((meta, coarse) if name in COARSE else (meta,))
+            ]
     return scored
 
 
@@ -119,7 +123,7 @@ def test_every_network_and_score_is_plain(
     scored = fitting_scores(model, meta)
     assert len(scored) >= 8, 'the scores of logits and void alone'
     if options.get('outlier_head'):
-        assert len(scored) == len(SCORES) - len(SCORE_EXCEPTIONS)
+        assert len(scored) == len(SCORES) + len(COARSE) - len(SCORE_EXCEPTIONS)
     found = problems(export_graph(AllScores(scored), SIZE, 1))  # type: ignore[arg-type]
     assert (found != []) == (name in EXCEPTIONS), found
 

@@ -187,7 +187,7 @@ def _preference(made: str, asked: str) -> tuple[bool, int]:
 
 def _is_meant(meta: EngineMeta, wanted: Wanted) -> bool:
     """Whether a folder was exported for this; what costs accuracy only if asked for."""
-    if (meta.precision == 'int8' and wanted.precision != 'int8') or meta.score_step != 1:
+    if meta.precision == 'int8' and wanted.precision != 'int8':
         return False
     return (meta.score, meta.input_size) == (wanted.score, wanted.input_size) and fits_precision(
         meta.precision, wanted.precision

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 import json
 from pathlib import Path
 
-FORMAT = 3
+FORMAT = 4
 ENGINE_FILE = 'engine.json'
 ENGINES_FOLDER = 'engines'
 
@@ -22,7 +22,6 @@ class EngineMeta:
         precision: Precision that it was exported for; 'auto' is decided where it runs.
         input_size: (height, width) of its images.
         batch_sizes: The batch sizes that it was built for; empty where it takes any.
-        score_step: The score was computed at every so many pixels and enlarged.
         weights: `weights_hash` of the checkpoint it was exported from.
         versions: Library name to version at export.
         device: What it was exported on: CPU, or GPU with capability and driver.
@@ -35,7 +34,6 @@ class EngineMeta:
     precision: str
     input_size: tuple[int, int]
     batch_sizes: tuple[int, ...] = ()
-    score_step: int = 1
     weights: str
     versions: dict[str, str]
     device: str
@@ -53,7 +51,6 @@ class ExportRequest:
         precision: One of `PRECISIONS`.
         input_size: (height, width) of the images.
         batch_sizes: For engines that are built for fixed sizes.
-        score_step: 2 computes the score at every second pixel, both ways, and enlarges it.
         calibration: Folder of frames that int8 ranges are measured on.
         timing_cache: File that keeps kernel timings from one TensorRT build to the next.
     """
@@ -63,7 +60,6 @@ class ExportRequest:
     precision: str
     input_size: tuple[int, int]
     batch_sizes: tuple[int, ...] = ()
-    score_step: int = 1
     calibration: Path | None = None
     timing_cache: Path | None = None
 

@@ -43,14 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='batch sizes to build for several cameras (tensorrt; the others take any)',
     )
     parser.add_argument(
-        '--score-step',
-        type=int,
-        choices=(1, 2),
-        default=1,
-        help='2: msp, energy or entropy at every second pixel and enlarged, for less time; such '
-        'an engine is used by its path only',
-    )
-    parser.add_argument(
         '--calibration', type=Path, metavar='DIR', help='frames to measure int8 ranges on'
     )
     parser.add_argument('--out', type=Path, required=True, help='engine folder')
@@ -96,7 +88,6 @@ def main(args: argparse.Namespace) -> int:
         engine=args.engine,
         batch_sizes=parse_batch_sizes(args.batch) if args.batch else (),
         calibration=args.calibration,
-        score_step=args.score_step,
     )
     batch = f', batch {",".join(map(str, meta.batch_sizes))}' if meta.batch_sizes else ''
     print(
@@ -115,7 +106,6 @@ def export_engine(
     engine: str = 'openvino',
     batch_sizes: Sequence[int] = (),
     calibration: Path | None = None,
-    score_step: int = 1,
 ) -> EngineMeta:
     """Exports a checkpoint with its score; `out` appears whole or not at all.
 
@@ -128,7 +118,6 @@ def export_engine(
         engine: A name of `EXPORTED`.
         batch_sizes: For TensorRT, 1 among them; empty = 1 alone.
         calibration: Folder of frames for 'int8'.
-        score_step: 2 computes the score at every second pixel and enlarges it.
 
     Raises:
         FileNotFoundError: The checkpoint or the frames are missing.
@@ -162,7 +151,6 @@ def export_engine(
             precision=precision,
             input_size=size,
             batch_sizes=tuple(batch_sizes),
-            score_step=score_step,
             calibration=calibration,
             timing_cache=fresh / TIMING_CACHE,
         )
@@ -182,7 +170,6 @@ def _key(module: EngineModule, engine: str, request: ExportRequest, precision: s
         precision=precision,
         input_size=request.input_size,
         batch_sizes=request.batch_sizes,
-        score_step=request.score_step,
         weights=weights_hash(request.checkpoint),
         versions=module.versions(),
         device=module.device(),

@@ -59,7 +59,7 @@ def export(request: ExportRequest, folder: Path) -> str:
         raise ValueError("engine 'onnx' takes any batch size; leave --batch out")
     half = request.precision == 'fp16'
     scored = load_scored_model(request.checkpoint, request.score)
-    program = export_graph(scored.spell(torch.uint8, half, request.score_step), request.input_size)
+    program = export_graph(scored.spell(torch.uint8, half), request.input_size)
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)  # it asks for torchvision
     try:
         torch.onnx.export(

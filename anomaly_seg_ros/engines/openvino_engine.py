@@ -50,13 +50,13 @@ def _has_bf16() -> bool:
     return 'BF16' in ov.Core().get_property('CPU', properties.device.capabilities)
 
 
-def convert(scored: ScoredModel, input_size: tuple[int, int], score_step: int = 1) -> Any:
+def convert(scored: ScoredModel, input_size: tuple[int, int]) -> Any:
     """Turns the torch module into an OpenVINO model for images of `input_size`, any number."""
     import torch
 
     from anomaly_seg_ros.engines.graph import export_graph
 
-    program = export_graph(scored.spell(torch.uint8, score_step=score_step), input_size)
+    program = export_graph(scored.spell(torch.uint8), input_size)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', FutureWarning)  # of torch about itself
         model = ov.convert_model(program)
@@ -81,7 +81,7 @@ def export(request: ExportRequest, folder: Path) -> str:
     if request.batch_sizes:
         raise ValueError("engine 'openvino' takes any batch size; leave --batch out")
     scored = load_scored_model(request.checkpoint, request.score)
-    model = convert(scored, request.input_size, request.score_step)
+    model = convert(scored, request.input_size)
     if request.precision == 'int8':
         from anomaly_seg_ros.engines.quantization import quantize
 

@@ -8,16 +8,12 @@ from typing import cast
 
 import torch
 from torch import nn, Tensor
-from torch.nn import functional
 
 from anomaly_seg_ros.checkpoint import CheckpointMeta, load_checkpoint, read_statistics
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.padding import forward_padded
 from anomaly_seg_ros.models.void_channel import split_void
 from anomaly_seg_ros.scores import AnomalyScore, build_score
-
-COARSE = frozenset({'energy', 'entropy', 'msp'})
-"""Scores with an exponential of every logit, which costs 6 to 19 % of a network's time."""
 
 HALF_MAX = 65504.0
 """Largest float16; a score beyond it would become infinite."""
@@ -53,7 +49,6 @@ class ScoredModel(nn.Module):
         self.gamma = meta.gamma
         self.label_type, self.score_type = torch.uint8, torch.float32
         self.network_type = torch.float32
-        self.score_name, self.score_step = score, 1
         self.register_buffer('mean', torch.tensor(meta.mean).view(1, 3, 1, 1))
         self.register_buffer('std', torch.tensor(meta.std).view(1, 3, 1, 1))
 
@@ -76,27 +71,13 @@ class ScoredModel(nn.Module):
         uint8 and float32 as the module is built; `spell` changes both.
         """
         output = self.output(images)
-        score = self.score(output) if self.score_step == 1 else self._coarse_score(output)
+        score = self.score(output)
         if self.score_type is torch.float16:
             score = score.clamp(-HALF_MAX, HALF_MAX)
         return output.logits.argmax(1).to(self.label_type), score.to(self.score_type)
 
-    def _coarse_score(self, output: ModelOutput) -> Tensor:
-        """Scores every `score_step`-th pixel and enlarges that, linearly."""
-        step = self.score_step
-        every = (..., slice(None, None, step), slice(None, None, step))
-        score = self.score(ModelOutput(output.logits[every]))[:, None]
-        # The samples lie on pixels 0, step, 2 step, ...: what is enlarged ends on the last one.
-        height, width = output.logits.shape[-2:]
-        rows, columns = (step * (side - 1) + 1 for side in score.shape[-2:])
-        large = functional.interpolate(score, (rows, columns), mode='bilinear', align_corners=True)
-        return functional.pad(large, (0, width - columns, 0, height - rows), 'replicate')[:, 0]
-
     def spell(
-        self,
-        label_type: torch.dtype = torch.uint8,
-        half_network: bool = False,
-        score_step: int = 1,
+        self, label_type: torch.dtype = torch.uint8, half_network: bool = False
     ) -> ScoredModel:
         """Changes this module into the form that is exported; scores become float16.
 
@@ -106,17 +87,7 @@ class ScoredModel(nn.Module):
             label_type: `torch.int8` where uint8 cannot be cast to (TensorRT): the same bytes for
                 up to 128 classes.
             half_network: Runs the network itself in float16; normalisation and score do not.
-            score_step: 2 computes a score of `COARSE` at every second pixel, both ways.
-
-        Raises:
-            ValueError: A score that has no coarse form.
         """
-        if score_step != 1 and self.score_name not in COARSE:
-            raise ValueError(
-                f'score {self.score_name!r} is not made at every {score_step}nd pixel; '
-                f'only {", ".join(sorted(COARSE))} are'
-            )
-        self.score_step = score_step
         self.label_type, self.score_type = label_type, torch.float16
         if half_network:
             self.network_type = torch.float16

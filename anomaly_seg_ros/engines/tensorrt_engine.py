@@ -110,7 +110,7 @@ def export(request: ExportRequest, folder: Path) -> str:
     options = compile_options(precision, request.timing_cache)
     check_options(torch_tensorrt.dynamo.compile, options)
     scored = load_scored_model(request.checkpoint, request.score)
-    scored.spell(torch.int8, precision == 'fp16', request.score_step).to(DEVICE)
+    scored.spell(torch.int8, precision == 'fp16').to(DEVICE)
     for count in request.batch_sizes or (1,):
         program = export_graph(scored, request.input_size, count)
         example = torch.zeros(count, *request.input_size, 3, dtype=torch.uint8, device=DEVICE)

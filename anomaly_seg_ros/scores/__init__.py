@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 import inspect
-from typing import Any, Protocol, TYPE_CHECKING
+from typing import Any, cast, Protocol, TYPE_CHECKING
 
 from anomaly_seg_ros.registry import lookup
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import nn, Tensor
 
     from anomaly_seg_ros.model_output import ModelOutput
 
@@ -36,6 +36,13 @@ TEMPERED = frozenset({'energy', 'entropy', 'msp'})
 
 FITTED = frozenset({'mahalanobis', 'sml'})
 """The scores that need statistics of training frames, which `fit_score` stores."""
+
+COARSE = frozenset({'dense_hybrid', 'energy', 'entropy', 'msp', 'nflow_js'})
+"""The scores with an exponential of every logit, which costs up to 19 % of a network's time."""
+
+STEP = 'step'
+STEPS = (1, 2, 4, 8)
+"""Values of the option `step` of such scores: pixels between two values; 1 computes all."""
 
 
 class AnomalyScore(Protocol):
@@ -71,7 +78,8 @@ def build_score(
         provides: The fields of `ModelOutput` that the network fills.
         temperature: Divides the logits of the scores in `TEMPERED`.
         statistics: What a score in `FITTED` was fitted to.
-        options: Other keyword arguments of the score.
+        options: Other keyword arguments of the score; `step`, one of `STEPS`, of those in
+            `COARSE` makes a `CoarseScore` of it.
 
     Raises:
         ValueError: Unknown score or option, the network lacks a field that the score needs, or
@@ -94,8 +102,14 @@ def build_score(
         )
     check_options(name, options or {})
     tempered = {'temperature': temperature} if name in TEMPERED else {}
-    built: AnomalyScore = score(**tempered, **(statistics or {}), **(options or {}))
-    return built
+    own = dict(options or {})
+    step = own.pop(STEP, 1)
+    built: AnomalyScore = score(**tempered, **(statistics or {}), **own)
+    if step == 1:
+        return built
+    from .coarse import CoarseScore
+
+    return CoarseScore(cast('nn.Module', built), step)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -108,6 +122,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     fixed = {*getattr(score, 'statistics', ()), *({'temperature'} if name in TEMPERED else ())}
     parameters = inspect.signature(score).parameters
     valid = {key: p.default for key, p in parameters.items() if key not in fixed}
+    if name in COARSE:
+        valid[STEP] = 1
     for key, value in options.items():
         if key not in valid:
             raise ValueError(
@@ -120,4 +136,8 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         ):
             raise ValueError(
                 f'option {key!r} of score {name!r} is {value!r}; it must be like {valid[key]!r}'
+            )
+        if key == STEP and value not in STEPS:
+            raise ValueError(
+                f'option {key!r} of score {name!r} is {value}; it must be one of {STEPS}'
             )
