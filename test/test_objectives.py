@@ -108,6 +108,19 @@ def test_half_precision_outputs_are_summed_in_float32(dtype: torch.dtype) -> Non
     assert divergence_to_uniform(peaked).isfinite().all()
 
 
+def test_an_outlier_below_the_floor_is_pulled_no_further() -> None:
+    # ln p* of the two outlier pixels: ln 2 and ln 2 - 5, the latter below the floor of -3.
+    logits = map_of([0.0, 0.0], [-5.0, -5.0]).requires_grad_()
+    outlier = torch.ones(1, 1, 2, dtype=torch.bool)
+    loss = density_loss(logits, outlier, floor=-3)
+    assert loss.item() == pytest.approx((math.log(2) - 3) / 2)
+    (grad,) = torch.autograd.grad(loss, logits)
+    assert grad[0, :, 0].tolist() == [[0.25, 0], [0.25, 0]]
+    objective = build_objective('dense_hybrid', cross_entropy(), {'floor': 1, 'posterior': False})
+    terms = objective.forward(Fixed(logits.detach(), None), two_pixels())
+    assert terms['density'].item() == pytest.approx(0.03)
+
+
 def test_auxiliary_heads_get_the_segmentation_loss_alone() -> None:
     aux = map_of([0.0, 0], [9.0, 0])
     network = Fixed(map_of([0.0, 0], [0.0, 0]), map_of([0.0, 0], [0.0, 0]), (aux, aux))

@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from anomaly_seg_ros.classes import LabelSet
+from training.datasets import Sample
 from training.negatives import Negative
 from training.negatives.shapes import blob, rectangle, union_of_regions
-from training.pasting import build_paster, fade, match_colors, Paster
+from training.pasting import build_paster, fade, match_colors, PastedFrames, Paster
 
 PATCH = 200
 """Grey value of every negative pixel here; images below are darker, so an origin is plain."""
@@ -280,3 +282,37 @@ def test_wrong_options_say_what_is_right(
     cv2.imwrite(str(tmp_path / 'tench.png'), np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(ValueError, match=text):
         build_paster({'kind': 'folder', 'root': str(tmp_path)} | change)
+
+
+class TwoRoads:
+    """Two frames; the first row is unlabelled."""
+
+    classes = LabelSet(tuple('abcdefghijk'), tuple((i, i, i) for i in range(11)))
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Sample:
+        image, labels = road()
+        labels[0] = 255
+        return Sample(f'road{index}', image, labels)
+
+
+def test_pasted_frames_are_the_same_every_time_and_know_their_anomalies() -> None:
+    frames = PastedFrames(TwoRoads(), paster(count=(2, 2)))
+    assert len(frames) == 2
+    assert frames.classes == TwoRoads.classes
+    first, again, second = frames[0], frames[0], frames[1]
+    assert first.anomaly is not None
+    assert second.anomaly is not None
+    assert (first.image == again.image).all()
+    assert (first.image != second.image).any()
+    pasted = (first.image == PATCH).all(axis=2)
+    assert 0 < pasted.sum() < pasted.size / 2
+    assert ((first.anomaly == 1) == pasted).all()
+    assert (first.labels[pasted] == 255).all()
+    unlabelled = ~pasted
+    unlabelled[1:] = False
+    assert (first.anomaly[unlabelled] == 255).all()
+    assert (first.anomaly[1:][~pasted[1:]] == 0).all()
+    assert (first.labels[1:][~pasted[1:]] == road()[1][1:][~pasted[1:]]).all()

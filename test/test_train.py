@@ -87,6 +87,19 @@ def test_a_run_leaves_a_checkpoint_a_table_and_a_log(recipe: Path, tmp_path: Pat
     assert 'best val mIoU' in capsys.readouterr().out
 
 
+def test_the_last_weights_are_kept_if_wanted(recipe: Path, tmp_path: Path, capsys) -> None:
+    assert run(recipe, tmp_path / 'run', 'keep=last', 'val_every=2') == 0
+    meta = read_meta(tmp_path / 'run' / 'checkpoint')
+    with (tmp_path / 'run' / 'metrics.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert meta.training['epoch'] == 3
+    assert meta.training['val_miou'] == pytest.approx(float(rows[2]['val_miou']))
+    assert 'val_ap' not in rows[2]
+    printed = capsys.readouterr().out
+    assert printed.count('(kept)') == 2
+    assert 'last val mIoU' in printed
+
+
 def test_it_learns_what_the_made_frames_show(recipe: Path, tmp_path: Path) -> None:
     run(recipe, tmp_path / 'run', 'epochs=12')
     with (tmp_path / 'run' / 'metrics.csv').open() as file:
@@ -309,6 +322,9 @@ def test_a_run_with_everything_goes_on_exactly_from_the_middle_of_an_epoch(
         assert float(row['loss']) == pytest.approx(terms)
     # Every second epoch is validated, and the last.
     assert [bool(row['val_miou']) for row in rows] == [False, True, True]
+    # Photos are pasted into the validation frames too, and the score is to find them.
+    assert [bool(row['val_ap']) for row in rows] == [False, True, True]
+    assert 0 < float(rows[1]['val_ap']) < 1
 
 
 def test_ctrl_c_in_the_validation_is_kept_for_the_end_of_it(

@@ -9,9 +9,10 @@ from torch import nn
 from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.engines.scored_model import ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.max_logit import MaxLogit
 from training.datasets import Sample
 from training.normalisation import Normalisation
-from training.validation import validate
+from training.validation import Validation
 
 
 class Bright(nn.Module):
@@ -47,9 +48,45 @@ def test_validation_sees_frames_at_the_input_size_and_answers_at_that_of_the_lab
         seen.append(tuple(images.shape))
         return images
 
-    ious = validate(Fabric(), Bright(), normalise, Halves(), size, None, lambda: False)
+    validation = Validation(Fabric(), normalise, Halves(), size, None, MaxLogit())
+    ious = validation(Bright(), lambda: False)
     assert seen == [(1, 3, *size)]
     assert ious == {'val_miou': 1.0, 'iou_bright': 1.0, 'iou_dark': 1.0}
+
+
+class WithAnomalies(Halves):
+    """Three frames: the dark half is the anomaly, the bright one is, and there is none."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        anomaly = [sample.labels, 1 - sample.labels, 0 * sample.labels][index]
+        return Sample(sample.name, sample.image, sample.labels, anomaly)
+
+
+class Darkness(nn.Module):
+    """A score that is high where the red channel is low."""
+
+    def forward(self, output: ModelOutput) -> torch.Tensor:
+        return -output.logits[:, 0]
+
+
+def test_average_precision_is_the_mean_of_the_frames_with_anomalies() -> None:
+    # Dark ranks first: AP 1. Bright ranks last, tied: its 16 of all 32 pixels, AP 1/2.
+    validation = Validation(Fabric(), lambda x: x, WithAnomalies(), (4, 8), None, Darkness())
+    assert validation(Bright(), lambda: False)['val_ap'] == pytest.approx(0.75)
+
+
+def test_the_score_is_enlarged_to_the_labels() -> None:
+    validation = Validation(Fabric(), lambda x: x, WithAnomalies(), (2, 4), None, Darkness())
+    assert 0.6 < validation(Bright(), lambda: False)['val_ap'] < 0.75
+
+
+def test_a_validation_is_given_up_when_somebody_wants_to_stop() -> None:
+    validation = Validation(Fabric(), lambda x: x, Halves(), (4, 8), None, MaxLogit())
+    assert validation(Bright(), lambda: True) is None
 
 
 def test_images_are_brightened_as_in_the_exported_graph(make_fake_meta) -> None:

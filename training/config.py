@@ -17,6 +17,7 @@ from .typed_values import convert
 
 CHOICES = {
     'trainable': ('all', 'last'),
+    'keep': ('best', 'last'),
     'class_weights': KINDS,
     'optimizer': ('sgd', 'adam', 'adamw'),
     'schedule': ('poly', 'cosine', 'step', 'constant'),
@@ -65,7 +66,10 @@ class TrainConfig:
         weight_decay: For weights of convolutions; biases and norms have none.
         batch_size: Images per step, over all devices.
         epochs: Passes over the train split.
-        val_every: Epochs between validations; the last epoch always has one.
+        val_every: Epochs between validations; the last epoch always has one. Where the recipe
+            pastes outliers, the validation frames have such too, and the score's AP is measured.
+        keep: 'best', the weights with the highest validated mIoU, or 'last', for what mIoU says
+            nothing about.
         ema_decay: Decay per step of the averaged weights that are validated and kept; 0 = off.
         precision: A Fabric precision: 'bf16-mixed', '16-mixed' or '32-true'.
         stored_weights: 'float32', or 'float16' to store convolutions in half the bytes; exported
@@ -111,6 +115,7 @@ class TrainConfig:
     batch_size: int = 8
     epochs: int = 100
     val_every: int = 1
+    keep: str = 'best'
     ema_decay: float = 0.0
     precision: str = '32-true'
     stored_weights: str = 'float32'

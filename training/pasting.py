@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
 
+from .datasets import Dataset, Sample
 from .negatives import build_negatives, Negative, NegativeSource
 from .negatives.shapes import blob, rectangle, union_of_regions
 from .typed_values import convert
@@ -161,6 +162,28 @@ class Paster:
         image[mask] = np.rint(mixed[mask]).astype(np.uint8)
         labels[mask] = IGNORE
         outlier |= alpha > 0
+
+
+class PastedFrames:
+    """A dataset with outliers pasted into its frames, into each the same every time.
+
+    Samples have the pasted pixels as `anomaly` = 1 and, in `train_ids`, 255; what was unlabelled
+    is 255 in both. The frames of a Paster that leaves some as they are have no anomaly there.
+    """
+
+    def __init__(self, dataset: Dataset, paste: Paster):
+        self.dataset, self.paste, self.classes = dataset, paste, dataset.classes
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.dataset[index]
+        image, labels, outlier = self.paste(
+            sample.image, sample.labels, np.random.default_rng(index)
+        )
+        anomaly = np.where((labels == IGNORE) & ~outlier, IGNORE, outlier).astype(np.uint8)
+        return Sample(sample.name, image, labels, anomaly)
 
 
 def fade(mask: Mask, width: float) -> NDArray[np.float32]:

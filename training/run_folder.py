@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: the last state, the table and the best checkpoint."""
+"""What a run leaves in its folder: the last state, the table and the checkpoint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .config import TrainConfig
 from .datasets import Dataset
 
 LAST_FILE = 'last.ckpt'
-BEST_FOLDER = 'checkpoint'
+KEPT_FOLDER = 'checkpoint'
 OBJECTIVE_FILE = 'objective.safetensors'
 TABLE_FILE = 'metrics.csv'
 
@@ -39,16 +39,16 @@ class Progress:
     Attributes:
         epoch: Epochs that are done.
         step_in_epoch: Steps of the current one that are done.
-        best_miou: Of the validations so far; below 0 before the first.
-        best_epoch: Counted from 1.
+        kept_miou: Validated mIoU of the weights that are kept; below 0 before the first.
+        kept_epoch: Their epoch, counted from 1.
         sums: Loss terms by name, summed over the steps of the current epoch.
         rows: The table, one row an epoch; an epoch without validation lacks its columns.
     """
 
     epoch: int = 0
     step_in_epoch: int = 0
-    best_miou: float = -1.0
-    best_epoch: int = -1
+    kept_miou: float = -1.0
+    kept_epoch: int = -1
     sums: dict[str, float] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
@@ -161,7 +161,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_objective(out: Path, objective: nn.Module) -> None:
-    """Writes the state of an objective that has one (a flow) beside the best checkpoint."""
+    """Writes the state of an objective that has one (a flow) beside the checkpoint."""
     state = objective.state_dict()
     if state:
         with writing(out / OBJECTIVE_FILE) as part:
@@ -205,7 +205,7 @@ def start_meta(config: TrainConfig) -> CheckpointMeta | None:
 def checkpoint_meta(
     config: TrainConfig, dataset: Dataset, progress: Progress, commit: str
 ) -> CheckpointMeta:
-    """Gives the meta data of the best weights of a run so far."""
+    """Gives the meta data of the weights of a run that are kept so far."""
     options = {k: v for k, v in config.model_options.items() if k != 'aux_heads'}
     start = start_meta(config)
     seen = () if start is None else start.trained_on
@@ -225,8 +225,8 @@ def checkpoint_meta(
         training={
             'recipe': {k: v for k, v in config.as_dict().items() if k != 'root'},
             'selected_on': f'{config.dataset} {config.val_split}',
-            'epoch': progress.best_epoch,
-            'val_miou': progress.best_miou,
+            'epoch': progress.kept_epoch,
+            'val_miou': progress.kept_miou,
         },
         commit=commit,
     )

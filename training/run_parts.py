@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from lightning.fabric import Fabric
 import torch
-from torch import nn
+from torch import nn, Tensor
+
+from anomaly_seg_ros.scores import build_score, FITTED
 
 from .config import TrainConfig
 from .datasets import Dataset
@@ -16,9 +19,11 @@ from .losses.class_weights import class_weights
 from .network_start import start_network
 from .objectives import build_objective, SplitsGradients
 from .optimizer import build_optimizer, freeze_all_but_last
-from .pasting import build_paster
+from .pasting import build_paster, PastedFrames
+from .run_folder import default_score
 from .sync_norm import synchronise_norms
 from .transforms import Augmentation
+from .validation import Validation
 
 
 def build_loader(
@@ -50,6 +55,36 @@ def build_network(fabric: Fabric, config: TrainConfig, dataset: Dataset) -> tupl
         model = synchronise_norms(model, fabric.device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return cast('tuple[Any, Any]', fabric.setup(model, build_optimizer(model, config)))
+
+
+def build_validation(
+    fabric: Fabric,
+    config: TrainConfig,
+    dataset: Dataset,
+    normalise: Callable[[Tensor], Tensor],
+    void_index: int | None,
+    network: nn.Module,
+) -> Validation:
+    """Gives the validation, on frames with outliers where the recipe pastes such.
+
+    The score is the checkpoint's own, or max_logit where that is fitted to trained weights.
+    """
+    if config.outliers:
+        dataset = PastedFrames(dataset, build_paster(config.outliers))
+    name = default_score(config)
+    provides = {
+        *cast('frozenset[str]', network.provides),
+        *(['void_logit'] if config.void else []),
+    }
+    score = build_score('max_logit' if name in FITTED else name, config.model, provides)
+    return Validation(
+        fabric,
+        normalise,
+        dataset,
+        config.input_size,
+        void_index,
+        cast('nn.Module', score).to(fabric.device),
+    )
 
 
 def build_training_objective(

@@ -20,7 +20,7 @@ import torch
 
 from .config import load_train_config
 from .datasets import build_dataset
-from .run_folder import BEST_FOLDER, check_resume, default_score, LAST_FILE
+from .run_folder import check_resume, default_score, KEPT_FOLDER, LAST_FILE
 from .trainer import Trainer
 
 OUT_OF_MEMORY = ('out of memory', 'DefaultCPUAllocator', 'not enough memory')
@@ -156,10 +156,10 @@ def _say_the_end(trainer: Trainer, finished: bool) -> None:
     out, progress, config = trainer.out, trainer.progress, trainer.config
     if not finished:
         print(f'stopped; go on with: --resume --out {out}', file=sys.stderr)
-    if progress.best_epoch < 0:
+    if progress.kept_epoch < 0:
         return
-    checkpoint, fitted = str(out / BEST_FOLDER), str(out / 'fitted')
-    print(f'best val mIoU {progress.best_miou:.4f} at epoch {progress.best_epoch}')
+    checkpoint, fitted = str(out / KEPT_FOLDER), str(out / 'fitted')
+    print(f'{config.keep} val mIoU {progress.kept_miou:.4f} at epoch {progress.kept_epoch}')
     print(f'checkpoint: {checkpoint}')
     if not finished:
         return

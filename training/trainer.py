@@ -27,8 +27,8 @@ from .normalisation import Normalisation
 from .objectives import Reports
 from .optimizer import set_learning_rate, set_training
 from .run_folder import (
-    BEST_FOLDER,
     checkpoint_meta,
+    KEPT_FOLDER,
     Progress,
     read_state,
     Row,
@@ -40,9 +40,13 @@ from .run_folder import (
     write_objective,
     write_rows,
 )
-from .run_parts import build_loader, build_network, build_training_objective
+from .run_parts import (
+    build_loader,
+    build_network,
+    build_training_objective,
+    build_validation,
+)
 from .schedule import ema_update, learning_rate
-from .validation import validate
 
 
 class Trainer:
@@ -56,7 +60,7 @@ class Trainer:
         config: The recipe.
         out: Folder for all that is written.
         train_set: What is learned.
-        val_set: What chooses the best epoch.
+        val_set: What the run is validated on.
         interrupted: Whether somebody wants the run to stop; asked after every step.
     """
 
@@ -70,7 +74,7 @@ class Trainer:
         interrupted: Callable[[], bool] = lambda: False,
     ):
         self.fabric, self.config, self.out = fabric, config, out
-        self.train_set, self.val_set, self.interrupted = train_set, val_set, interrupted
+        self.train_set, self.interrupted = train_set, interrupted
         self.progress = Progress()
         self.commit = code_version()
         self.void_index = len(train_set.classes.names) if config.void else None
@@ -88,6 +92,9 @@ class Trainer:
         start = start_meta(config)
         gamma = 1.0 if start is None else start.gamma
         self.normalise = Normalisation(config.mean, config.std, gamma, fabric.device)
+        self.validate = build_validation(
+            fabric, config, val_set, self.normalise, self.void_index, self.kept_network
+        )
 
     @property
     def step(self) -> int:
@@ -95,7 +102,7 @@ class Trainer:
         return self.progress.epoch * len(self.sampler) + self.progress.step_in_epoch
 
     @property
-    def best_network(self) -> nn.Module:
+    def kept_network(self) -> nn.Module:
         """What is validated and kept: the averaged weights where there are such."""
         network: nn.Module = self.model.module if self.ema is None else self.ema.module
         return network
@@ -166,18 +173,10 @@ class Trainer:
         rate = self._learning_rate(self.step - 1)
         row: Row = {'epoch': epoch, **self.progress.means(), 'lr': rate}
         if epoch % self.config.val_every == 0 or epoch == self.config.epochs:
-            ious = validate(
-                self.fabric,
-                self.best_network,
-                self.normalise,
-                self.val_set,
-                self.config.input_size,
-                self.void_index,
-                self.interrupted,
-            )
-            if ious is None:
+            found = self.validate(self.kept_network, self.interrupted)
+            if found is None:
                 return False
-            row |= ious
+            row |= found
         row['seconds'] = round(time.monotonic() - began, 1)
         self._finish_epoch(row, writer)
         return True
@@ -270,12 +269,13 @@ class Trainer:
     def _finish_epoch(self, row: Row, writer: SummaryWriter | None) -> None:
         progress = self.progress
         progress.rows.append(row)
-        best = row.get('val_miou', -1.0) > progress.best_miou
-        if best:
-            progress.best_miou, progress.best_epoch = row['val_miou'], progress.epoch + 1
+        better = row.get('val_miou', -1.0) > progress.kept_miou
+        kept = better if self.config.keep == 'best' else 'val_miou' in row
+        if kept:
+            progress.kept_miou, progress.kept_epoch = row['val_miou'], progress.epoch + 1
         progress.epoch, progress.step_in_epoch, progress.sums = progress.epoch + 1, 0, {}
-        if best and self.fabric.is_global_zero:
-            self._save_best()
+        if kept and self.fabric.is_global_zero:
+            self._save_kept()
         save_state(self.fabric, self.out, self._state())
         if writer is None:
             return
@@ -284,17 +284,19 @@ class Trainer:
         write_rows(self.out / TABLE_FILE, progress.rows)
         score = ''
         if 'val_miou' in row:
-            score = f'val mIoU {row["val_miou"]:.4f}{" (best)" if best else ""}, '
+            score = f'val mIoU {row["val_miou"]:.4f}{" (kept)" if kept else ""}, '
+        if 'val_ap' in row:
+            score += f'AP {row["val_ap"]:.3f}, '
         print(
             f'epoch {progress.epoch}/{self.config.epochs}: loss {row["loss"]:.3f}, '
             f'{score}{row["seconds"]} s',
             flush=True,
         )
 
-    def _save_best(self) -> None:
+    def _save_kept(self) -> None:
         """Writes the checkpoint folder, without the heads that only training needs."""
-        weights = stored_weights(self.best_network, self.config.stored_weights)
+        weights = stored_weights(self.kept_network, self.config.stored_weights)
         meta = checkpoint_meta(self.config, self.train_set, self.progress, self.commit)
-        with write_errors(self.out / BEST_FOLDER):
-            save_checkpoint(self.out / BEST_FOLDER, meta, weights)
+        with write_errors(self.out / KEPT_FOLDER):
+            save_checkpoint(self.out / KEPT_FOLDER, meta, weights)
         write_objective(self.out, self.objective)

@@ -1,4 +1,4 @@
-"""The validation of a training run: mean IoU over whole frames."""
+"""Validates a training run on whole frames: mean IoU, and AP where outliers are pasted."""
 
 from __future__ import annotations
 
@@ -6,65 +6,108 @@ from collections.abc import Callable
 from typing import cast
 
 from lightning.fabric import Fabric
+import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.padding import forward_padded
 from anomaly_seg_ros.models.void_channel import split_void
 from anomaly_seg_ros.preprocess import to_input_size
 
 from .datasets import Dataset
 from .metrics.confusion import ConfusionMatrix
+from .metrics.pixel import PixelMetrics
 
 
-def validate(
-    fabric: Fabric,
-    network: nn.Module,
-    normalise: Callable[[Tensor], Tensor],
-    dataset: Dataset,
-    input_size: tuple[int, int],
-    void_index: int | None,
-    interrupted: Callable[[], bool],
-) -> dict[str, float] | None:
+class Validation:
     """Measures a network on the whole frames of a dataset, each rank on its share.
 
-    It sees them at the size that the checkpoint is meant for, as it will be used; its logits are
-    enlarged to the labels.
+    The network sees them at the size that the checkpoint is meant for, as it will be used; its
+    logits and the score are enlarged to the labels.
 
     Args:
         fabric: Runs it.
-        network: Is put into evaluation mode.
         normalise: (N, 3, H, W) RGB in 0..1 to what the network takes.
-        dataset: Frames with train ids, 255 = ignore.
+        dataset: Frames with train ids, 255 = ignore, and perhaps with anomalies.
         input_size: (height, width) that frames are resized to.
         void_index: Channel of the void class, which is no answer here; None: there is none.
-        interrupted: Whether somebody wants to stop.
-
-    Returns:
-        'val_miou' and 'iou_NAME' of each class; None where a run of one process was interrupted
-        (several go on to the end, as none can stop alone).
+        score: What finds the anomalies.
     """
-    network.eval()
-    names = dataset.classes.names
-    matrix = ConfusionMatrix(len(names))
-    mine = range(fabric.global_rank, len(dataset), fabric.world_size)
-    quiet = None if fabric.is_global_zero else True
-    for index in tqdm(mine, desc='validate', leave=False, disable=quiet):
-        if fabric.world_size == 1 and interrupted():
-            return None
-        sample = dataset[index]
-        frame = torch.from_numpy(to_input_size(sample.image, input_size))
-        image = frame.permute(2, 0, 1)[None].to(fabric.device)
-        with torch.inference_mode(), fabric.autocast():
-            output = forward_padded(network, normalise(image.float() / 255))
-            logits = split_void(output, void_index).logits.float()
-            if logits.shape[2:] != sample.labels.shape:
-                logits = functional.interpolate(logits, sample.labels.shape, mode='bilinear')
-        matrix.update(logits[0].argmax(0).byte().cpu().numpy(), sample.labels)
-    counts = fabric.all_reduce(torch.from_numpy(matrix.counts), reduce_op='sum')
-    matrix.counts = cast('Tensor', counts).cpu().numpy()
-    return {'val_miou': matrix.mean_iou()} | {
-        f'iou_{name}': float(value) for name, value in zip(names, matrix.iou(), strict=True)
-    }
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        normalise: Callable[[Tensor], Tensor],
+        dataset: Dataset,
+        input_size: tuple[int, int],
+        void_index: int | None,
+        score: Callable[[ModelOutput], Tensor],
+    ):
+        self.fabric, self.normalise, self.dataset = fabric, normalise, dataset
+        self.input_size, self.void_index, self.score = input_size, void_index, score
+
+    def __call__(
+        self, network: nn.Module, interrupted: Callable[[], bool]
+    ) -> dict[str, float] | None:
+        """Measures the network, which is put into evaluation mode.
+
+        Args:
+            network: In any mode.
+            interrupted: Whether somebody wants to stop.
+
+        Returns:
+            'val_miou', 'val_ap' (the mean of the frames' average precisions) where there are
+            anomalies, and 'iou_NAME' of each class; None where a run of one process was
+            interrupted (several go on to the end, as none can stop alone).
+        """
+        network.eval()
+        fabric, names = self.fabric, self.dataset.classes.names
+        matrix = ConfusionMatrix(len(names))
+        precisions: list[float] = []
+        mine = range(fabric.global_rank, len(self.dataset), fabric.world_size)
+        quiet = None if fabric.is_global_zero else True
+        for index in tqdm(mine, desc='validate', leave=False, disable=quiet):
+            if fabric.world_size == 1 and interrupted():
+                return None
+            sample = self.dataset[index]
+            labels, score = self._answer(network, sample.image, sample.labels.shape)
+            matrix.update(labels, sample.labels)
+            if sample.anomaly is not None and (sample.anomaly == 1).any():
+                precisions.append(average_precision(score, sample.anomaly))
+        counts = cast(
+            'Tensor', fabric.all_reduce(torch.from_numpy(matrix.counts), reduce_op='sum')
+        )
+        matrix.counts = counts.cpu().numpy()
+        found = torch.tensor([sum(precisions), len(precisions)], dtype=torch.float64)
+        total, frames = cast('Tensor', fabric.all_reduce(found, reduce_op='sum')).tolist()
+        return (
+            {'val_miou': matrix.mean_iou()}
+            | ({'val_ap': total / frames} if frames else {})
+            | {f'iou_{name}': float(v) for name, v in zip(names, matrix.iou(), strict=True)}
+        )
+
+    def _answer(
+        self, network: nn.Module, image: NDArray[np.uint8], size: tuple[int, ...]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Gives (H, W) labels and score of a frame, at `size`."""
+        frame = torch.from_numpy(to_input_size(image, self.input_size))
+        pixels = frame.permute(2, 0, 1)[None].to(self.fabric.device)
+        with torch.inference_mode(), self.fabric.autocast():
+            output = forward_padded(network, self.normalise(pixels.float() / 255))
+            output = split_void(output, self.void_index)
+            logits, score = output.logits.float(), self.score(output).float()[:, None]
+            if logits.shape[2:] != size:
+                logits = functional.interpolate(logits, size, mode='bilinear')
+                score = functional.interpolate(score, size, mode='bilinear')
+        return logits[0].argmax(0).byte().cpu().numpy(), score[0, 0].cpu().numpy()
+
+
+def average_precision(score: NDArray[np.float32], anomaly: NDArray[np.uint8]) -> float:
+    """Gives the AP of one frame that has anomalies."""
+    metrics = PixelMetrics()
+    metrics.update(score, anomaly)
+    return cast('float', metrics.ranking().average_precision())

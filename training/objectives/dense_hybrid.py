@@ -26,6 +26,10 @@ class DenseHybrid(nn.Module):
         density: Train with L_den; False for the ablation by the posterior alone.
         posterior: Train the outlier head with L_dis; False for the ablation by likelihood alone,
             which needs no such head.
+        floor: An outlier pixel whose ln p* lies below has no more part in L_den's gradient; None
+            as in the paper. L_den has no lower bound, and its pull does not weaken: at the small
+            learning rates of the paper it ends in time, at larger ones the likelihood falls by
+            hundreds and the classes are unlearned.
 
     Source: Grcic et al., "DenseHybrid: Hybrid Anomaly Detection for Dense Open-set Recognition",
     2022, equations 8 to 11. The authors' code also subtracts the mean logit from L_den, detached:
@@ -39,6 +43,7 @@ class DenseHybrid(nn.Module):
         beta: float = 0.03,
         density: bool = True,
         posterior: bool = True,
+        floor: float | None = None,
     ):
         super().__init__()
         if not beta > 0 or not (density or posterior):
@@ -48,6 +53,7 @@ class DenseHybrid(nn.Module):
             )
         self.loss, self.aux_weight = loss, aux_weight
         self.beta, self.density, self.posterior = beta, density, posterior
+        self.floor = floor
 
     def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
         """Gives the terms of one batch.
@@ -58,7 +64,7 @@ class DenseHybrid(nn.Module):
         output = network(batch.images.float() / 255)
         terms = segmentation_terms(output, batch.labels, self.loss, self.aux_weight)
         if self.density:
-            terms['density'] = self.beta * density_loss(output.logits, batch.outlier)
+            terms['density'] = self.beta * density_loss(output.logits, batch.outlier, self.floor)
         if self.posterior:
             if output.ood_logits is None:
                 raise ValueError(
@@ -74,17 +80,20 @@ class DenseHybrid(nn.Module):
         return None
 
 
-def density_loss(logits: Tensor, outlier: Tensor) -> Tensor:
+def density_loss(logits: Tensor, outlier: Tensor, floor: float | None = None) -> Tensor:
     """Mean of `ln sum_c exp(l_c)`, the unnormalised log-likelihood, over outlier pixels.
 
     Args:
         logits: (N, K, H, W); computed in float32.
         outlier: (N, H, W) bool.
+        floor: Pixels below it count as this much; None: all as they are.
 
     Returns:
         Scalar; 0 (with zero gradient) without outliers.
     """
     likelihood = logits.float().movedim(1, -1)[outlier].logsumexp(-1)
+    if floor is not None:
+        likelihood = likelihood.clamp(min=floor)
     return likelihood.sum() / max(likelihood.numel(), 1)
 
 
