@@ -454,6 +454,60 @@ def test_header_says_what_when_and_which_commit(tmp_path: Path, make_page: Any) 
         assert words in head
 
 
+# --- training runs -------------------------------------------------------------------------------
+
+
+def training_run(folder: Path, table: str | None = None, **config: Any) -> Path:
+    """A folder as `train` leaves it: recipe, table, and pictures of a flow."""
+    folder.mkdir(parents=True)
+    recipe = {'model': 'bisenetv2', 'objective': 'nflow_js', 'epochs': 4, 'lr': 0.001, **config}
+    (folder / 'config.json').write_text(json.dumps(recipe))
+    rows = ['epoch,loss,val_miou,val_ap', '1,2.5,,', '2,2,0.25,0.5', '3,nan,,', '4,1.25,0.5,0.75']
+    (folder / 'metrics.csv').write_text(table if table is not None else '\n'.join(rows) + '\n')
+    for name, grey in (('flow_samples_after.png', 200), ('flow_samples_before.png', 50)):
+        write_image(folder / name, np.full((40, 60, 3), grey, np.uint8))
+    return folder
+
+
+def test_a_training_run_is_shown_with_its_validation_and_its_pictures(
+    tmp_path: Path, make_page: Any
+) -> None:
+    page = make_page(full_folder(tmp_path / 'a'), training_run(tmp_path / 'run'))
+    text = page.texts['training']
+    for words in ('nflow_js', '2.500 to 1.250', 'val mIoU0.250 to 0.500', 'mIoU50.00', 'AP75.00'):
+        assert words in text
+    names = [image['alt'] for image in page.all('img') if 'low samples' in (image['alt'] or '')]
+    assert names == [f'Flow samples {when} of {tmp_path}/run' for when in ('before', 'after')]
+    lines = [a['d'] or '' for a in page.all('path') if a.get('class') == 'line c0']
+    # Half of the epochs at 25 %, all of them at 50 %: 46 + 302 x, 276 - 264 y.
+    assert 'M197,210 348,144' in lines[-2]
+    assert page.column('ap') == ['25.00', '75.00']
+
+
+def test_a_page_of_training_runs_alone(tmp_path: Path, make_page: Any) -> None:
+    page = make_page(training_run(tmp_path / 'run', 'epoch,bits_per_dim\n1,5\n', flow='light'))
+    assert page.cells == []
+    assert 'bits/dim5.000' in page.texts['training']
+    assert [a for a in page.all('svg') if a.get('class') == 'chart'] == []
+
+
+@pytest.mark.parametrize('table', ['epoch,loss\n1,x\n', 'epoch,loss\n1,2,3\n', '\x00'])
+def test_a_broken_training_run_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str
+) -> None:
+    folder = training_run(tmp_path / 'run', table)
+    assert cli(['report', str(folder), '--out', str(tmp_path / 'r.html')]) == 2
+    error = capsys.readouterr().err.strip()
+    assert f'cannot read the training run {str(folder)!r}' in error
+    assert '\n' not in error
+
+
+def test_a_picture_that_cannot_be_read_is_said(tmp_path: Path, make_page: Any) -> None:
+    folder = training_run(tmp_path / 'run')
+    (folder / 'flow_samples_after.png').write_bytes(b'no picture')
+    assert 'cannot be read: flow_samples_after.png' in make_page(folder).texts['training']
+
+
 # --- robustness ----------------------------------------------------------------------------------
 
 

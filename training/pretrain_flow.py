@@ -22,7 +22,8 @@ from .flows.config import FlowConfig, load_flow_config
 from .flows.pictures import write_samples
 from .flows.storage import build_flow, keep_float32_exact, save_flow
 from .loading import AugmentedFrames, checked, EpochSampler, training_loader
-from .run_folder import check_resume, LAST_FILE, Row, TABLE_FILE, write_rows, writing
+from .run_files import CONFIG_FILE, LAST_FILE, TABLE_FILE
+from .run_folder import check_resume, Row, write_rows, writing
 from .train import one_line_errors, StopRequest
 from .transforms import Augmentation
 
@@ -110,7 +111,7 @@ class FlowTrainer:
     def run(self) -> bool:
         """Trains to the last epoch; tells whether it got there (False: stopped between)."""
         self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / 'config.json').write_text(json.dumps(self.config.as_dict(), indent=1))
+        (self.out / CONFIG_FILE).write_text(json.dumps(self.config.as_dict(), indent=1))
         while len(self.rows) < self.config.epochs:
             began = time.monotonic()
             bits = self._train_epoch()

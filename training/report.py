@@ -7,11 +7,18 @@ from pathlib import Path
 
 from .reporting.page import build_page
 from .reporting.runs import read_runs
+from .reporting.trainings import is_training, read_training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg report` takes."""
-    parser.add_argument('results', nargs='+', type=Path, metavar='RESULT_DIR')
+    parser.add_argument(
+        'results',
+        nargs='+',
+        type=Path,
+        metavar='RESULT_DIR',
+        help='results of evaluate, bag or benchmark, and folders of training runs',
+    )
     parser.add_argument('--out', type=Path, required=True, help='the page, FILE.html')
 
 
@@ -24,12 +31,13 @@ def main(args: argparse.Namespace) -> int:
     out: Path = args.out
     if out.suffix.lower() not in ('.html', '.htm') or out.is_dir():
         raise ValueError(f'--out {str(out)!r} is no page; give a file that ends in .html')
-    runs = read_runs(args.results)
+    trainings = [read_training(folder) for folder in args.results if is_training(folder)]
+    runs = read_runs([folder for folder in args.results if not is_training(folder)])
     # A file name may hold bytes that are no UTF-8.
-    data = build_page(runs).encode('utf-8', 'backslashreplace')
+    data = build_page(runs, trainings).encode('utf-8', 'backslashreplace')
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(data)
     rows = sum(len(run.rows) for run in runs)
-    folders = '1 folder' if len(runs) == 1 else f'{len(runs)} folders'
+    folders = '1 folder' if len(args.results) == 1 else f'{len(args.results)} folders'
     print(f'{out}: {rows} rows of {folders}, {len(data) / 1e6:.1f} MB')
     return 0

@@ -20,11 +20,7 @@ from anomaly_seg_ros.scores import SCORES
 
 from .config import TrainConfig
 from .datasets import Dataset
-
-LAST_FILE = 'last.ckpt'
-KEPT_FOLDER = 'checkpoint'
-OBJECTIVE_FILE = 'objective.safetensors'
-TABLE_FILE = 'metrics.csv'
+from .run_files import LAST_FILE, OBJECTIVE_FILE
 
 MAY_DIFFER = ('workers', 'root', 'init', 'outliers.root', 'objective_options.flow')
 """Keys that a resumed run may have other values of: files may have moved."""

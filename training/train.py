@@ -20,7 +20,8 @@ import torch
 
 from .config import load_train_config
 from .datasets import build_dataset
-from .run_folder import check_resume, default_score, KEPT_FOLDER, LAST_FILE
+from .run_files import KEPT_FOLDER, LAST_FILE
+from .run_folder import check_resume, default_score
 from .trainer import Trainer
 
 OUT_OF_MEMORY = ('out of memory', 'DefaultCPUAllocator', 'not enough memory')

@@ -26,16 +26,15 @@ from .loading import Batch, checked, EpochSampler
 from .normalisation import Normalisation
 from .objectives import Reports
 from .optimizer import set_learning_rate, set_training
+from .run_files import CONFIG_FILE, KEPT_FOLDER, TABLE_FILE
 from .run_folder import (
     checkpoint_meta,
-    KEPT_FOLDER,
     Progress,
     read_state,
     Row,
     save_state,
     start_meta,
     stored_weights,
-    TABLE_FILE,
     write_errors,
     write_objective,
     write_rows,
@@ -112,7 +111,7 @@ class Trainer:
         writer = None
         if self.fabric.is_global_zero:
             self.out.mkdir(parents=True, exist_ok=True)
-            (self.out / 'config.json').write_text(json.dumps(self.config.as_dict(), indent=1))
+            (self.out / CONFIG_FILE).write_text(json.dumps(self.config.as_dict(), indent=1))
             folder = str(self.out / 'tensorboard')
             writer = SummaryWriter(folder, purge_step=self.progress.epoch + 1)
         try:

@@ -41,6 +41,17 @@ def colour_class(index: int) -> str:
     return f'c{index % COLOURS}{dashed}'
 
 
+def swatch(index: int) -> Markup:
+    """Gives a piece of the line with this index, for a legend."""
+    return tag(
+        'svg',
+        tag('path', d='M1,6H23', class_=f'line {colour_class(index)}'),
+        viewBox='0 0 24 12',
+        class_='swatch',
+        aria_hidden='true',
+    )
+
+
 def line_chart(
     title: str, axes: tuple[str, str], series: Sequence[Series], marks: Sequence[Markup] = ()
 ) -> Markup:

@@ -18,6 +18,7 @@ from .plots import by_place, classes_section, curves_section, reliability_sectio
 from .runs import Row, Run
 from .speed import speed_section
 from .table import ARROWS, results_section, table_columns
+from .trainings import Training, trainings_section
 
 HERE = Path(__file__).parent
 TITLES = {
@@ -27,13 +28,14 @@ TITLES = {
     'classes': 'Classes',
     'frames': 'Frames',
     'speed': 'Speed',
+    'training': 'Training',
     'origins': 'How made',
     'metrics': 'Metrics',
 }
 
 
-def build_page(runs: Sequence[Run]) -> str:
-    """Gives the whole page."""
+def build_page(runs: Sequence[Run], trainings: Sequence[Training] = ()) -> str:
+    """Gives the whole page of result folders and of training runs."""
     rows = [row for run in runs for row in run.rows]
     sections = {
         'results': results_section(rows),
@@ -42,6 +44,7 @@ def build_page(runs: Sequence[Run]) -> str:
         'classes': classes_section(rows),
         'frames': frames_section(runs),
         'speed': speed_section(rows),
+        'training': trainings_section(trainings),
         'origins': origins_section(rows),
         'metrics': metrics_section(rows),
     }
@@ -49,8 +52,8 @@ def build_page(runs: Sequence[Run]) -> str:
     return Template(_part('page.html')).substitute(
         style=_part('page.css'),
         script=_part('page.js'),
-        title=tag('title', f'{_subject(rows)}: anomaly segmentation results'),
-        header=join([header(runs, rows), tag('nav', *links, aria_label='Sections')]),
+        title=tag('title', f'{_subject(rows) or "Training"}: anomaly segmentation results'),
+        header=join([header(runs, trainings, rows), tag('nav', *links, aria_label='Sections')]),
         main=join([warnings_section(runs), glance(rows), *sections.values()]),
         footer=f'anomaly_seg_ros {__version__}, {_stamp(datetime.now(timezone.utc))}',
     )
@@ -75,12 +78,13 @@ def _subject(rows: Sequence[Row]) -> str:
     return ', '.join(models) if len(models) <= 3 else f'{len(models)} models'
 
 
-def header(runs: Sequence[Run], rows: Sequence[Row]) -> Markup:
+def header(runs: Sequence[Run], trainings: Sequence[Training], rows: Sequence[Row]) -> Markup:
     """Says what was evaluated, when, and by which commit."""
     places, models = list(filter(None, by_place(rows))), _names(rows, 'model')
     many = [f'{len(runs)} folders'] if len(runs) > 1 else []
     many.append('1 row' if len(rows) == 1 else f'{len(rows)} rows')
-    written = sorted({_stamp(run.written) for run in runs})
+    times = [*(run.written for run in runs), *(run.written for run in trainings)]
+    written = sorted(set(map(_stamp, times)))
     facts = [
         ('Models', models if len(models) > 3 else []),
         ('Data', places),
@@ -97,7 +101,7 @@ def header(runs: Sequence[Run], rows: Sequence[Row]) -> Markup:
     return tag(
         'header',
         tag('p', 'Anomaly segmentation', class_='over'),
-        tag('h1', _subject(rows) or 'Results'),
+        tag('h1', _subject(rows) or ('Results' if runs else 'Training')),
         tag('dl', *pairs, class_='facts'),
     )
 

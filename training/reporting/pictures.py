@@ -128,13 +128,15 @@ def _frame(frame: Picture, folder: Path, store: PictureStore) -> Markup:
     )
     files = (frame.image, frame.truth, frame.score_map, frame.mask)
     cells = [
-        _cell(f'{name} of {frame.frame}', name, file, folder, store)
+        picture_cell(f'{name} of {frame.frame}', name, file, folder, store)
         for name, file in zip(NAMES, files, strict=True)
     ]
     return tag('figure', caption, tag('div', *cells, class_='row'), class_='frame')
 
 
-def _cell(alt: str, name: str, file: str | None, folder: Path, store: PictureStore) -> Markup:
+def picture_cell(
+    alt: str, name: str, file: str | None, folder: Path, store: PictureStore
+) -> Markup:
     """Gives one picture, or says why there is none."""
     words = tag('span', name, class_='what')
     if file is None:

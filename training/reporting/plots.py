@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .charts import colour_class, guide, line_chart, reliability_chart, Series
+from .charts import guide, line_chart, reliability_chart, Series, swatch
 from .columns import Column, metric, size
 from .markup import DASH, join, Markup, tag
 from .runs import Bin, Curve, finite, Row
@@ -124,15 +124,8 @@ def _legend(
     lines = []
     for row in rows:
         index = colours[labels[row.number]]
-        swatch = tag(
-            'svg',
-            tag('path', d='M1,6H23', class_=f'line {colour_class(index)}'),
-            viewBox='0 0 24 12',
-            class_='swatch',
-            aria_hidden='true',
-        )
         cells = (tag('td', column.show(row), class_='num') for column in columns)
-        name = tag('th', tag('span', swatch, labels[row.number]), scope='row')
+        name = tag('th', tag('span', swatch(index), labels[row.number]), scope='row')
         lines.append(tag('tr', name, *cells, data_series=index))
     more = tag('p', f'The {len(rows)} best by AP of {len(rows) + left_out}.', class_='hint')
     return tag(

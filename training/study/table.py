@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training.results import read_frames, read_results, ResultRow, RESULTS_FILE
+from training.run_files import CONFIG_FILE
 
 from .rows import FITTED, GRIDS, PLAIN_SCORES, Row
 from .steps import TEST
@@ -58,7 +59,7 @@ class Measured:
 
     def config(self) -> dict[str, Any] | None:
         """Gives what its training was made of; None for a checkpoint that was not trained here."""
-        path = self.folder / 'train' / 'config.json'
+        path = self.folder / 'train' / CONFIG_FILE
         if not path.is_file():
             return None
         values: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
