@@ -1,0 +1,79 @@
+"""The benchmark of the scores: what is timed, and what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import sys
+
+import pytest
+import torch
+
+from training.bench.scores import BARE, build_variants, main, parse_score, table
+from training.bench.timing import Samples
+
+SCORES = ['max_logit', 'dense_hybrid', 'dense_hybrid.step=4']
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, 'argv', ['scores', *arguments])
+    return main()
+
+
+def test_a_score_may_come_with_an_option() -> None:
+    assert parse_score('msp') == ('msp', {})
+    assert parse_score('nflow_js.temperature=1.5') == ('nflow_js', {'temperature': 1.5})
+    with pytest.raises(ValueError, match="unknown option 'steps' of score 'msp'"):
+        parse_score('msp.steps=2')
+
+
+def test_all_variants_are_the_same_network(tiny_checkpoint: Path) -> None:
+    variants = build_variants(str(tiny_checkpoint), SCORES)
+    assert list(variants) == [BARE, *SCORES]
+    image = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        found = {name: scored(image) for name, scored in variants.items()}
+        first = variants[BARE].output(image)
+    assert first.ood_logits is None
+    assert torch.equal(found[BARE][1], first.logits[:, 0])
+    for labels, _ in found.values():
+        assert torch.equal(labels, found[BARE][0])
+    whole, coarse = found['dense_hybrid'][1], found['dense_hybrid.step=4'][1]
+    torch.testing.assert_close(whole[:, ::4, ::4], coarse[:, ::4, ::4])
+    assert not torch.equal(whole, coarse)
+
+
+def test_ratios_are_to_the_bare_network_of_the_same_round() -> None:
+    found = {BARE: Samples([[10.0, 10], [20, 20]]), 'msp': Samples([[11.0, 11], [22, 22]])}
+    lines = table({'torch': found}).splitlines()
+    assert lines[2] == f'| {BARE} | 15.00 | 1.000 |'
+    assert lines[3] == '| msp | 16.50 | 1.100 |'
+
+
+def test_it_runs_on_both_engines(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ['--checkpoint', str(tiny_checkpoint), '--score', ','.join(SCORES)]
+    assert run(monkeypatch, *arguments, '--size', '48x64', '--rounds', '1') == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == '| score | openvino p50 ms | openvino ratio | torch p50 ms | torch ratio |'
+    assert [line.split(' | ')[0].strip('| ') for line in lines[2:]] == [BARE, *SCORES]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'what'),
+    [
+        (['--engine', 'onnx'], "unknown engine 'onnx'; choose among: openvino, torch"),
+        (['--score', 'odds'], "unknown score 'odds'"),
+        (['--checkpoint', 'nowhere'], 'nowhere'),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    arguments: list[str],
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    error = capsys.readouterr().err
+    assert what in error
+    assert error.count('\n') == 1

@@ -1,0 +1,197 @@
+"""What the outlier head and each score add to a network's time, in one run.
+
+    python -m training.bench.scores --score max_logit,dense_hybrid,dense_hybrid.step=4
+
+The first row is the network without outlier head, its labels, and one channel of its logits in the
+place of a score: what any score has to write. A network that has no outlier head gets an untrained
+one where a score needs it; weights do not change the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+import sys
+from typing import Any, cast
+
+import numpy as np
+from tqdm import tqdm
+
+from anomaly_seg_ros.allocator import tune_allocator
+
+tune_allocator()  # before torch comes
+
+import torch  # noqa: E402
+from torch import nn, Tensor  # noqa: E402
+import yaml  # noqa: E402
+
+from anomaly_seg_ros.checkpoint import load_checkpoint, resolve_checkpoint  # noqa: E402
+from anomaly_seg_ros.cpu_threads import inference_threads  # noqa: E402
+from anomaly_seg_ros.engines.export_engine import parse_size  # noqa: E402
+from anomaly_seg_ros.engines.openvino_engine import convert, OpenVinoEngine  # noqa: E402
+from anomaly_seg_ros.engines.scored_model import ScoredModel  # noqa: E402
+from anomaly_seg_ros.frame_source import SYNTHETIC  # noqa: E402
+from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
+from anomaly_seg_ros.models import build_model  # noqa: E402
+from anomaly_seg_ros.scores import check_options  # noqa: E402
+
+from .frame import camera_images, Image  # noqa: E402
+from .timing import interleave, percentiles, ratio, Samples, Work  # noqa: E402
+
+BARE = 'the network'
+HEAD = 'ood_logits'
+HEADED = ('dense_hybrid', 'ood_posterior')
+"""Scores of the outlier head."""
+
+ENGINES = ('openvino', 'torch')
+
+
+class FirstLogit(nn.Module):
+    """The least that can stand in the place of a score."""
+
+    needs = frozenset({'logits'})
+
+    def forward(self, output: ModelOutput) -> Tensor:
+        """Gives (N, H, W)."""
+        return output.logits[:, 0].float()
+
+
+def parse_score(text: str) -> tuple[str, dict[str, Any]]:
+    """Reads 'SCORE' or 'SCORE.KEY=VALUE'.
+
+    Raises:
+        ValueError: An unknown score or option.
+
+    >>> parse_score('energy.step=4')
+    ('energy', {'step': 4})
+    """
+    start, equals, value = text.partition('=')
+    name, _, key = start.partition('.')
+    options = {key: yaml.safe_load(value)} if equals else {}
+    check_options(name, options)
+    return name, options
+
+
+def build_variants(checkpoint: str, scores: Sequence[str]) -> dict[str, ScoredModel]:
+    """Gives the bare network and the network under each score, by the score as it was typed.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: A score is unknown or does not fit the network.
+    """
+    trained, meta = load_checkpoint(resolve_checkpoint(checkpoint))
+    options = {key: v for key, v in meta.model_options.items() if key != 'outlier_head'}
+    plain = build_model(meta.model, meta.channels, options).eval()
+    plain.load_state_dict(trained.state_dict(), strict=False)
+    asked = [(text, *parse_score(text)) for text in scores]
+    with_head = trained
+    if HEAD not in cast('frozenset[str]', trained.provides) and any(
+        name in HEADED for _, name, _ in asked
+    ):
+        with_head = build_model(meta.model, meta.channels, {**options, 'outlier_head': True})
+        with_head.load_state_dict(trained.state_dict(), strict=False)
+    variants = {BARE: ScoredModel(plain, meta, 'max_logit').eval()}
+    variants[BARE].score = FirstLogit()
+    for text, name, chosen in asked:
+        network = with_head if name in HEADED else plain
+        variants[text] = ScoredModel(
+            network, replace(meta, score_options={name: chosen}), name
+        ).eval()
+    return variants
+
+
+def works(
+    variants: dict[str, ScoredModel], engine: str, precision: str, images: Sequence[Image]
+) -> dict[str, Work]:
+    """Gives one frame of each variant on an engine, warm."""
+    threads = inference_threads()
+    torch.set_num_threads(threads)
+    found: dict[str, Work] = {}
+    for name, scored in variants.items():
+        if engine == 'torch':
+            found[name] = torch_work(scored, images)
+        else:
+            size = (images[0].shape[0], images[0].shape[1])
+            model = convert(scored, size)
+            found[name] = engine_work(OpenVinoEngine(model, name, precision, threads), images)
+        found[name]()
+    return found
+
+
+def torch_work(scored: ScoredModel, images: Sequence[Image]) -> Work:
+    """Gives a frame of eager torch, as its engine runs it."""
+    scored.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = [torch.from_numpy(np.ascontiguousarray(image))[None] for image in images]
+    turn = iter(range(sys.maxsize))
+
+    def work() -> None:
+        with torch.inference_mode():
+            scored(batches[next(turn) % len(batches)])
+
+    return work
+
+
+def engine_work(engine: OpenVinoEngine, images: Sequence[Image]) -> Work:
+    """Gives a frame of an engine."""
+    ready = [np.ascontiguousarray(image) for image in images]
+    turn = iter(range(sys.maxsize))
+
+    def work() -> None:
+        engine.infer(ready[next(turn) % len(ready)])
+
+    return work
+
+
+def table(found: dict[str, dict[str, Samples]]) -> str:
+    """Gives a Markdown table: milliseconds, and their ratio to the bare network."""
+    engines = list(found)
+    head = ['score', *(f'{engine} {what}' for engine in engines for what in ('p50 ms', 'ratio'))]
+    lines = [head, ['---'] * len(head)]
+    for name in found[engines[0]]:
+        cells = [name]
+        for samples in found.values():
+            p50 = percentiles(samples[name].wall_ms)['p50']
+            cells += [f'{p50:.2f}', f'{ratio(samples[name], samples[BARE]):.3f}']
+        lines.append(cells)
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def main() -> int:
+    """Measures and prints the table."""
+    parser = argparse.ArgumentParser(
+        prog='python -m training.bench.scores', description=__doc__.splitlines()[0]
+    )
+    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    parser.add_argument(
+        '--score',
+        default='max_logit,ood_posterior,dense_hybrid,dense_hybrid.step=2,dense_hybrid.step=4',
+        metavar='S[.KEY=VALUE],...',
+        help='default: %(default)s',
+    )
+    parser.add_argument('--engine', default=','.join(ENGINES), help='default: %(default)s')
+    parser.add_argument('--precision', default='auto', help='of openvino (default: auto)')
+    parser.add_argument('--size', default='360x480', metavar='HxW', help='default: %(default)s')
+    parser.add_argument('--rounds', type=int, default=30, help='default: %(default)s')
+    args = parser.parse_args()
+    engines = args.engine.split(',')
+    try:
+        if unknown := sorted(set(engines) - set(ENGINES)):
+            raise ValueError(f'unknown engine {unknown[0]!r}; choose among: {", ".join(ENGINES)}')
+        images = camera_images(SYNTHETIC, parse_size(args.size))
+        found = {}
+        for engine in engines:
+            variants = build_variants(args.checkpoint, args.score.split(','))
+            ready = works(variants, engine, args.precision, images)
+            turns = args.rounds * len(ready)
+            with tqdm(total=turns, desc=engine, unit='turn', disable=None) as bar:
+                found[engine] = interleave(ready, args.rounds, progress=bar.update)
+    except (ValueError, FileNotFoundError) as error:
+        print(f'scores: {error}', file=sys.stderr)
+        return 2
+    print(table(found))
+    return 0
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
