@@ -90,3 +90,13 @@ def exposure_rows() -> Iterator[Row]:
 
 GRIDS = {'losses': loss_rows, 'outlier exposure': exposure_rows}
 """Name of a part of the study to its rows."""
+
+CHOICES = {
+    'losses': 'Nothing was chosen on the sets that are measured here.',
+    'outlier exposure': """\
+The learning rate and `floor` of DenseHybrid, and loss, weight and patches of NFlowJS, were chosen
+in short trials that looked at mIoU on CamVid val and at AP on CamVid val frames with pasted photos
+and on every fourth frame of camvid_anomaly_val: its AP of these rows is that of a validation set.
+CamVid test and road_anomaly_val took no part in any choice.""",
+}
+"""Of each part: what its settings were chosen by."""

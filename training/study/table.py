@@ -11,7 +11,7 @@ from typing import Any
 from training.results import read_frames, read_results, ResultRow, RESULTS_FILE
 from training.run_files import CONFIG_FILE
 
-from .rows import FITTED, GRIDS, PLAIN_SCORES, Row
+from .rows import CHOICES, FITTED, GRIDS, PLAIN_SCORES, Row
 from .steps import TEST
 
 ANOMALY_SETS = ('camvid_anomaly_val', 'road_anomaly_val')
@@ -33,8 +33,8 @@ Made by `make study` (`python -m training.study --help`): each row is trained, f
 by `anomaly_seg train`, `fit_score` and `evaluate`, whose commands stand in the `.done` files below
 `out/study`. Anomaly scores are measured on the torch engine with the protocol `exact`; `msp`,
 `entropy` and `energy` at the temperature that was fitted on CamVid val; `mahalanobis` and `sml`
-with statistics of CamVid train. Nothing was chosen on the sets that are measured here. Budgets
-are short: what differs by a point or two may differ the other way round with another seed.
+with statistics of CamVid train. Budgets are short: what differs by a point or two may differ the
+other way round with another seed.
 """
 
 
@@ -77,7 +77,8 @@ def write_tables(out: Path, path: Path) -> None:
         trained = [Measured(row, out / row.name) for row in grid()]
         rows = [row for row in trained if row.row.measured and row.results(TEST)]
         if rows:
-            parts += [f'## {title.capitalize()}', *budgets(trained), commits(rows)]
+            parts += [f'## {title.capitalize()}', CHOICES[title]]
+            parts += [*budgets(trained), commits(rows)]
             parts.append(classes_table(rows))
             parts += [
                 anomaly_table(name, done)
