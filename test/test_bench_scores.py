@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 import sys
 
@@ -24,10 +25,13 @@ def test_a_score_may_come_with_an_option() -> None:
     assert parse_score('nflow_js.temperature=1.5') == ('nflow_js', {'temperature': 1.5})
     with pytest.raises(ValueError, match="unknown option 'steps' of score 'msp'"):
         parse_score('msp.steps=2')
+    for text in ('msp.step', 'msp=2', 'msp.step=['):
+        with pytest.raises(ValueError, match=r'is not of the form score\.key=value'):
+            parse_score(text)
 
 
 def test_all_variants_are_the_same_network(tiny_checkpoint: Path) -> None:
-    variants = build_variants(str(tiny_checkpoint), SCORES)
+    variants = build_variants(tiny_checkpoint, SCORES)
     assert list(variants) == [BARE, *SCORES]
     image = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():
@@ -40,6 +44,15 @@ def test_all_variants_are_the_same_network(tiny_checkpoint: Path) -> None:
     whole, coarse = found['dense_hybrid'][1], found['dense_hybrid.step=4'][1]
     torch.testing.assert_close(whole[:, ::4, ::4], coarse[:, ::4, ::4])
     assert not torch.equal(whole, coarse)
+
+
+def test_a_network_that_has_no_outlier_head_is_measured_without(
+    make_tiny_checkpoint: Callable[..., Path],
+) -> None:
+    checkpoint = make_tiny_checkpoint('enet', None, (32, 32))
+    assert list(build_variants(checkpoint, ['msp'])) == [BARE, 'msp']
+    with pytest.raises(ValueError, match='outlier_head'):
+        build_variants(checkpoint, ['dense_hybrid'])
 
 
 def test_ratios_are_to_the_bare_network_of_the_same_round() -> None:
@@ -64,6 +77,7 @@ def test_it_runs_on_both_engines(
     [
         (['--engine', 'onnx'], "unknown engine 'onnx'; choose among: openvino, torch"),
         (['--score', 'odds'], "unknown score 'odds'"),
+        (['--score', 'sml'], 'run fit_score on the checkpoint first'),
         (['--checkpoint', 'nowhere'], 'nowhere'),
     ],
 )

@@ -73,7 +73,9 @@ def test_cheap_scores_take_no_step(name: str) -> None:
         check_options(name, {'step': 2})
 
 
-@pytest.mark.parametrize(('step', 'what'), [(3, r'is 3; it must be one of \(1, 2'), (0, 'is 0')])
+@pytest.mark.parametrize(
+    ('step', 'what'), [(3, r'is 3; it must be one of \(1, 2'), (0, 'is 0'), (True, 'is True')]
+)
 def test_other_steps_are_refused(step: int, what: str) -> None:
     with pytest.raises(ValueError, match=f"'step' of score 'msp' {what}"):
         check_options('msp', {'step': step})

@@ -140,6 +140,19 @@ def test_options_are_kept_and_used(fitted: Path, frames: Path, tmp_path: Path) -
         assert not torch.allclose(load_scored_model(fitted, 'sml')(images)[1], score, atol=1e-2)
 
 
+def test_engines_of_an_older_format_are_removed(
+    exported_checkpoint: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = shutil.copytree(exported_checkpoint, tmp_path / 'checkpoint')
+    engine = checkpoint / 'engines' / 'openvino' / 'engine.json'
+    engine.write_text(engine.read_text().replace('"format": 4', '"format": 3'))
+    out = tmp_path / 'out'
+    assert fit(checkpoint, frames, out, 'energy', '--option', 'energy.step=4') == 0
+    assert 'removed engine openvino that cannot be used; export it' in capsys.readouterr().out
+    assert not (out / 'engines' / 'openvino').exists()
+    assert read_meta(out).score_options == {'energy': {'step': 4}}
+
+
 def test_evaluation_reads_all_scores_of_one_pass(fitted: Path) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
     names = ('msp', 'sml', 'mahalanobis')

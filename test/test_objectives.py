@@ -152,6 +152,9 @@ def test_a_network_without_outlier_head_is_told_how_to_get_one() -> None:
     [
         ({'beta': 0.0}, r'has beta 0\.0, .*; beta must be above 0'),
         ({'density': False, 'posterior': False}, 'one of the terms be on'),
+        ({'floor': 'abc'}, "floor is 'abc'; it must be a finite number, or null"),
+        ({'floor': math.nan}, 'floor is nan'),
+        ({'floor': [1]}, r'floor is \[1\]'),
         ({'betta': 1}, r"unknown objective_options \['betta'\] .* it takes: beta, density, poste"),
         ({'beta': 'much'}, "does not take objective_options {'beta': 'much'}"),
     ],

@@ -460,7 +460,7 @@ def test_header_says_what_when_and_which_commit(tmp_path: Path, make_page: Any) 
 def training_run(folder: Path, table: str | None = None, **config: Any) -> Path:
     """A folder as `train` leaves it: recipe, table, and pictures of a flow."""
     folder.mkdir(parents=True)
-    recipe = {'model': 'bisenetv2', 'objective': 'nflow_js', 'epochs': 4, 'lr': 0.001, **config}
+    recipe = {'model': 'bisenetv2', 'objective': 'nflow_js', 'epochs': 8, 'lr': 0.001, **config}
     (folder / 'config.json').write_text(json.dumps(recipe))
     rows = ['epoch,loss,val_miou,val_ap', '1,2.5,,', '2,2,0.25,0.5', '3,nan,,', '4,1.25,0.5,0.75']
     (folder / 'metrics.csv').write_text(table if table is not None else '\n'.join(rows) + '\n')
@@ -474,24 +474,42 @@ def test_a_training_run_is_shown_with_its_validation_and_its_pictures(
 ) -> None:
     page = make_page(full_folder(tmp_path / 'a'), training_run(tmp_path / 'run'))
     text = page.texts['training']
-    for words in ('nflow_js', '2.500 to 1.250', 'val mIoU0.250 to 0.500', 'mIoU50.00', 'AP75.00'):
+    for words in ('nflow_js', '2.500 to 1.250', 'mIoU50.00', 'AP75.00'):
         assert words in text
     names = [image['alt'] for image in page.all('img') if 'low samples' in (image['alt'] or '')]
     assert names == [f'Flow samples {when} of {tmp_path}/run' for when in ('before', 'after')]
     lines = [a['d'] or '' for a in page.all('path') if a.get('class') == 'line c0']
-    # Half of the epochs at 25 %, all of them at 50 %: 46 + 302 x, 276 - 264 y.
-    assert 'M197,210 348,144' in lines[-2]
+    # Of eight epochs the second at 25 %, the fourth at 50 %: 46 + 302 x, 276 - 264 y.
+    assert 'M121.5,210 197,144' in lines[-2]
     assert page.column('ap') == ['25.00', '75.00']
 
 
 def test_a_page_of_training_runs_alone(tmp_path: Path, make_page: Any) -> None:
     page = make_page(training_run(tmp_path / 'run', 'epoch,bits_per_dim\n1,5\n', flow='light'))
-    assert page.cells == []
+    assert {'results', 'origins'} & page.texts.keys() == set()
+    assert 'row' not in page.text
+    assert '1 training run' in page.text
     assert 'bits/dim5.000' in page.texts['training']
     assert [a for a in page.all('svg') if a.get('class') == 'chart'] == []
 
 
-@pytest.mark.parametrize('table', ['epoch,loss\n1,x\n', 'epoch,loss\n1,2,3\n', '\x00'])
+def test_a_folder_of_a_run_may_hold_results_too(tmp_path: Path, make_page: Any) -> None:
+    folder = full_folder(training_run(tmp_path / 'run'))
+    page = make_page(folder)
+    assert page.column('ap') == ['25.00', '75.00']
+    assert 'nflow_js' in page.texts['training']
+
+
+def test_a_run_without_an_epoch_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = training_run(tmp_path / 'run')
+    (folder / 'metrics.csv').unlink()
+    assert cli(['report', str(folder), '--out', str(tmp_path / 'r.html')]) == 2
+    assert 'a training run with at least one epoch' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('table', ['', 'epoch,loss\n1,x\n', 'epoch,loss\n1,2,3\n', '\x00'])
 def test_a_broken_training_run_is_one_clear_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str
 ) -> None:
@@ -499,6 +517,7 @@ def test_a_broken_training_run_is_one_clear_line(
     assert cli(['report', str(folder), '--out', str(tmp_path / 'r.html')]) == 2
     error = capsys.readouterr().err.strip()
     assert f'cannot read the training run {str(folder)!r}' in error
+    assert 'closed' not in error
     assert '\n' not in error
 
 

@@ -94,10 +94,30 @@ def test_the_last_weights_are_kept_if_wanted(recipe: Path, tmp_path: Path, capsy
         rows = list(csv.DictReader(file))
     assert meta.training['epoch'] == 3
     assert meta.training['val_miou'] == pytest.approx(float(rows[2]['val_miou']))
+    assert meta.training['validated_on'] == 'camvid val'
+    assert 'selected_on' not in meta.training
     assert 'val_ap' not in rows[2]
     printed = capsys.readouterr().out
     assert printed.count('(kept)') == 2
     assert 'last val mIoU' in printed
+
+
+def test_the_ablation_without_head_is_validated_by_what_is_left_of_the_score(
+    recipe: Path, tmp_path: Path, save
+) -> None:
+    save(tmp_path / 'photos', [np.full((48, 64, 3), 200, np.uint8)])
+    recipe.write_text(
+        recipe.read_text() + 'objective: dense_hybrid\nobjective_options: {posterior: false}\n'
+        f'outliers: {{kind: folder, root: {tmp_path}/photos, short_side: 40, crop: 24}}\n'
+    )
+    assert run(recipe, tmp_path / 'run', 'epochs=1') == 0
+    meta = read_meta(tmp_path / 'run' / 'checkpoint')
+    assert meta.score == 'energy'
+    assert 0 < meta.training['val_ap'] < 1
+    with pytest.raises(
+        ValueError, match=r"'dense_hybrid' needs .* choose another score: for this"
+    ):
+        run(recipe, tmp_path / 'other', 'score=dense_hybrid')
 
 
 def test_it_learns_what_the_made_frames_show(recipe: Path, tmp_path: Path) -> None:

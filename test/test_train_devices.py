@@ -5,6 +5,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -93,10 +94,12 @@ def losses(out: Path) -> list[float]:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_two_processes_stopped_and_resumed_by_torchrun_train_like_one(
-    camvid_root: Path, tmp_path: Path, monkeypatch
+    camvid_root: Path, tmp_path: Path, monkeypatch, save
 ) -> None:
     recipe, script = tmp_path / 'tiny.yaml', tmp_path / 'command.py'
-    recipe.write_text(RECIPE.format(root=camvid_root))
+    save(tmp_path / 'photos', [np.full((48, 64, 3), (250, 20, 220), np.uint8)])
+    outliers = f'outliers: {{kind: folder, root: {tmp_path}/photos, short_side: 40, crop: 24}}\n'
+    recipe.write_text(RECIPE.format(root=camvid_root) + outliers)
     script.write_text(OBJECTIVE + COMMAND)
     # Not for the tests behind this one: the table and the modules are put back.
     monkeypatch.setattr('training.objectives.OBJECTIVES', dict(OBJECTIVES))
@@ -132,6 +135,8 @@ def test_two_processes_stopped_and_resumed_by_torchrun_train_like_one(
     assert torch.equal(ranks[0]['offset'], ranks[1]['offset'])
     first, second = (state['progress']['rows'][-1] for state in (one, two))
     assert second['val_miou'] == pytest.approx(first['val_miou'], abs=2e-3)
+    assert 0 < first['val_ap'] < 1
+    assert second['val_ap'] == pytest.approx(first['val_ap'], abs=2e-3)
 
 
 # One of two processes, with other numbers of valid pixels: a mean over all of them.

@@ -73,15 +73,28 @@ class Darkness(nn.Module):
         return -output.logits[:, 0]
 
 
-def test_average_precision_is_the_mean_of_the_frames_with_anomalies() -> None:
-    # Dark ranks first: AP 1. Bright ranks last, tied: its 16 of all 32 pixels, AP 1/2.
+def test_average_precision_is_that_of_the_pixels_of_all_frames() -> None:
+    # 48 dark pixels, tied, rank before 48 bright ones; of each 16 are anomalies.
     validation = Validation(Fabric(), lambda x: x, WithAnomalies(), (4, 8), None, Darkness())
-    assert validation(Bright(), lambda: False)['val_ap'] == pytest.approx(0.75)
+    assert validation(Bright(), lambda: False)['val_ap'] == pytest.approx(1 / 3)
 
 
-def test_the_score_is_enlarged_to_the_labels() -> None:
-    validation = Validation(Fabric(), lambda x: x, WithAnomalies(), (2, 4), None, Darkness())
-    assert 0.6 < validation(Bright(), lambda: False)['val_ap'] < 0.75
+def test_the_score_is_enlarged_linearly_to_the_labels() -> None:
+    class LastBrightColumn(Halves):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            anomaly = np.zeros((4, 8), np.uint8)
+            anomaly[:, 3] = 1
+            return Sample(sample.name, sample.image, sample.labels, anomaly)
+
+    found = {}
+    for size in ((4, 8), (2, 4)):
+        validation = Validation(Fabric(), lambda x: x, LastBrightColumn(), size, None, Darkness())
+        found[size] = validation(Bright(), lambda: False)['val_ap']
+    # At its own size it ties with all that is bright, behind what is dark: 4 of 32.
+    assert found[4, 8] == pytest.approx(1 / 8)
+    # Between bright and dark the enlarged score lies above that of the other bright columns.
+    assert 0.13 < found[2, 4] <= 0.2 + 1e-6
 
 
 def test_a_validation_is_given_up_when_somebody_wants_to_stop() -> None:

@@ -36,7 +36,7 @@ class TrainConfig:
 
     Attributes:
         dataset: A key of `DATASETS`; `root` is its folder.
-        train_split: Split that is learned; `val_split` chooses the best epoch.
+        train_split: Split that is learned; `val_split` is validated on.
         model: A key of `MODELS`; `model_options` go to its constructor.
         init: Checkpoint folder whose weights are the start (fine-tuning); empty: from scratch.
             Heads that it lacks, or has for other classes, start fresh; its gamma brightens the
@@ -67,7 +67,8 @@ class TrainConfig:
         batch_size: Images per step, over all devices.
         epochs: Passes over the train split.
         val_every: Epochs between validations; the last epoch always has one. Where the recipe
-            pastes outliers, the validation frames have such too, and the score's AP is measured.
+            pastes outliers, the validation frames have such too, of the same source, and the
+            score's AP is measured.
         keep: 'best', the weights with the highest validated mIoU, or 'last', for what mIoU says
             nothing about.
         ema_decay: Decay per step of the averaged weights that are validated and kept; 0 = off.

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
-import yaml
 
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint import (
@@ -30,13 +29,14 @@ from anomaly_seg_ros.checkpoint import (
 )
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.engines import open_engine
-from anomaly_seg_ros.engines.engine_folder import ENGINE_FILE, ENGINES_FOLDER, read_engine_meta
+from anomaly_seg_ros.engines.engine_folder import engine_folders
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.preprocess import to_input_size
-from anomaly_seg_ros.scores import check_options, FITTED, SCORES, TEMPERED
+from anomaly_seg_ros.scores import FITTED, SCORES, TEMPERED
 
 from .datasets import build_dataset, Dataset
 from .evaluation.network_pass import open_pass
+from .score_option import parse_option
 from .score_statistics import check_frames, fit_statistics
 from .temperature import check_classes, collect_logits, fit_temperature, TemperatureFit
 
@@ -149,17 +149,12 @@ def parse_options(texts: Sequence[str], scores: Sequence[str]) -> dict[str, dict
     """
     options: dict[str, dict[str, Any]] = {}
     for text in texts:
-        name, equals, value = text.partition('=')
-        score, dot, key = name.partition('.')
-        if not equals or not dot:
-            raise ValueError(f'option {text!r} is not of the form score.key=value')
+        score, option = parse_option(text)
         if score not in scores:
             raise ValueError(
                 f'option {text!r} needs its score in --score, to be calibrated with it'
             )
-        options.setdefault(score, {})[key] = yaml.safe_load(value)
-    for score, values in options.items():
-        check_options(score, values)
+        options.setdefault(score, {}).update(option)
     return options
 
 
@@ -246,12 +241,13 @@ def _with_temperature(
 
 
 def remove_stale_engines(checkpoint: Path) -> None:
-    """Removes exported engines of another graph, which could only be refused."""
+    """Removes exported engines of another graph or format, which could only be refused."""
     weights = weights_hash(checkpoint)
-    for path in sorted((checkpoint / ENGINES_FOLDER).glob(f'*/{ENGINE_FILE}')):
-        if read_engine_meta(path.parent).weights != weights:
-            shutil.rmtree(path.parent)
-            print(f'removed engine {path.parent.name} of another graph; export it again')
+    for folder, key in engine_folders(checkpoint):
+        if isinstance(key, str) or key.weights != weights:
+            shutil.rmtree(folder)
+            why = 'that cannot be used' if isinstance(key, str) else 'of another graph'
+            print(f'removed engine {folder.name} {why}; export it again')
 
 
 def with_calibration(

@@ -215,7 +215,9 @@ class FlowTrainer:
         mine = self.config.as_dict()
         changed = sorted(k for k in mine if theirs.get(k) != mine[k] and k not in MAY_DIFFER)
         if changed:
-            raise ValueError(f'the run in {str(self.out)!r} was started with other {changed}')
+            raise ValueError(
+                f'the run in {str(self.out)!r} was started with other {changed}; begin again'
+            )
         self.flow.load_state_dict(state['flow'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.rows = state['rows']

@@ -143,7 +143,10 @@ def read_state(fabric: Fabric, out: Path, config: TrainConfig) -> dict[str, Any]
         if mine.get(key) != theirs.get(key)
     )
     if changed:
-        raise ValueError(f'the run in {str(out)!r} was started with other {changed}')
+        raise ValueError(
+            f'the run in {str(out)!r} was started with other {changed}; give it the same, or '
+            'begin again with another --out'
+        )
     return state
 
 
@@ -183,6 +186,8 @@ def default_score(config: TrainConfig) -> str:
     """Gives the score that the checkpoint is used with when none is asked for."""
     if config.score:
         return config.score
+    if config.objective == 'dense_hybrid' and not config.objective_options.get('posterior', True):
+        return 'energy'  # what is left of the score without the head
     if config.objective in SCORES:
         return config.objective
     return 'void' if config.void else 'max_logit'
@@ -205,7 +210,8 @@ def checkpoint_meta(
     options = {k: v for k, v in config.model_options.items() if k != 'aux_heads'}
     start = start_meta(config)
     seen = () if start is None else start.trained_on
-    now = f'{config.dataset} {config.train_split}'
+    now, split = (f'{config.dataset} {name}' for name in (config.train_split, config.val_split))
+    kept = progress.rows[progress.kept_epoch - 1] if progress.rows else {}
     return CheckpointMeta(
         model=config.model,
         model_options=options,
@@ -220,9 +226,10 @@ def checkpoint_meta(
         trained_on=(*(name for name in seen if name != now), now),
         training={
             'recipe': {k: v for k, v in config.as_dict().items() if k != 'root'},
-            'selected_on': f'{config.dataset} {config.val_split}',
+            **({'selected_on': split} if config.keep == 'best' else {'validated_on': split}),
             'epoch': progress.kept_epoch,
             'val_miou': progress.kept_miou,
+            **({} if (ap := kept.get('val_ap')) is None else {'val_ap': ap}),
         },
         commit=commit,
     )

@@ -68,6 +68,9 @@ def build_validation(
     """Gives the validation, on frames with outliers where the recipe pastes such.
 
     The score is the checkpoint's own, or max_logit where that is fitted to trained weights.
+
+    Raises:
+        ValueError: The network cannot serve the score.
     """
     if config.outliers:
         dataset = PastedFrames(dataset, build_paster(config.outliers))
@@ -76,7 +79,10 @@ def build_validation(
         *cast('frozenset[str]', network.provides),
         *(['void_logit'] if config.void else []),
     }
-    score = build_score('max_logit' if name in FITTED else name, config.model, provides)
+    try:
+        score = build_score('max_logit' if name in FITTED else name, config.model, provides)
+    except ValueError as error:
+        raise ValueError(f'{error}; choose another score: for this run') from None
     return Validation(
         fabric,
         normalise,

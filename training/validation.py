@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from lightning.fabric import Fabric
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import nn, Tensor
+from torch import distributed, nn, Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -60,14 +60,14 @@ class Validation:
             interrupted: Whether somebody wants to stop.
 
         Returns:
-            'val_miou', 'val_ap' (the mean of the frames' average precisions) where there are
-            anomalies, and 'iou_NAME' of each class; None where a run of one process was
-            interrupted (several go on to the end, as none can stop alone).
+            'val_miou', 'val_ap' (over the pixels of all frames) where there are anomalies, and
+            'iou_NAME' of each class; None where a run of one process was interrupted (several go
+            on to the end, as none can stop alone).
         """
         network.eval()
         fabric, names = self.fabric, self.dataset.classes.names
         matrix = ConfusionMatrix(len(names))
-        precisions: list[float] = []
+        pixels = PixelMetrics()
         mine = range(fabric.global_rank, len(self.dataset), fabric.world_size)
         quiet = None if fabric.is_global_zero else True
         for index in tqdm(mine, desc='validate', leave=False, disable=quiet):
@@ -76,19 +76,29 @@ class Validation:
             sample = self.dataset[index]
             labels, score = self._answer(network, sample.image, sample.labels.shape)
             matrix.update(labels, sample.labels)
-            if sample.anomaly is not None and (sample.anomaly == 1).any():
-                precisions.append(average_precision(score, sample.anomaly))
+            if sample.anomaly is not None:
+                pixels.update(score, sample.anomaly, sample.name)
         counts = cast(
             'Tensor', fabric.all_reduce(torch.from_numpy(matrix.counts), reduce_op='sum')
         )
         matrix.counts = counts.cpu().numpy()
-        found = torch.tensor([sum(precisions), len(precisions)], dtype=torch.float64)
-        total, frames = cast('Tensor', fabric.all_reduce(found, reduce_op='sum')).tolist()
+        ap = self._pooled(pixels).ranking().average_precision()
         return (
             {'val_miou': matrix.mean_iou()}
-            | ({'val_ap': total / frames} if frames else {})
+            | ({} if ap is None else {'val_ap': ap})
             | {f'iou_{name}': float(v) for name, v in zip(names, matrix.iou(), strict=True)}
         )
+
+    def _pooled(self, mine: PixelMetrics) -> PixelMetrics:
+        """Gives what all ranks have measured."""
+        if self.fabric.world_size == 1:
+            return mine
+        parts: list[Any] = [None] * self.fabric.world_size
+        distributed.all_gather_object(parts, mine)
+        whole = PixelMetrics()
+        for part in parts:
+            whole.merge(part)
+        return whole
 
     def _answer(
         self, network: nn.Module, image: NDArray[np.uint8], size: tuple[int, ...]
@@ -104,10 +114,3 @@ class Validation:
                 logits = functional.interpolate(logits, size, mode='bilinear')
                 score = functional.interpolate(score, size, mode='bilinear')
         return logits[0].argmax(0).byte().cpu().numpy(), score[0, 0].cpu().numpy()
-
-
-def average_precision(score: NDArray[np.float32], anomaly: NDArray[np.uint8]) -> float:
-    """Gives the AP of one frame that has anomalies."""
-    metrics = PixelMetrics()
-    metrics.update(score, anomaly)
-    return cast('float', metrics.ranking().average_precision())

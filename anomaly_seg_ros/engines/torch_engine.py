@@ -11,7 +11,7 @@ import torch
 
 from anomaly_seg_ros.checkpoint import read_meta
 from anomaly_seg_ros.engines.cuda_replay import CudaReplay
-from anomaly_seg_ros.engines.scored_model import load_scored_model
+from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.prediction import Prediction, stack_images
 
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
@@ -29,6 +29,12 @@ def build(
         ValueError: The checkpoint, score or precision does not fit.
     """
     return TorchEngine(checkpoint, score, precision, input_size, threads)
+
+
+def choose_layout(scored: ScoredModel, network: str) -> None:
+    """Puts the weights into the memory layout that this network is fastest in."""
+    if network not in _PLAIN_LAYOUT:
+        scored.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class TorchEngine:
@@ -63,8 +69,7 @@ class TorchEngine:
         self.description = f'torch {torch.__version__}, {device}, {threads} threads'
         torch.set_num_threads(threads)
         self.scored = load_scored_model(checkpoint, score).to(self.device)
-        if read_meta(checkpoint).model not in _PLAIN_LAYOUT:
-            self.scored.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        choose_layout(self.scored, read_meta(checkpoint).model)
         self._replays: dict[int, CudaReplay] = {}
         if self.device.type == 'cuda' and self.precision == 'fp32':
             torch.backends.cudnn.allow_tf32 = False  # it is the reference

@@ -137,7 +137,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise ValueError(
                 f'option {key!r} of score {name!r} is {value!r}; it must be like {valid[key]!r}'
             )
-        if key == STEP and value not in STEPS:
+        if key == STEP and (isinstance(value, bool) or value not in STEPS):
             raise ValueError(
                 f'option {key!r} of score {name!r} is {value}; it must be one of {STEPS}'
             )

@@ -15,7 +15,7 @@ class CoarseScore(nn.Module):
     lost; what is saved is an exponential of every logit of most pixels.
 
     Args:
-        score: The score; reads no `features`, which have a size of their own.
+        score: The score; reads the logits, and no `features`, which have a size of their own.
         step: Pixels between two values.
     """
 
@@ -28,7 +28,6 @@ class CoarseScore(nn.Module):
         height, width = output.logits.shape[-2:]
         every = (..., slice(None, None, self.step), slice(None, None, self.step))
         fields = {name: getattr(output, name)[every] for name in self.needs}
-        fields.setdefault('logits', output.logits)
         score = self.score(ModelOutput(**fields))[:, None]
         # The values lie on pixels 0, step, 2 step, ...: what is enlarged ends on the last one.
         rows, columns = (self.step * (side - 1) + 1 for side in score.shape[-2:])

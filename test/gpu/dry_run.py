@@ -121,12 +121,13 @@ def cases(size: tuple[int, int], preset: str | None) -> Iterator[tuple[str, str,
     from anomaly_seg_ros.engines.scored_model import ScoredModel
     from anomaly_seg_ros.models import build_model, MODELS
     from anomaly_seg_ros.registry import lookup
-    from anomaly_seg_ros.scores import SCORES
+    from anomaly_seg_ros.scores import COARSE, SCORES
 
     for name in MODELS:
         takes = inspect.signature(lookup('model', MODELS, name)).parameters
         options = {'outlier_head': True} if 'outlier_head' in takes else {}
-        for score in SCORES:
+        steps = [(score, step) for score in SCORES for step in (1, 4)[: 1 + (score in COARSE)]]
+        for score, step in steps:
             void = CLASSES if score == 'void' else None
             meta = CheckpointMeta(
                 model=name,
@@ -136,13 +137,18 @@ def cases(size: tuple[int, int], preset: str | None) -> Iterator[tuple[str, str,
                 std=(0.25, 0.25, 0.25),
                 input_size=size,
                 void_index=void,
+                score_options={} if step == 1 else {score: {'step': step}},
             )
             model = build_model(name, meta.channels, options, preset=preset).eval()
             try:
                 scored = ScoredModel(model, meta, score, STATISTICS.get(score)).eval()
             except ValueError:
                 continue  # the score needs what this network lacks
-            yield name, score, scored.spell(torch.int8, half_network=True)
+            yield (
+                name,
+                score if step == 1 else f'{score}.step={step}',
+                scored.spell(torch.int8, half_network=True),
+            )
 
 
 def dry_run(torch_tensorrt: Any, scored: Any, size: tuple[int, int]) -> str:

@@ -10,10 +10,12 @@ one where a score needs it; weights do not change the time.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
 import sys
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,25 +26,31 @@ tune_allocator()  # before torch comes
 
 import torch  # noqa: E402
 from torch import nn, Tensor  # noqa: E402
-import yaml  # noqa: E402
 
-from anomaly_seg_ros.checkpoint import load_checkpoint, resolve_checkpoint  # noqa: E402
+from anomaly_seg_ros.checkpoint import (  # noqa: E402
+    load_checkpoint,
+    read_meta,
+    read_statistics,
+    resolve_checkpoint,
+)
 from anomaly_seg_ros.cpu_threads import inference_threads  # noqa: E402
 from anomaly_seg_ros.engines.export_engine import parse_size  # noqa: E402
 from anomaly_seg_ros.engines.openvino_engine import convert, OpenVinoEngine  # noqa: E402
 from anomaly_seg_ros.engines.scored_model import ScoredModel  # noqa: E402
+from anomaly_seg_ros.engines.torch_engine import choose_layout  # noqa: E402
 from anomaly_seg_ros.frame_source import SYNTHETIC  # noqa: E402
 from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
 from anomaly_seg_ros.models import build_model  # noqa: E402
-from anomaly_seg_ros.scores import check_options  # noqa: E402
+from anomaly_seg_ros.registry import lookup  # noqa: E402
+from anomaly_seg_ros.scores import check_options, SCORES  # noqa: E402
+from training.score_option import parse_option  # noqa: E402
 
 from .frame import camera_images, Image  # noqa: E402
 from .timing import interleave, percentiles, ratio, Samples, Work  # noqa: E402
 
 BARE = 'the network'
-HEAD = 'ood_logits'
-HEADED = ('dense_hybrid', 'ood_posterior')
-"""Scores of the outlier head."""
+HEAD, OPTION = 'ood_logits', 'outlier_head'
+"""What an outlier head gives, and the option of networks that may have one."""
 
 ENGINES = ('openvino', 'torch')
 
@@ -61,84 +69,74 @@ def parse_score(text: str) -> tuple[str, dict[str, Any]]:
     """Reads 'SCORE' or 'SCORE.KEY=VALUE'.
 
     Raises:
-        ValueError: An unknown score or option.
-
-    >>> parse_score('energy.step=4')
-    ('energy', {'step': 4})
+        ValueError: Another form, or an unknown score or option.
     """
-    start, equals, value = text.partition('=')
-    name, _, key = start.partition('.')
-    options = {key: yaml.safe_load(value)} if equals else {}
-    check_options(name, options)
-    return name, options
+    if '.' in text or '=' in text:
+        return parse_option(text)
+    check_options(text, {})
+    return text, {}
 
 
-def build_variants(checkpoint: str, scores: Sequence[str]) -> dict[str, ScoredModel]:
+def build_variants(checkpoint: Path, scores: Sequence[str]) -> dict[str, ScoredModel]:
     """Gives the bare network and the network under each score, by the score as it was typed.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
         ValueError: A score is unknown or does not fit the network.
     """
-    trained, meta = load_checkpoint(resolve_checkpoint(checkpoint))
-    options = {key: v for key, v in meta.model_options.items() if key != 'outlier_head'}
-    plain = build_model(meta.model, meta.channels, options).eval()
-    plain.load_state_dict(trained.state_dict(), strict=False)
+    trained, meta = load_checkpoint(checkpoint)
     asked = [(text, *parse_score(text)) for text in scores]
-    with_head = trained
-    if HEAD not in cast('frozenset[str]', trained.provides) and any(
-        name in HEADED for _, name, _ in asked
-    ):
-        with_head = build_model(meta.model, meta.channels, {**options, 'outlier_head': True})
-        with_head.load_state_dict(trained.state_dict(), strict=False)
-    variants = {BARE: ScoredModel(plain, meta, 'max_logit').eval()}
+    headed = {name for _, name, _ in asked if HEAD in lookup('score', SCORES, name).needs}
+    networks = {}
+    for head in {False, bool(headed)}:
+        options = {k: v for k, v in meta.model_options.items() if k != OPTION}
+        options |= {OPTION: True} if head else {}
+        networks[head] = build_model(meta.model, meta.channels, options).eval()
+        networks[head].load_state_dict(trained.state_dict(), strict=False)
+    variants = {BARE: ScoredModel(networks[False], meta, 'max_logit').eval()}
     variants[BARE].score = FirstLogit()
     for text, name, chosen in asked:
-        network = with_head if name in HEADED else plain
-        variants[text] = ScoredModel(
-            network, replace(meta, score_options={name: chosen}), name
-        ).eval()
+        options = {name: {**meta.score_options.get(name, {}), **chosen}}
+        how = replace(meta, score_options=options)
+        statistics = read_statistics(checkpoint, name)
+        variants[text] = ScoredModel(networks[name in headed], how, name, statistics).eval()
     return variants
 
 
 def works(
-    variants: dict[str, ScoredModel], engine: str, precision: str, images: Sequence[Image]
+    variants: Mapping[str, ScoredModel], engine: str, network: str, images: Sequence[Image]
 ) -> dict[str, Work]:
     """Gives one frame of each variant on an engine, warm."""
-    threads = inference_threads()
-    torch.set_num_threads(threads)
-    found: dict[str, Work] = {}
+    found = {}
     for name, scored in variants.items():
         if engine == 'torch':
+            choose_layout(scored, network)
             found[name] = torch_work(scored, images)
         else:
-            size = (images[0].shape[0], images[0].shape[1])
-            model = convert(scored, size)
-            found[name] = engine_work(OpenVinoEngine(model, name, precision, threads), images)
+            model = convert(scored, (images[0].shape[0], images[0].shape[1]))
+            made = OpenVinoEngine(model, name, 'auto', inference_threads())
+            found[name] = engine_work(made, images)
         found[name]()
     return found
 
 
 def torch_work(scored: ScoredModel, images: Sequence[Image]) -> Work:
-    """Gives a frame of eager torch, as its engine runs it."""
-    scored.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = [torch.from_numpy(np.ascontiguousarray(image))[None] for image in images]
-    turn = iter(range(sys.maxsize))
+    """Gives a frame of eager torch, as its engine runs it on a CPU."""
+    batches = cycle([torch.from_numpy(image)[None] for image in images])
 
     def work() -> None:
         with torch.inference_mode():
-            scored(batches[next(turn) % len(batches)])
+            scored(next(batches))
 
     return work
 
 
 def engine_work(engine: OpenVinoEngine, images: Sequence[Image]) -> Work:
     """Gives a frame of an engine."""
-    ready = [np.ascontiguousarray(image) for image in images]
-    turn = iter(range(sys.maxsize))
+    ready = cycle(images)
 
     def work() -> None:
-        engine.infer(ready[next(turn) % len(ready)])
+        engine.infer(next(ready))
 
     return work
 
@@ -170,7 +168,6 @@ def main() -> int:
         help='default: %(default)s',
     )
     parser.add_argument('--engine', default=','.join(ENGINES), help='default: %(default)s')
-    parser.add_argument('--precision', default='auto', help='of openvino (default: auto)')
     parser.add_argument('--size', default='360x480', metavar='HxW', help='default: %(default)s')
     parser.add_argument('--rounds', type=int, default=30, help='default: %(default)s')
     args = parser.parse_args()
@@ -179,10 +176,13 @@ def main() -> int:
         if unknown := sorted(set(engines) - set(ENGINES)):
             raise ValueError(f'unknown engine {unknown[0]!r}; choose among: {", ".join(ENGINES)}')
         images = camera_images(SYNTHETIC, parse_size(args.size))
+        images = [np.ascontiguousarray(image) for image in images]
+        torch.set_num_threads(inference_threads())
+        checkpoint = resolve_checkpoint(args.checkpoint)
         found = {}
         for engine in engines:
-            variants = build_variants(args.checkpoint, args.score.split(','))
-            ready = works(variants, engine, args.precision, images)
+            variants = build_variants(checkpoint, args.score.split(','))
+            ready = works(variants, engine, read_meta(checkpoint).model, images)
             turns = args.rounds * len(ready)
             with tqdm(total=turns, desc=engine, unit='turn', disable=None) as bar:
                 found[engine] = interleave(ready, args.rounds, progress=bar.update)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn, Tensor
 from torch.nn import functional
@@ -51,6 +53,9 @@ class DenseHybrid(nn.Module):
                 f'dense_hybrid has beta {beta}, density {density}, posterior {posterior}; beta '
                 'must be above 0 and one of the terms be on'
             )
+        number = isinstance(floor, int | float) and not isinstance(floor, bool)
+        if floor is not None and not (number and math.isfinite(floor)):
+            raise ValueError(f'floor is {floor!r}; it must be a finite number, or null for none')
         self.loss, self.aux_weight = loss, aux_weight
         self.beta, self.density, self.posterior = beta, density, posterior
         self.floor = floor

@@ -19,6 +19,8 @@ OPEN = 12
 
 def origins_section(rows: Sequence[Row]) -> Markup:
     """Gives one card per command, with the rows that it made."""
+    if not rows:
+        return Markup()
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
         key = (row.folder, *map(row.name, ('command', 'commit', 'dataset', 'split', 'model')))

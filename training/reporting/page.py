@@ -82,7 +82,10 @@ def header(runs: Sequence[Run], trainings: Sequence[Training], rows: Sequence[Ro
     """Says what was evaluated, when, and by which commit."""
     places, models = list(filter(None, by_place(rows))), _names(rows, 'model')
     many = [f'{len(runs)} folders'] if len(runs) > 1 else []
-    many.append('1 row' if len(rows) == 1 else f'{len(rows)} rows')
+    if runs:
+        many.append('1 row' if len(rows) == 1 else f'{len(rows)} rows')
+    if trainings:
+        many.append('1 training run' if len(trainings) == 1 else f'{len(trainings)} training runs')
     times = [*(run.written for run in runs), *(run.written for run in trainings)]
     written = sorted(set(map(_stamp, times)))
     facts = [

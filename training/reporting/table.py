@@ -39,6 +39,8 @@ def tells_apart(column: Column, rows: Sequence[Row]) -> bool:
 
 def results_section(rows: Sequence[Row]) -> Markup:
     """Gives the section with the table of all rows."""
+    if not rows:
+        return Markup()
     columns, same = table_columns(rows)
     table = tag(
         'table',

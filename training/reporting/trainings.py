@@ -25,8 +25,6 @@ NUMBERS = {
     'loss': 'loss of the epochs',
     'bits_per_dim': 'bits/dim',
     'val_bits_per_dim': 'val bits/dim',
-    'val_miou': 'val mIoU',
-    'val_ap': 'val AP',
 }
 """Columns whose first and last value are said."""
 
@@ -42,7 +40,7 @@ class Training:
         written: When the run last wrote.
         config: Its recipe.
         rows: Column to number of each epoch; a column that an epoch lacks is not in it.
-        pictures: Names of the pictures in the folder, those of before the run first.
+        pictures: Names of the pictures of samples, those of before the run first.
     """
 
     folder: Path
@@ -67,13 +65,14 @@ def read_training(folder: Path) -> Training:
         config = json.loads((folder / CONFIG_FILE).read_text(encoding='utf-8'))
         with (folder / TABLE_FILE).open(encoding='utf-8', newline='') as file:
             table = csv.DictReader(file)
+            columns = table.fieldnames or ()
             rows = [_numbers(row) for row in table]
-        if not isinstance(config, dict) or 'epoch' not in (table.fieldnames or ()):
+        if not isinstance(config, dict) or 'epoch' not in columns:
             raise ValueError(f'{CONFIG_FILE} is no recipe, or {TABLE_FILE} no table of epochs')
     except (ValueError, TypeError, csv.Error) as error:
         raise ValueError(f'cannot read the training run {str(folder)!r}: {error}') from None
     stamp = (folder / TABLE_FILE).stat().st_mtime
-    names = sorted(path.name for path in folder.glob('*.png'))
+    names = sorted(path.name for path in folder.glob('*samples*.png'))
     return Training(
         folder,
         datetime.fromtimestamp(stamp, timezone.utc),
@@ -100,25 +99,23 @@ def trainings_section(trainings: Sequence[Training]) -> Markup:
 
 def _training(training: Training, store: PictureStore) -> Markup:
     """Gives one run."""
-    lines = {
-        label: points for key, label in SHARES.items() if (points := _line(training.rows, key))
-    }
+    lines = {label: points for key, label in SHARES.items() if (points := _line(training, key))}
     series = [Series(label, i, points) for i, (label, points) in enumerate(lines.items())]
     chart = line_chart('Validation over the run', ('of the epochs', 'validation'), series)
-    drawn = any(len(points) > 1 for points in lines.values())
     return tag(
         'figure',
         tag('figcaption', tag('h3', training.folder)),
         tag('dl', *_facts(training), class_='facts'),
-        tag('div', tag('div', chart), _legend(lines), class_='charts') if drawn else '',
+        tag('div', tag('div', chart), _legend(lines), class_='charts') if lines else '',
         tag('div', *(_picture(training, name, store) for name in training.pictures), class_='row'),
         class_='training',
     )
 
 
-def _line(rows: Sequence[dict[str, float]], key: str) -> Line:
-    """Gives a column over the share of the epochs that are done."""
-    return tuple((i / len(rows), row[key]) for i, row in enumerate(rows, 1) if key in row)
+def _line(training: Training, key: str) -> Line:
+    """Gives a column over the share of all epochs."""
+    whole = max(training.config.get('epochs') or 0, len(training.rows))
+    return tuple((i / whole, row[key]) for i, row in enumerate(training.rows, 1) if key in row)
 
 
 def _facts(training: Training) -> Iterable[Markup]:

@@ -38,7 +38,10 @@ def main() -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f'study: {error}', file=sys.stderr)
         return 2
-    print(f'{table}: the tables; curves: anomaly_seg report {args.out}/*/*_val_* --out study.html')
+    folders = f'{args.out}/*/*_val_* {args.out}/*/train {args.out}/*/flow'
+    print(
+        f'{table}: the tables; curves and samples: anomaly_seg report {folders} --out study.html'
+    )
     return 0
 
 
