@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+import json
 from pathlib import Path
 import sys
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 
 from training.config import load_train_config
+from training.flows.config import load_flow_config
 from training.results import FrameRow, ResultRow, write_frames, write_results
 from training.study.__main__ import chosen, main
 from training.study.rows import exposure_rows, GRIDS, loss_rows
 from training.study.steps import Data, run, Step, steps
-from training.study.table import write_tables
+from training.study.table import budgets, Measured, write_tables
 
 ALL = [row for grid in GRIDS.values() for row in grid()]
 DATA = Data(Path('data'))
@@ -28,6 +30,9 @@ def test_the_grid_is_whole() -> None:
 
 @pytest.mark.parametrize('row', [row for row in ALL if row.recipe], ids=lambda row: row.name)
 def test_every_row_has_a_recipe_that_loads(row: Any, root: Path) -> None:
+    if row.command == 'train_flow':
+        assert load_flow_config(root / row.recipe).dataset == 'camvid'
+        return
     config = load_train_config(root / row.recipe)
     assert config.dataset == 'camvid'
     assert bool(config.outliers) is row.outliers
@@ -66,7 +71,8 @@ def test_commands_of_a_row_in_order(tmp_path: Path) -> None:
 def test_every_start_comes_before_what_starts_from_it() -> None:
     names = [row.name for row in ALL]
     for row in ALL:
-        assert not row.start or names.index(row.start) < names.index(row.name)
+        for needed in filter(None, (row.start, row.flow)):
+            assert names.index(needed) < names.index(row.name)
 
 
 def test_a_start_is_trained_and_not_measured(tmp_path: Path) -> None:
@@ -74,11 +80,23 @@ def test_a_start_is_trained_and_not_measured(tmp_path: Path) -> None:
     assert [step.name for step in steps(row, DATA, tmp_path, [])] == ['train']
 
 
-def test_the_flow_comes_before_what_starts_from_it(tmp_path: Path) -> None:
-    row = next(row for row in exposure_rows() if row.flow)
-    first, second = steps(row, DATA, tmp_path, [])[:2]
-    assert first.arguments[0] == 'train_flow'
-    assert f'objective_options.flow={tmp_path}/flow/flow.safetensors' in second.arguments
+def test_rows_of_a_flow_draw_from_the_one_that_was_trained(tmp_path: Path) -> None:
+    rows = {row.name: row for row in exposure_rows()}
+    (flow,) = steps(rows['flow'], DATA, tmp_path / 'flow', ['crop=[8, 8]'])
+    assert flow.arguments == (
+        'train_flow', 'config/flow/camvid.yaml', 'root=data/camvid', '--out',
+        f'{tmp_path}/flow/train',
+    )  # fmt: skip
+    train = steps(rows['nflow_js_photos'], DATA, tmp_path / 'nflow_js_photos', [])[0]
+    assert f'objective_options.flow={tmp_path}/flow/train/flow.safetensors' in train.arguments
+    assert 'outliers.root=data/negatives' in train.arguments
+    assert train.needs == (tmp_path / 'flow' / 'train.done',)
+
+
+def test_chosen_rows_come_with_what_they_start_from() -> None:
+    assert [row.name for row in chosen('nflow_js')] == ['flow', 'nflow_js']
+    assert [row.name for row in chosen('enet_focal')] == ['enet_start', 'enet_focal']
+    assert [row.name for row in chosen('dense_hybrid')] == ['dense_hybrid']
 
 
 def test_a_step_runs_once_and_again_when_it_changed(
@@ -172,3 +190,18 @@ def test_tables_by_hand(tmp_path: Path, measured: Callable[..., None]) -> None:
     assert head.startswith('| network | training | max_logit | msp | entropy |')
     assert first.startswith('| ENet | CE | 25.0 / 80.0 | 10.0 / 90.0 | - |')
     assert second.startswith('| ENet | Focal | **50.0 / 80.0** | 10.0 / 90.0 |')
+
+
+def test_budgets_name_the_rows_that_share_them(tmp_path: Path) -> None:
+    rows = [Measured(row, tmp_path / row.name) for row in exposure_rows()]
+    recipe = {'epochs': 7, 'batch_size': 8, 'crop': [2, 4], 'lr': 0.1, 'seed': 0}
+    for name in ('nflow_js', 'nflow_js_photos', 'flow'):
+        folder = tmp_path / name / 'train'
+        folder.mkdir(parents=True)
+        config = {'flow': 'light', 'epochs': 20, 'patch': 64} if name == 'flow' else recipe
+        (folder / 'config.json').write_text(json.dumps(config), encoding='utf-8')
+    assert budgets(rows) == [
+        'Budget of flow: flow light, epochs 20, patch 64.',
+        'Budget of nflow_js, nflow_js_photos: epochs 7, batch_size 8, crop [2, 4], lr 0.1, '
+        'seed 0.',
+    ]

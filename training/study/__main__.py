@@ -25,7 +25,10 @@ def main() -> int:
     )
     parser.add_argument('--out', type=Path, default=Path('out/study'), help='default: %(default)s')
     parser.add_argument(
-        '--only', default='*', metavar='PATTERN', help='rows to run, such as "enet_*"'
+        '--only',
+        default='*',
+        metavar='PATTERN',
+        help='rows to run, such as "enet_*", with those they start from',
     )
     parser.add_argument('--table', type=Path, help='Markdown file; default: OUT/study.md')
     args = parser.parse_args()
@@ -38,7 +41,7 @@ def main() -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f'study: {error}', file=sys.stderr)
         return 2
-    folders = f'{args.out}/*/*_val_* {args.out}/*/train {args.out}/*/flow'
+    folders = f'{args.out}/*/*_val_* {args.out}/*/train'
     print(
         f'{table}: the tables; curves and samples: anomaly_seg report {folders} --out study.html'
     )
@@ -46,15 +49,18 @@ def main() -> int:
 
 
 def chosen(pattern: str) -> list[Row]:
-    """Gives the rows whose name fits a shell pattern.
+    """Gives the rows whose name fits a shell pattern, and before them those they start from.
 
     Raises:
         ValueError: None does.
     """
     rows = [row for grid in GRIDS.values() for row in grid()]
-    if fitting := [row for row in rows if fnmatch(row.name, pattern)]:
-        return fitting
-    raise ValueError(f'no row fits {pattern!r}; the rows are: {", ".join(r.name for r in rows)}')
+    fitting = [row for row in rows if fnmatch(row.name, pattern)]
+    if not fitting:
+        names = ', '.join(row.name for row in rows)
+        raise ValueError(f'no row fits {pattern!r}; the rows are: {names}')
+    needed = {name for row in fitting for name in (row.start, row.flow)}
+    return [row for row in rows if row in fitting or row.name in needed]
 
 
 if __name__ == '__main__':

@@ -38,9 +38,10 @@ class Row:
         recipe: What `train` reads; None for the checkpoint that ships.
         scores: That need what only this row has.
         start: Name of the row whose weights its training starts from.
+        flow: Name of the row whose normalising flow it draws from.
         outliers: Whether its recipe pastes photos.
         measured: False for what only others start from.
-        flow: Recipe of the normalising flow that its training starts from.
+        command: What trains it.
     """
 
     name: str
@@ -49,9 +50,10 @@ class Row:
     recipe: Path | None
     scores: tuple[str, ...] = ()
     start: str = ''
+    flow: str = ''
     outliers: bool = False
     measured: bool = True
-    flow: Path | None = None
+    command: str = 'train'
 
 
 def loss_rows() -> Iterator[Row]:
@@ -78,14 +80,18 @@ def exposure_rows() -> Iterator[Row]:
         ('dense_hybrid', 'ood_posterior', 'nflow_js'),
         outliers=True,
     )
-    yield Row(
-        'nflow_js',
-        'BiSeNetV2',
-        'NFlowJS',
-        RECIPES / 'bisenetv2_nflow_js.yaml',
-        ('nflow_js',),
-        flow=Path('config/flow/camvid.yaml'),
-    )
+    recipe = Path('config/flow/camvid.yaml')
+    yield Row('flow', 'DenseFlow', 'start', recipe, measured=False, command='train_flow')
+    for name, title in (('nflow_js', 'NFlowJS'), ('nflow_js_photos', 'NFlowJS + photos')):
+        yield Row(
+            name,
+            'BiSeNetV2',
+            title,
+            RECIPES / f'bisenetv2_{name}.yaml',
+            ('nflow_js',),
+            flow='flow',
+            outliers='photos' in name,
+        )
 
 
 GRIDS = {'losses': loss_rows, 'outlier exposure': exposure_rows}

@@ -13,11 +13,15 @@ import subprocess
 import sys
 
 from training.recipe import read_recipe
+from training.run_files import KEPT_FOLDER, LAST_FILE
 
 from .rows import BASELINE, FITTED, PLAIN_SCORES, Row
 
 FITTED_FOLDER = 'fitted'
 """The checkpoint with its temperature and statistics."""
+
+TRAIN = 'train'
+"""Step and folder of the training."""
 
 TEST = 'camvid_test'
 """Folder of the results on the classes."""
@@ -104,7 +108,7 @@ def steps(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[Step]
     training = _training(row, data, out, changes)
     if not row.measured:
         return training
-    trained = str(out / 'train' / 'checkpoint') if training else BASELINE
+    trained = str(out / TRAIN / KEPT_FOLDER) if training else BASELINE
     fit = _fitting(trained, data, out, tuple(step.mark for step in training))
     return [*training, fit, *_measuring(row, data, out, fit.mark)]
 
@@ -112,40 +116,30 @@ def steps(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[Step]
 def _training(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[Step]:
     if row.recipe is None:
         return []
-    changes = [f'root={data.camvid}', *changes]
-    result: list[Step] = []
+    # A flow has no keys of a network's recipe.
+    changes = [f'root={data.camvid}', *(changes if row.command == 'train' else ())]
     needs: list[Path] = []
-    if row.flow is not None:
-        result.append(_trainer('flow', 'train_flow', row.flow, [f'root={data.camvid}'], out))
-        changes.append(f'objective_options.flow={out / "flow" / "flow.safetensors"}')
-        needs.append(result[-1].mark)
+    if row.flow:
+        flow = out.parent / row.flow
+        changes.append(f'objective_options.flow={flow / TRAIN / "flow.safetensors"}')
+        needs.append(flow / f'{TRAIN}.done')
     if row.start:
         start = out.parent / row.start
-        changes.append(f'init={start / "train" / "checkpoint"}')
-        needs.append(start / 'train.done')
+        changes.append(f'init={start / TRAIN / KEPT_FOLDER}')
+        needs.append(start / f'{TRAIN}.done')
     if row.outliers:
         changes.append(f'outliers.root={data.negatives}')
-    return [*result, _trainer('train', 'train', row.recipe, changes, out, tuple(needs))]
-
-
-def _trainer(
-    name: str,
-    verb: str,
-    recipe: Path,
-    changes: Sequence[str],
-    out: Path,
-    needs: tuple[Path, ...] = (),
-) -> Step:
-    folder = out / name
-    return Step(
-        name,
-        (verb, str(recipe), *changes, '--out', str(folder)),
+    folder = out / TRAIN
+    step = Step(
+        TRAIN,
+        (row.command, str(row.recipe), *changes, '--out', str(folder)),
         out,
         folder,
-        folder / 'last.ckpt',
-        json.dumps(read_recipe(recipe, changes), sort_keys=True),
-        needs,
+        folder / LAST_FILE,
+        json.dumps(read_recipe(row.recipe, changes), sort_keys=True),
+        tuple(needs),
     )
+    return [step]
 
 
 def _fitting(trained: str, data: Data, out: Path, needs: tuple[Path, ...]) -> Step:

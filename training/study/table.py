@@ -12,12 +12,14 @@ from training.results import read_frames, read_results, ResultRow, RESULTS_FILE
 from training.run_files import CONFIG_FILE
 
 from .rows import CHOICES, FITTED, GRIDS, PLAIN_SCORES, Row
-from .steps import TEST
+from .steps import TEST, TRAIN
 
 ANOMALY_SETS = ('camvid_anomaly_val', 'road_anomaly_val')
 BUDGET = (
+    'flow',
     'epochs',
     'batch_size',
+    'patch',
     'crop',
     'scale',
     'optimizer',
@@ -59,7 +61,7 @@ class Measured:
 
     def config(self) -> dict[str, Any] | None:
         """Gives what its training was made of; None for a checkpoint that was not trained here."""
-        path = self.folder / 'train' / CONFIG_FILE
+        path = self.folder / TRAIN / CONFIG_FILE
         if not path.is_file():
             return None
         values: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
@@ -96,7 +98,7 @@ def budgets(rows: Sequence[Measured]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for row in rows:
         if (config := row.config()) is not None:
-            text = ', '.join(f'{key} {config[key]}' for key in BUDGET)
+            text = ', '.join(f'{key} {config[key]}' for key in BUDGET if key in config)
             groups.setdefault(text, []).append(row.row.name)
     alone = len(groups) == 1
     return [
