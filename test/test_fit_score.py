@@ -140,6 +140,17 @@ def test_options_are_kept_and_used(fitted: Path, frames: Path, tmp_path: Path) -
         assert not torch.allclose(load_scored_model(fitted, 'sml')(images)[1], score, atol=1e-2)
 
 
+def test_an_option_leaves_the_others_of_its_score_as_they_are(
+    fitted: Path, frames: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / 'out'
+    assert fit(fitted, frames, out, 'sml', '--option', 'sml.boundary_suppression=false') == 0
+    assert fit(out, frames, out, 'sml', '--option', 'sml.dilated_smoothing=false') == 0
+    assert read_meta(out).score_options == {
+        'sml': {'boundary_suppression': False, 'dilated_smoothing': False}
+    }
+
+
 def test_engines_of_an_older_format_are_removed(
     exported_checkpoint: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,7 +110,9 @@ def main(args: argparse.Namespace) -> int:
     if args.gamma is not None and args.gamma != meta.gamma:
         change_gamma(args.out, args.gamma, wanted)
     if options:
-        update_meta(args.out, score_options={**read_meta(args.out).score_options, **options})
+        kept = read_meta(args.out).score_options
+        options = {score: {**kept.get(score, {}), **options[score]} for score in options}
+        update_meta(args.out, score_options={**kept, **options})
     if TEMPERATURE in wanted:
         fit = fit_checkpoint_temperature(args.out, dataset)
         meta = _with_temperature(read_meta(args.out), fit, scores, f'{args.dataset} {args.split}')
