@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn, Tensor
-from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
 
@@ -28,8 +28,19 @@ class CoarseScore(nn.Module):
         height, width = output.logits.shape[-2:]
         every = (..., slice(None, None, self.step), slice(None, None, self.step))
         fields = {name: getattr(output, name)[every] for name in self.needs}
-        score = self.score(ModelOutput(**fields))[:, None]
-        # The values lie on pixels 0, step, 2 step, ...: what is enlarged ends on the last one.
-        rows, columns = (self.step * (side - 1) + 1 for side in score.shape[-2:])
-        large = functional.interpolate(score, (rows, columns), mode='bilinear', align_corners=True)
-        return functional.pad(large, (0, width - columns, 0, height - rows), 'replicate')[:, 0]
+        score: Tensor = self.score(ModelOutput(**fields)).float()
+        with torch.autocast(score.device.type, enabled=False):
+            rows, columns = (between(side, self.step, score) for side in (height, width))
+            return rows.T @ score @ columns
+
+
+def between(side: int, step: int, like: Tensor) -> Tensor:
+    """Gives the (n, side) weights that put n values on pixels 0, step, 2 step, ... of a row.
+
+    Between two values lies their linear mean, behind the last one itself. To enlarge by matrix
+    products costs OpenVINO next to nothing; its operator costs 5 % of a network for one channel.
+    """
+    count = -(-side // step)
+    places = torch.arange(side, device=like.device, dtype=torch.float32) / step
+    values = torch.arange(count, device=like.device, dtype=torch.float32)
+    return (1 - (places.clamp(max=count - 1) - values[:, None]).abs()).clamp(min=0)
