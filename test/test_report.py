@@ -247,6 +247,15 @@ def test_folders_of_the_same_name_keep_their_paths(page_of: Any) -> None:
     assert page.column('dataset') == ['/a/yard', '/b/yard']
 
 
+def test_checkpoints_of_the_same_name_are_told_apart(page_of: Any) -> None:
+    found = {'out/plain/fitted': 0.1, 'out/hybrid/fitted': 0.3, 'default': 0.2}
+    rows = [row('msp', checkpoint=path, ap=ap) for path, ap in found.items()]
+    page = page_of(*rows)
+    assert page.column('checkpoint') == ['plain/fitted', 'hybrid/fitted', 'default']
+    assert 'best AP of 3: msp of hybrid/fitted' in page.texts['glance']
+    assert ' of default' not in page_of(rows[-1]).texts['glance']
+
+
 def test_every_metric_shown_is_explained_with_its_direction(page_of: Any) -> None:
     text = page_of(row(miou=0.5, siou_gt=0.1, ece=0.1)).texts['metrics']
     for name in ('AP', 'AUROC', 'FPR95', 'sIoU', 'mIoU', 'ECE'):

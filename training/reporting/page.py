@@ -155,11 +155,13 @@ def _card(name: str, rows: Sequence[Row]) -> Markup:
     )
     shown = columns[key]
     note = f'best {shown.label} of {len(ranked)}: ' if len(ranked) > 1 else f'{shown.label}, '
+    several = len({row.checkpoint for row in ranked}) > 1
+    whose = f' of {top.checkpoint}' if several and top.checkpoint else ''
     return tag(
         'div',
         tag('h2', name),
         tag('p', tag('b', shown.show(top)), tag('span', ' %'), class_='big'),
-        tag('p', note, tag('b', top.name('score')), class_='who'),
+        tag('p', note, tag('b', top.name('score')), whose, class_='who'),
         tag('p', *details, class_='rest'),
         class_='card',
     )

@@ -43,7 +43,7 @@ def row_labels(rows: Sequence[Row]) -> dict[int, str]:
         twins = [other for other in rows if other.name('score') == row.name('score')]
         parts = [row.name('score') or '(no score)']
         parts += [
-            row.name(key).rstrip('/').rsplit('/', 1)[-1] or DASH
+            (row.checkpoint if key == 'checkpoint' else row.name(key)) or DASH
             for key in TELLING
             if len({other.name(key) for other in twins}) > 1
         ]

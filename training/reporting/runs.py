@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 import math
@@ -58,12 +58,14 @@ class Row:
         folder: Where it was read.
         values: What results.json says, extra keys included; `dataset` is a name to show.
         curve: Its curves where the folder has them.
+        checkpoint: As much of the end of its path as tells it from the page's others.
     """
 
     number: int
     folder: Path
     values: Mapping[str, Any]
     curve: Curve | None = None
+    checkpoint: str = ''
 
     def name(self, key: str) -> str:
         """Gives a value as plain text, '' where there is none."""
@@ -99,8 +101,10 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     runs: list[Run] = []
     for folder in folders:
         runs.append(_read_run(folder, 1 + sum(len(run.rows) for run in runs)))
-    names = data_names([row.values for run in runs for row in run.rows])
-    return [replace(run, rows=tuple(_named(row, names) for row in run.rows)) for run in runs]
+    rows = [row for run in runs for row in run.rows]
+    names = data_names([row.values for row in rows])
+    ends = path_ends(row.name('checkpoint') for row in rows)
+    return [replace(run, rows=tuple(_named(row, names, ends) for row in run.rows)) for run in runs]
 
 
 def data_source(values: Mapping[str, Any]) -> str:
@@ -131,9 +135,26 @@ def _path_end(source: str) -> str:
     return parts[-1] if parts else source
 
 
-def _named(row: Row, names: Mapping[str, str]) -> Row:
+def path_ends(paths: Iterable[str]) -> dict[str, str]:
+    """Gives each path as many of its last parts as tell it from the others.
+
+    >>> path_ends(['out/a/fitted', 'out/b/fitted', 'default'])
+    {'out/a/fitted': 'a/fitted', 'out/b/fitted': 'b/fitted', 'default': 'default'}
+    """
+    parts = {path: Path(path).parts for path in paths}
+    ends = {}
+    for path, mine in parts.items():
+        others = [theirs for other, theirs in parts.items() if other != path]
+        counts = range(1, len(mine) + 1)
+        unique = (n for n in counts if all(other[-n:] != mine[-n:] for other in others))
+        ends[path] = '/'.join(mine[-n:]) if (n := next(unique, 0)) else path
+    return ends
+
+
+def _named(row: Row, names: Mapping[str, str], ends: Mapping[str, str]) -> Row:
     name = names[data_source(row.values)]
-    return replace(row, values={**row.values, 'dataset': name or None})
+    values = {**row.values, 'dataset': name or None}
+    return replace(row, values=values, checkpoint=ends[row.name('checkpoint')])
 
 
 def _read_run(folder: Path, first: int) -> Run:

@@ -165,7 +165,7 @@ def _cell(column: Column, row: Row) -> Markup:
         return _score_cell(row)
     value = column.show(row)
     if column.key == 'checkpoint':
-        return tag('span', value.rstrip('/').rsplit('/', 1)[-1], title=value)
+        return tag('span', row.checkpoint, title=value)
     bounds = ap_bounds(row) if column.key == 'ap' else ''
     return join([value, tag('small', bounds, title='AP lies between these') if bounds else ''])
 
