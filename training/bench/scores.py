@@ -163,7 +163,7 @@ def main() -> int:
     parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
     parser.add_argument(
         '--score',
-        default='max_logit,ood_posterior,dense_hybrid,dense_hybrid.step=2,dense_hybrid.step=4',
+        default='max_logit,ood_posterior,dense_hybrid,dense_hybrid.step=4,dense_hybrid.step=8',
         metavar='S[.KEY=VALUE],...',
         help='default: %(default)s',
     )
