@@ -35,18 +35,21 @@ class Progress:
     Attributes:
         epoch: Epochs that are done.
         step_in_epoch: Steps of the current one that are done.
-        kept_miou: Validated mIoU of the weights that are kept; below 0 before the first.
-        kept_epoch: Their epoch, counted from 1.
+        kept_epoch: Epoch of the weights that are kept, counted from 1; below 0 before the first.
         sums: Loss terms by name, summed over the steps of the current epoch.
         rows: The table, one row an epoch; an epoch without validation lacks its columns.
     """
 
     epoch: int = 0
     step_in_epoch: int = 0
-    kept_miou: float = -1.0
     kept_epoch: int = -1
     sums: dict[str, float] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+
+    @property
+    def kept(self) -> Row:
+        """The row of the weights that are kept; empty before the first."""
+        return self.rows[self.kept_epoch - 1] if self.kept_epoch > 0 else {}
 
     def means(self) -> Row:
         """Gives 'loss' and each of its terms, as means over the steps of the epoch so far."""
@@ -211,7 +214,6 @@ def checkpoint_meta(
     start = start_meta(config)
     seen = () if start is None else start.trained_on
     now, split = (f'{config.dataset} {name}' for name in (config.train_split, config.val_split))
-    kept = progress.rows[progress.kept_epoch - 1] if progress.rows else {}
     return CheckpointMeta(
         model=config.model,
         model_options=options,
@@ -228,8 +230,7 @@ def checkpoint_meta(
             'recipe': {k: v for k, v in config.as_dict().items() if k != 'root'},
             **({'selected_on': split} if config.keep == 'best' else {'validated_on': split}),
             'epoch': progress.kept_epoch,
-            'val_miou': progress.kept_miou,
-            **({} if (ap := kept.get('val_ap')) is None else {'val_ap': ap}),
+            **{key: progress.kept[key] for key in ('val_miou', 'val_ap') if key in progress.kept},
         },
         commit=commit,
     )

@@ -160,7 +160,7 @@ def _say_the_end(trainer: Trainer, finished: bool) -> None:
     if progress.kept_epoch < 0:
         return
     checkpoint, fitted = str(out / KEPT_FOLDER), str(out / 'fitted')
-    print(f'{config.keep} val mIoU {progress.kept_miou:.4f} at epoch {progress.kept_epoch}')
+    print(f'{config.keep} val mIoU {progress.kept["val_miou"]:.4f} at epoch {progress.kept_epoch}')
     print(f'checkpoint: {checkpoint}')
     if not finished:
         return

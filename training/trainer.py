@@ -268,10 +268,10 @@ class Trainer:
     def _finish_epoch(self, row: Row, writer: SummaryWriter | None) -> None:
         progress = self.progress
         progress.rows.append(row)
-        better = row.get('val_miou', -1.0) > progress.kept_miou
+        better = row.get('val_miou', -1.0) > progress.kept.get('val_miou', -1.0)
         kept = better if self.config.keep == 'best' else 'val_miou' in row
         if kept:
-            progress.kept_miou, progress.kept_epoch = row['val_miou'], progress.epoch + 1
+            progress.kept_epoch = progress.epoch + 1
         progress.epoch, progress.step_in_epoch, progress.sums = progress.epoch + 1, 0, {}
         if kept and self.fabric.is_global_zero:
             self._save_kept()

@@ -74,10 +74,13 @@ class Validation:
             if fabric.world_size == 1 and interrupted():
                 return None
             sample = self.dataset[index]
-            labels, score = self._answer(network, sample.image, sample.labels.shape)
-            matrix.update(labels, sample.labels)
-            if sample.anomaly is not None:
-                pixels.update(score, sample.anomaly, sample.name)
+            with torch.inference_mode(), fabric.autocast():
+                output = self._output(network, sample.image)
+                logits = at_size(output.logits, sample.labels.shape)
+                matrix.update(logits[0].argmax(0).byte().cpu().numpy(), sample.labels)
+                if sample.anomaly is not None:
+                    score = at_size(self.score(output)[:, None], sample.anomaly.shape)
+                    pixels.update(score[0, 0].cpu().numpy(), sample.anomaly, sample.name)
         counts = cast(
             'Tensor', fabric.all_reduce(torch.from_numpy(matrix.counts), reduce_op='sum')
         )
@@ -100,17 +103,17 @@ class Validation:
             whole.merge(part)
         return whole
 
-    def _answer(
-        self, network: nn.Module, image: NDArray[np.uint8], size: tuple[int, ...]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Gives (H, W) labels and score of a frame, at `size`."""
+    def _output(self, network: nn.Module, image: NDArray[np.uint8]) -> ModelOutput:
+        """Gives the network's output for a frame, void apart."""
         frame = torch.from_numpy(to_input_size(image, self.input_size))
         pixels = frame.permute(2, 0, 1)[None].to(self.fabric.device)
-        with torch.inference_mode(), self.fabric.autocast():
-            output = forward_padded(network, self.normalise(pixels.float() / 255))
-            output = split_void(output, self.void_index)
-            logits, score = output.logits.float(), self.score(output).float()[:, None]
-            if logits.shape[2:] != size:
-                logits = functional.interpolate(logits, size, mode='bilinear')
-                score = functional.interpolate(score, size, mode='bilinear')
-        return logits[0].argmax(0).byte().cpu().numpy(), score[0, 0].cpu().numpy()
+        output = forward_padded(network, self.normalise(pixels.float() / 255))
+        return split_void(output, self.void_index)
+
+
+def at_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Gives (N, C, h, w) maps in float32, enlarged to (height, width) where they differ."""
+    maps = maps.float()
+    if maps.shape[2:] == size:
+        return maps
+    return functional.interpolate(maps, size, mode='bilinear')
