@@ -228,9 +228,9 @@ def test_a_frame_of_a_score_without_calibration(fake_engine: Any, make_fake_meta
         assert frame.frame_work(pipeline, images, outputs)()
 
 
-def test_the_bare_network_gets_ready_images(fake_engine: Any, make_fake_meta: Any) -> None:
+def test_the_bare_network_gets_ready_images(fake_engine: Any) -> None:
     images = frame.camera_images(ROAD, (48, 64))
-    work = frame.network_work(build_pipeline(fake_engine, make_fake_meta()), images)
+    work = frame.network_work(fake_engine, images)
     for _ in range(frame.IMAGES + 1):
         work()
     seen = fake_engine.seen

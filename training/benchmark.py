@@ -196,7 +196,7 @@ def measure(
     for entry in ready:
         pipeline = build_pipeline(entry.engine, settings.meta)
         label = entry.candidate.label
-        works[f'{label} {NETWORK}'] = network_work(pipeline, settings.images)
+        works[f'{label} {NETWORK}'] = network_work(entry.engine, settings.images)
         for name, outputs in FRAMES.items():
             works[f'{label} {name}'] = frame_work(pipeline, settings.images, outputs)
     for task in works.values():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.frame_source import open_frames
 from anomaly_seg_ros.image_message import Bytes, to_frame
 from anomaly_seg_ros.pipeline import Pipeline, Result
+from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.preprocess import to_input_size
 from training.bench.timing import Stages, Work
 
@@ -54,9 +55,8 @@ def message_of(image: Image) -> CameraMessage:
     return CameraMessage(image.shape[0], image.shape[1], image.shape[1] * 3, data)
 
 
-def network_work(pipeline: Pipeline, images: Sequence[Image]) -> Work:
+def network_work(engine: Engine, images: Sequence[Image]) -> Work:
     """Gives the bare engine on ready images of its size: what everything else is compared to."""
-    engine = pipeline.engine
     ready = cycle([np.ascontiguousarray(to_input_size(i, engine.input_size)) for i in images])
 
     def work() -> None:

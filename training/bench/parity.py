@@ -31,6 +31,7 @@ from anomaly_seg_ros.prediction import Engine, Prediction  # noqa: E402
 from anomaly_seg_ros.preprocess import to_input_size  # noqa: E402
 from training.datasets import build_dataset, Dataset  # noqa: E402
 from training.evaluation.resizing import classes_at, score_at  # noqa: E402
+from training.markdown import markdown_table  # noqa: E402
 from training.metrics.confusion import ConfusionMatrix  # noqa: E402
 from training.metrics.pixel import PixelMetrics  # noqa: E402
 
@@ -164,19 +165,15 @@ def measure(args: argparse.Namespace, work: Path) -> list[Row]:
 
 def table(rows: Sequence[Row]) -> str:
     """Gives a Markdown table; mIoU and AP beside their change from the first row, in points."""
-    lines = [
-        '| engine | computes in | equal labels % | rank corr. | mIoU (change) | AP (change) |',
-        '| --- | --- | --- | --- | --- | --- |',
-    ]
+    head = 'engine', 'computes in', 'equal labels %', 'rank corr.', 'mIoU (change)', 'AP (change)'
+    lines = []
     first = rows[0]
     for row in rows:
         miou = f'{row.miou:.4f} ({100 * (row.miou - first.miou):+.2f})'
         ap = f'{row.ap:.4f} ({100 * (row.ap - first.ap):+.2f})'
-        lines.append(
-            f'| {row.name} | {row.precision} | {100 * row.labels:.3f} | {row.ranks:.5f} | '
-            f'{miou} | {ap} |'
-        )
-    return '\n'.join(lines)
+        labels, ranks = f'{100 * row.labels:.3f}', f'{row.ranks:.5f}'
+        lines.append([row.name, row.precision, labels, ranks, miou, ap])
+    return markdown_table(head, lines)
 
 
 def main() -> int:

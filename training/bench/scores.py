@@ -43,9 +43,10 @@ from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
 from anomaly_seg_ros.models import build_model  # noqa: E402
 from anomaly_seg_ros.registry import lookup  # noqa: E402
 from anomaly_seg_ros.scores import check_options, SCORES  # noqa: E402
+from training.markdown import markdown_table  # noqa: E402
 from training.score_option import parse_option  # noqa: E402
 
-from .frame import camera_images, Image  # noqa: E402
+from .frame import camera_images, Image, network_work  # noqa: E402
 from .timing import interleave, percentiles, ratio, Samples, Work  # noqa: E402
 
 BARE = 'the network'
@@ -115,7 +116,7 @@ def works(
         else:
             model = convert(scored, (images[0].shape[0], images[0].shape[1]))
             made = OpenVinoEngine(model, name, 'auto', inference_threads())
-            found[name] = engine_work(made, images)
+            found[name] = network_work(made, images)
         found[name]()
     return found
 
@@ -131,28 +132,18 @@ def torch_work(scored: ScoredModel, images: Sequence[Image]) -> Work:
     return work
 
 
-def engine_work(engine: OpenVinoEngine, images: Sequence[Image]) -> Work:
-    """Gives a frame of an engine."""
-    ready = cycle(images)
-
-    def work() -> None:
-        engine.infer(next(ready))
-
-    return work
-
-
 def table(found: dict[str, dict[str, Samples]]) -> str:
     """Gives a Markdown table: milliseconds, and their ratio to the bare network."""
     engines = list(found)
     head = ['score', *(f'{engine} {what}' for engine in engines for what in ('p50 ms', 'ratio'))]
-    lines = [head, ['---'] * len(head)]
+    lines = []
     for name in found[engines[0]]:
         cells = [name]
         for samples in found.values():
             p50 = percentiles(samples[name].wall_ms)['p50']
             cells += [f'{p50:.2f}', f'{ratio(samples[name], samples[BARE]):.3f}']
         lines.append(cells)
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+    return markdown_table(head, lines)
 
 
 def main() -> int:

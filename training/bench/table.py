@@ -8,6 +8,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
+from training.markdown import markdown_table
 from training.results import read_results, ResultRow
 
 Cell = Callable[[ResultRow], object]
@@ -105,18 +106,13 @@ def markdown(rows: Sequence[ResultRow], cells: dict[str, Cell]) -> str:
     lines = [[str(cell(row) or '') for cell in cells.values()] for row in rows]
     kept = [i for i in range(len(cells)) if any(line[i] for line in lines)]
     heads = list(cells)
-    table = [
-        [heads[i] for i in kept],
-        ['---'] * len(kept),
-        *[[line[i] for i in kept] for line in lines],
-    ]
+    table = markdown_table([heads[i] for i in kept], [[line[i] for i in kept] for line in lines])
     notes = [
         f'{row.engine} {row.precision}: not measured: {row.extra["note"]}'
         for row in rows
         if row.extra.get('note')
     ]
-    text = '\n'.join(f'| {" | ".join(line)} |' for line in table) if rows else ''
-    return '\n\n'.join(filter(None, [text, *notes]))
+    return '\n\n'.join(filter(None, [table if rows else '', *notes]))
 
 
 def input_size(row: ResultRow) -> str:

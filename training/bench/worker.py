@@ -136,7 +136,7 @@ def answer_all(call_text: str, source: str, image: str) -> None:
     engine = call.open()
     pipeline = build_pipeline(engine, read_meta(Path(call.checkpoint)))
     images = camera_images(source, parse_size(image))
-    works = {NETWORK: network_work(pipeline, images)}
+    works = {NETWORK: network_work(engine, images)}
     for _ in range(2):
         works[NETWORK]()
     _say(

@@ -52,7 +52,7 @@ def build_page(runs: Sequence[Run], trainings: Sequence[Training] = ()) -> str:
     return Template(_part('page.html')).substitute(
         style=_part('page.css'),
         script=_part('page.js'),
-        title=tag('title', f'{_subject(rows) or "Training"}: anomaly segmentation results'),
+        title=tag('title', f'{_subject(runs, rows)}: anomaly segmentation results'),
         header=join([header(runs, trainings, rows), tag('nav', *links, aria_label='Sections')]),
         main=join([warnings_section(runs), glance(rows), *sections.values()]),
         footer=f'anomaly_seg_ros {__version__}, {_stamp(datetime.now(timezone.utc))}',
@@ -72,10 +72,12 @@ def _names(rows: Iterable[Row], key: str) -> list[str]:
     return list(dict.fromkeys(row.name(key) for row in rows if row.name(key)))
 
 
-def _subject(rows: Sequence[Row]) -> str:
+def _subject(runs: Sequence[Run], rows: Sequence[Row]) -> str:
     """Gives what was evaluated in a few words."""
     models = _names(rows, 'model')
-    return ', '.join(models) if len(models) <= 3 else f'{len(models)} models'
+    if len(models) > 3:
+        return f'{len(models)} models'
+    return ', '.join(models) or ('Results' if runs else 'Training')
 
 
 def header(runs: Sequence[Run], trainings: Sequence[Training], rows: Sequence[Row]) -> Markup:
@@ -104,7 +106,7 @@ def header(runs: Sequence[Run], trainings: Sequence[Training], rows: Sequence[Ro
     return tag(
         'header',
         tag('p', 'Anomaly segmentation', class_='over'),
-        tag('h1', _subject(rows) or ('Results' if runs else 'Training')),
+        tag('h1', _subject(runs, rows)),
         tag('dl', *pairs, class_='facts'),
     )
 

@@ -169,9 +169,13 @@ def _read_run(folder: Path, first: int) -> Run:
     for number, values in enumerate(found, first):
         # A curve belongs to one row: the first with that score.
         rows.append(Row(number, folder, values, curves.pop(str(values.get('score')), None)))
-    stamp = (folder / RESULTS_FILE).stat().st_mtime
-    written = datetime.fromtimestamp(stamp, timezone.utc)
+    written = last_written(folder / RESULTS_FILE)
     return Run(folder, written, tuple(rows), tuple(pictures), tuple(notes))
+
+
+def last_written(path: Path) -> datetime:
+    """Gives when a file was last written."""
+    return datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
 
 
 def _optional(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 import csv
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 import json
 import math
 from pathlib import Path
@@ -16,7 +16,7 @@ from training.run_files import CONFIG_FILE, TABLE_FILE
 from .charts import line_chart, Series, swatch
 from .markup import Markup, tag
 from .pictures import picture_cell, PictureStore
-from .runs import Line
+from .runs import last_written, Line
 
 SHARES = {'val_miou': 'mIoU', 'val_ap': 'AP'}
 """Columns in 0..1 that are drawn."""
@@ -71,11 +71,10 @@ def read_training(folder: Path) -> Training:
             raise ValueError(f'{CONFIG_FILE} is no recipe, or {TABLE_FILE} no table of epochs')
     except (ValueError, TypeError, csv.Error) as error:
         raise ValueError(f'cannot read the training run {str(folder)!r}: {error}') from None
-    stamp = (folder / TABLE_FILE).stat().st_mtime
     names = sorted(path.name for path in folder.glob('*samples*.png'))
     return Training(
         folder,
-        datetime.fromtimestamp(stamp, timezone.utc),
+        last_written(folder / TABLE_FILE),
         config,
         tuple(rows),
         tuple(sorted(names, key=lambda name: 'before' not in name)),

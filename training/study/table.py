@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from training.markdown import markdown_table
 from training.results import read_frames, read_results, ResultRow, RESULTS_FILE
 from training.run_files import CONFIG_FILE
 
@@ -131,7 +132,7 @@ def classes_table(rows: Sequence[Measured]) -> str:
                 number(result.temperature),
             ]
         )
-    return 'CamVid test; mIoU and ECE in percent, NLL in nats:\n\n' + markdown(head, lines)
+    return 'CamVid test; mIoU and ECE in percent, NLL in nats:\n\n' + markdown_table(head, lines)
 
 
 def anomaly_table(name: str, rows: Sequence[Measured]) -> str:
@@ -145,8 +146,9 @@ def anomaly_table(name: str, rows: Sequence[Measured]) -> str:
         for row, line in zip(rows, values, strict=True)
     ]
     chance = f'{100 * base_rate(rows[0].folder / name):.1f}'
-    return f'{name}, AP / FPR95 in percent; a random score has {chance} / 95:\n\n' + markdown(
-        ['network', 'training', *columns], lines
+    return (
+        f'{name}, AP / FPR95 in percent; a random score has {chance} / 95:\n\n'
+        + markdown_table(['network', 'training', *columns], lines)
     )
 
 
@@ -174,9 +176,3 @@ def pair(row: ResultRow | None, best: float | None) -> str:
         return DASH
     text = f'{percent(row.ap)} / {percent(row.fpr95)}'
     return f'**{text}**' if row.ap is not None and row.ap == best else text
-
-
-def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Gives a table."""
-    rule = ['---'] * len(head)
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in (head, rule, *lines))
