@@ -9,26 +9,25 @@ import logging
 import sys
 
 from anomaly_seg_ros import __version__
-from anomaly_seg_ros.allocator import tune_allocator
+from anomaly_seg_ros.process import tune_allocator
+
+RUNTIME, TRAINING = 'anomaly_seg_ros.commands', 'training.commands'
 
 VERBS = {
-    'demo': ('anomaly_seg_ros.demo', 'camera frames in over DDS, masks and overlays out'),
-    'predict': ('anomaly_seg_ros.predict', 'labels, scores, masks and overlays of image files'),
-    'train': ('training.train', 'train a network from a YAML file'),
-    'train_flow': ('training.pretrain_flow', 'train a flow that draws outliers for nflow_js'),
-    'fit_score': ('training.fit_score', 'fit the calibration of a score on validation frames'),
-    'evaluate': ('training.evaluate', 'metrics, curves and pictures of anomaly scores'),
-    'report': ('training.report', 'one HTML page from result folders'),
-    'benchmark': ('training.benchmark', 'latency, memory and stage times of engines, in one run'),
-    'import_weights': ('training.import_weights', 'make a checkpoint from a public weights file'),
-    'bag': ('training.evaluate_bag', 'a bag through the inference core of the node, without ROS'),
-    'make_bag': ('anomaly_seg_ros.make_bag', 'make a bag from a folder of images'),
-    'export': (
-        'anomaly_seg_ros.engines.export_engine',
-        'build an engine folder from a checkpoint',
-    ),
+    'demo': (RUNTIME, 'camera frames in over DDS, masks and overlays out'),
+    'predict': (RUNTIME, 'labels, scores, masks and overlays of image files'),
+    'train': (TRAINING, 'train a network from a YAML file'),
+    'train_flow': (TRAINING, 'train a flow that draws outliers for nflow_js'),
+    'fit_score': (TRAINING, 'fit the calibration of a score on validation frames'),
+    'evaluate': (TRAINING, 'metrics, curves and pictures of anomaly scores'),
+    'report': (TRAINING, 'one HTML page from result folders'),
+    'benchmark': (TRAINING, 'latency, memory and stage times of engines, in one run'),
+    'import_weights': (TRAINING, 'make a checkpoint from a public weights file'),
+    'bag': (TRAINING, 'a bag through the inference core of the node, without ROS'),
+    'make_bag': (RUNTIME, 'make a bag from a folder of images'),
+    'export': (RUNTIME, 'build an engine folder from a checkpoint'),
 }
-"""Verb to (module with `add_arguments` and `main`, one line of help)."""
+"""Verb to (room of the file that is named as the verb, one line of help)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,12 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--version', action='version', version=__version__)
     parser.add_argument('verb', choices=VERBS, metavar='VERB')
     verb = parser.parse_args(argv[:1]).verb
-    module_name, text = VERBS[verb]
+    room, text = VERBS[verb]
     # Before the verb's module brings torch or OpenCV, whose buffers it is about.
     tune_allocator()
     logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
     try:
-        module = import_module(module_name)
+        module = import_module(f'{room}.{verb}')
         verb_parser = argparse.ArgumentParser(prog=f'anomaly_seg {verb}', description=text)
         module.add_arguments(verb_parser)
         status: int = module.main(verb_parser.parse_args(argv[1:]))

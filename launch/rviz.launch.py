@@ -9,7 +9,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from anomaly_seg_ros import launch_support, topics
+from anomaly_seg_ros.node import launch_support, topics
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -17,12 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 
-from anomaly_seg_ros import launch_support
 from anomaly_seg_ros.calibration import Calibration
-from anomaly_seg_ros.checkpoint import CheckpointMeta, read_meta, WEIGHTS_FILE, write_meta
+from anomaly_seg_ros.checkpoint.folder import (
+    CheckpointMeta,
+    read_meta,
+    WEIGHTS_FILE,
+    write_meta,
+)
 from anomaly_seg_ros.classes import CAMVID
-from anomaly_seg_ros.images import write_image
-from anomaly_seg_ros.make_bag import write_bag
+from anomaly_seg_ros.commands.make_bag import write_bag
+from anomaly_seg_ros.frames.images import write_image
+from anomaly_seg_ros.node import launch_support
 from anomaly_seg_ros.prediction import check_engine_input, Prediction
 
 if TYPE_CHECKING:
@@ -191,7 +196,7 @@ def _tiny_checkpoint(
 ) -> Path:
     import torch
 
-    from anomaly_seg_ros.checkpoint import save_checkpoint, update_meta
+    from anomaly_seg_ros.checkpoint.folder import save_checkpoint, update_meta
     from anomaly_seg_ros.engines.scored_model import ScoredModel
     from anomaly_seg_ros.models import build_model, MODELS
     from anomaly_seg_ros.registry import lookup
@@ -242,7 +247,7 @@ def tiny_checkpoint(make_tiny_checkpoint: Callable[..., Path]) -> Path:
 @pytest.fixture(scope='session')
 def exported_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint with a ready OpenVINO engine beside it; do not change the folder."""
-    from anomaly_seg_ros.engines.export_engine import export_engine
+    from anomaly_seg_ros.commands.export import export_engine
 
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp('exported') / 'tiny'))
     export_engine(folder, None, read_meta(folder).input_size, 'auto', folder / 'engines/openvino')
@@ -358,7 +363,7 @@ class Rig(Bench):
         return node
 
     def name(self, topic: str) -> str:
-        from anomaly_seg_ros import topics
+        from anomaly_seg_ros.node import topics
 
         return topics.resolve(topic, self.namespace)
 
@@ -367,7 +372,7 @@ class Rig(Bench):
         from rclpy.qos import QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import Image
 
-        from anomaly_seg_ros import topics
+        from anomaly_seg_ros.node import topics
 
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
         self.publisher = self.user.create_publisher(

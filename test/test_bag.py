@@ -19,11 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 
-from anomaly_seg_ros import topics
-from anomaly_seg_ros.cli import main
-from anomaly_seg_ros.images import write_image
-from anomaly_seg_ros.make_bag import START_NS, write_bag
-from anomaly_seg_ros.ros.bag import (
+from anomaly_seg_ros.bags.reader import (
     BagReader,
     COMPRESSED,
     RAW,
@@ -31,8 +27,12 @@ from anomaly_seg_ros.ros.bag import (
     TEXT,
     TYPESTORE,
 )
-from anomaly_seg_ros.ros.bag_storage import is_bag
-from anomaly_seg_ros.ros.bag_writer import BagWriter, Stamp
+from anomaly_seg_ros.bags.storage import is_bag
+from anomaly_seg_ros.bags.writer import BagWriter, Stamp
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.commands.make_bag import START_NS, write_bag
+from anomaly_seg_ros.frames.images import write_image
+from anomaly_seg_ros.node import topics
 
 HEIGHT, WIDTH = 24, 32
 STORAGES = pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
@@ -70,7 +70,7 @@ def run(
     monkeypatch: pytest.MonkeyPatch, fake_engine: Any, fake_checkpoint: Path, tmp_path: Path
 ) -> Callable[..., int]:
     """Gives `anomaly_seg bag` with an engine whose answers can be worked out by hand."""
-    monkeypatch.setattr('training.evaluate_bag.open_engine', lambda *args: fake_engine)
+    monkeypatch.setattr('training.commands.bag.open_engine', lambda *args: fake_engine)
 
     def command(bag: Path, *more: str, out: str = 'out') -> int:
         places = ['--checkpoint', str(fake_checkpoint), '--out', str(tmp_path / out)]
@@ -634,7 +634,7 @@ import json, os, sys
 from pathlib import Path
 import numpy as np
 from anomaly_seg_ros import demo
-from anomaly_seg_ros.frame_source import open_frames
+from anomaly_seg_ros.demo.frame_source import open_frames
 from anomaly_seg_ros.ros.frame_client import connected_client
 
 demo.START_TIMEOUT_S, demo.FRAME_TIMEOUT_S = 300.0, 60.0

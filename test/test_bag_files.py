@@ -14,10 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 
-from anomaly_seg_ros.cli import main
-from anomaly_seg_ros.image_message import compressed_to_rgb
-from anomaly_seg_ros.make_bag import encode, START_NS
-from anomaly_seg_ros.ros.bag import (
+from anomaly_seg_ros.bags.reader import (
     BagReader,
     choose_topic,
     COMPRESSED,
@@ -26,8 +23,11 @@ from anomaly_seg_ros.ros.bag import (
     TEXT,
     TYPESTORE,
 )
-from anomaly_seg_ros.ros.bag_storage import is_bag
-from anomaly_seg_ros.ros.bag_writer import BagWriter, Stamp
+from anomaly_seg_ros.bags.storage import is_bag
+from anomaly_seg_ros.bags.writer import BagWriter, Stamp
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.commands.make_bag import encode, START_NS
+from anomaly_seg_ros.frames.image_message import compressed_to_rgb
 
 HEIGHT, WIDTH = 24, 32
 STORAGES = pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])

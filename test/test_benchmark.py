@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_seg_ros import allocator
-from anomaly_seg_ros.checkpoint import read_meta, write_meta
+from anomaly_seg_ros import process as allocator
+from anomaly_seg_ros.checkpoint.folder import read_meta, write_meta
 from anomaly_seg_ros.cli import main as cli
-from anomaly_seg_ros.image_message import to_rgb
-from anomaly_seg_ros.pipeline import build_pipeline
+from anomaly_seg_ros.frames.image_message import to_rgb
+from anomaly_seg_ros.frames.pipeline import build_pipeline
 from training.bench import candidates, floor, frame, machine, table, timing, worker
 from training.bench.candidates import Candidate, EngineCall, parse_candidates
 from training.results import KEYS, read_results, ResultRow
@@ -318,7 +318,9 @@ def test_counted_operations_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from anomaly_seg_ros.engines import scored_model
 
     monkeypatch.setattr(scored_model, 'load_scored_model', lambda *_: Scored())
-    monkeypatch.setattr('anomaly_seg_ros.checkpoint.read_meta', lambda *_: ResultRow(score='msp'))
+    monkeypatch.setattr(
+        'anomaly_seg_ros.checkpoint.folder.read_meta', lambda *_: ResultRow(score='msp')
+    )
     gflop, numbers = floor.count(tmp_path, (4, 6))
     # 2x3 places, 2 of 3 channels each, two operations per product: 72. Read 4*6*3 = 72 numbers,
     # written 2*3*2 = 12, weights 6 and biases 2.

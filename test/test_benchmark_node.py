@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from anomaly_seg_ros import topics
+from anomaly_seg_ros.node import topics
 from training.bench.node import row_of
 from training.bench.node_session import output_topics
 from training.bench.timing import Samples

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from anomaly_seg_ros.calibration import Calibration
-from anomaly_seg_ros.checkpoint import (
+from anomaly_seg_ros.checkpoint.folder import (
     CheckpointMeta,
     DEFAULT_FOLDER,
     META_FILE,
@@ -146,7 +146,7 @@ def test_a_pointer_of_git_lfs_is_named(fake_checkpoint: Path) -> None:
 def test_network_comes_back_as_it_was(folder: Path) -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint import load_checkpoint, save_checkpoint
+    from anomaly_seg_ros.checkpoint.folder import load_checkpoint, save_checkpoint
 
     model, meta = load_checkpoint(folder)
     assert not model.training
@@ -163,7 +163,7 @@ def test_network_comes_back_as_it_was(folder: Path) -> None:
 def test_half_precision_weights_become_float32(folder: Path) -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint import read_weights, save_checkpoint
+    from anomaly_seg_ros.checkpoint.folder import read_weights, save_checkpoint
 
     weights = {key: value.half() for key, value in read_weights(folder).items()}
     save_checkpoint(folder, read_meta(folder), weights)
@@ -172,7 +172,7 @@ def test_half_precision_weights_become_float32(folder: Path) -> None:
 
 @pytest.mark.parametrize('size', [0, 4, 100, -1])
 def test_truncated_weights(folder: Path, size: int) -> None:
-    from anomaly_seg_ros.checkpoint import load_checkpoint
+    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
 
     data = (folder / WEIGHTS_FILE).read_bytes()
     (folder / WEIGHTS_FILE).write_bytes(data[:size])
@@ -183,7 +183,7 @@ def test_truncated_weights(folder: Path, size: int) -> None:
 def test_a_pickle_is_not_opened(folder: Path) -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint import load_checkpoint
+    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
 
     torch.save({'x': torch.zeros(1)}, folder / WEIGHTS_FILE)
     with pytest.raises(ValueError, match='no safetensors file'):
@@ -192,7 +192,11 @@ def test_a_pickle_is_not_opened(folder: Path) -> None:
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_weights_that_are_not_finite(folder: Path, value: float) -> None:
-    from anomaly_seg_ros.checkpoint import load_checkpoint, read_weights, save_checkpoint
+    from anomaly_seg_ros.checkpoint.folder import (
+        load_checkpoint,
+        read_weights,
+        save_checkpoint,
+    )
 
     weights = read_weights(folder)
     key = sorted(weights)[3]
@@ -203,7 +207,7 @@ def test_weights_that_are_not_finite(folder: Path, value: float) -> None:
 
 
 def test_weights_of_another_network(folder: Path) -> None:
-    from anomaly_seg_ros.checkpoint import load_checkpoint
+    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
 
     change_meta(folder, model='enet', model_options={})
     with pytest.raises(ValueError, match=r'does not fit ENet: .*keys missing.*keys unexpected'):
@@ -211,7 +215,7 @@ def test_weights_of_another_network(folder: Path) -> None:
 
 
 def test_weights_of_another_size(folder: Path) -> None:
-    from anomaly_seg_ros.checkpoint import load_checkpoint
+    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
 
     names = [f'class {i}' for i in range(5)]
     change_meta(folder, class_names=names, class_colors=[[0, 0, 0]] * 5)
@@ -230,7 +234,7 @@ def test_weights_of_another_size(folder: Path) -> None:
     ],
 )
 def test_networks_that_do_not_exist(folder: Path, values: dict[str, Any], what: str) -> None:
-    from anomaly_seg_ros.checkpoint import load_checkpoint
+    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
 
     change_meta(folder, **values)
     with pytest.raises(ValueError, match=what):
@@ -254,7 +258,7 @@ def two_heads(classes: int = 3, outlier: bool = True) -> Any:
 def test_a_head_that_the_weights_lack_starts_afresh() -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint import load_state
+    from anomaly_seg_ros.checkpoint.folder import load_state
 
     old, network = two_heads(outlier=False), two_heads()
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -271,7 +275,7 @@ def test_a_head_that_the_weights_lack_starts_afresh() -> None:
 def test_a_head_of_another_shape_starts_afresh_as_a_whole() -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint import load_state
+    from anomaly_seg_ros.checkpoint.folder import load_state
 
     old, network = two_heads(classes=5), two_heads(classes=3)
     weights = old.state_dict()
@@ -283,7 +287,7 @@ def test_a_head_of_another_shape_starts_afresh_as_a_whole() -> None:
 
 
 def test_a_head_that_the_network_lacks_is_left_out() -> None:
-    from anomaly_seg_ros.checkpoint import load_state
+    from anomaly_seg_ros.checkpoint.folder import load_state
 
     old, network = two_heads(), two_heads(outlier=False)
     with pytest.raises(ValueError, match='2 keys unexpected'):
@@ -294,7 +298,7 @@ def test_a_head_that_the_network_lacks_is_left_out() -> None:
 def test_new_heads_that_fit_are_loaded() -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint import load_state
+    from anomaly_seg_ros.checkpoint.folder import load_state
 
     old, network = two_heads(), two_heads()
     assert load_state(network, old.state_dict(), 'old', new=('head.', 'logits_ood.')) == ()
@@ -302,7 +306,7 @@ def test_new_heads_that_fit_are_loaded() -> None:
 
 
 def test_all_but_new_heads_stays_strict() -> None:
-    from anomaly_seg_ros.checkpoint import load_state
+    from anomaly_seg_ros.checkpoint.folder import load_state
 
     weights = two_heads(outlier=False).state_dict()
     weights['body.0.extra'] = weights.pop('body.0.bias')
@@ -323,7 +327,7 @@ def sml(shift: float = 0.0) -> dict[str, Any]:
 def test_statistics_are_kept_apart_from_the_network(folder: Path) -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint import (
+    from anomaly_seg_ros.checkpoint.folder import (
         load_checkpoint,
         read_statistics,
         read_weights,
@@ -359,7 +363,11 @@ def test_statistics_are_kept_apart_from_the_network(folder: Path) -> None:
 
 
 def test_statistics_that_are_not_finite(folder: Path) -> None:
-    from anomaly_seg_ros.checkpoint import load_checkpoint, read_statistics, save_statistics
+    from anomaly_seg_ros.checkpoint.folder import (
+        load_checkpoint,
+        read_statistics,
+        save_statistics,
+    )
 
     save_statistics(folder, {'sml': sml(float('nan'))}, 'camvid train')
     with pytest.raises(ValueError, match=r"weight 'score\.sml\.mean' in .* is not finite"):

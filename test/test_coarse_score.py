@@ -9,7 +9,7 @@ import torch
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores import build_score, check_options, COARSE, SCORES, STEPS
-from anomaly_seg_ros.scores.coarse import CoarseScore
+from anomaly_seg_ros.scores.parts.coarse import CoarseScore
 
 PROVIDED = ('logits', 'ood_logits')
 

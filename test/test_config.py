@@ -11,8 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from anomaly_seg_ros.config import as_yaml, CONFIGURE, DYNAMIC, NodeConfig, parameters, READ_ONLY
 from anomaly_seg_ros.engines import ENGINES, PRECISIONS
+from anomaly_seg_ros.node.config import (
+    as_yaml,
+    CONFIGURE,
+    DYNAMIC,
+    NodeConfig,
+    parameters,
+    READ_ONLY,
+)
 
 TABLE = {parameter.name: parameter for parameter in parameters()}
 
@@ -24,12 +31,12 @@ def test_the_defaults_fit() -> None:
 
 def test_the_file_is_the_table(root: Path) -> None:
     text = (root / 'config' / 'node.yaml').read_text(encoding='utf-8')
-    assert text == as_yaml(), 'run: python -m anomaly_seg_ros.config > config/node.yaml'
+    assert text == as_yaml(), 'run: python -m anomaly_seg_ros.node.config > config/node.yaml'
 
 
 def test_the_command_prints_the_file(root: Path) -> None:
     result = subprocess.run(
-        [sys.executable, '-m', 'anomaly_seg_ros.config'],
+        [sys.executable, '-m', 'anomaly_seg_ros.node.config'],
         cwd=root,
         capture_output=True,
         text=True,

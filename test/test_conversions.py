@@ -17,7 +17,7 @@ pytest.importorskip('rclpy')
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from anomaly_seg_ros.image_message import ENCODINGS, to_rgb
+from anomaly_seg_ros.frames.image_message import ENCODINGS, to_rgb
 from anomaly_seg_ros.ros.conversions import ImageWriter
 
 pytestmark = pytest.mark.ros

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.deeplabv3plus import DeepLabV3Plus
-from training.import_weights import find_layout, make_meta
+from training.commands.import_weights import find_layout, make_meta
 
 K = 5
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.frame_source import open_frames
+from anomaly_seg_ros.demo.frame_source import open_frames
 
 pytest.importorskip('rclpy', reason='needs rclpy')
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(200)]
@@ -69,8 +69,9 @@ def test_the_demo_needs_no_torch() -> None:
         '        if name.split(".")[0] in ("torch", "safetensors", "lightning"):\n'
         '            raise ModuleNotFoundError(name)\n'
         'sys.meta_path.insert(0, Refuse())\n'
-        'import anomaly_seg_ros.demo, anomaly_seg_ros.ros.frame_client, anomaly_seg_ros.ros.node\n'
-        'import anomaly_seg_ros.synthetic, anomaly_seg_ros.engines.openvino_engine\n'
+        'import anomaly_seg_ros.commands.demo, anomaly_seg_ros.ros.frame_client\n'
+        'import anomaly_seg_ros.ros.node\n'
+        'import anomaly_seg_ros.demo.synthetic, anomaly_seg_ros.engines.openvino_engine\n'
     )
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True, timeout=60)
 

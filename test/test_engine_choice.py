@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.checkpoint import read_meta, read_weights, save_checkpoint, update_meta
+from anomaly_seg_ros.checkpoint.folder import (
+    read_meta,
+    read_weights,
+    save_checkpoint,
+    update_meta,
+)
+from anomaly_seg_ros.commands.export import export_engine
 from anomaly_seg_ros.engines import choice as choice_file
 from anomaly_seg_ros.engines import open_engine, openvino_engine
 from anomaly_seg_ros.engines.choice import choose_engine, Wanted
-from anomaly_seg_ros.engines.export_engine import export_engine
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
 

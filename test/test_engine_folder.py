@@ -12,12 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint import read_meta, read_weights, save_checkpoint, update_meta
+from anomaly_seg_ros.checkpoint.folder import (
+    read_meta,
+    read_weights,
+    save_checkpoint,
+    update_meta,
+)
 from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.commands.export import export_engine, parse_batch_sizes, parse_size
 from anomaly_seg_ros.engines import engine_module, open_engine
-from anomaly_seg_ros.engines.engine_folder import engine_folders, EngineMeta, read_engine_meta
-from anomaly_seg_ros.engines.engine_key import fits_precision, Here, misfit
-from anomaly_seg_ros.engines.export_engine import export_engine, parse_batch_sizes, parse_size
+from anomaly_seg_ros.engines.folder import engine_folders, EngineMeta, read_engine_meta
+from anomaly_seg_ros.engines.key import fits_precision, Here, misfit
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.checkpoint import DEFAULT_FOLDER, read_meta
+from anomaly_seg_ros.checkpoint.folder import DEFAULT_FOLDER, read_meta
+from anomaly_seg_ros.commands.export import export_engine
+from anomaly_seg_ros.demo.synthetic import SyntheticRoad
 from anomaly_seg_ros.engines import open_engine
-from anomaly_seg_ros.engines.export_engine import export_engine
 from anomaly_seg_ros.engines.openvino_engine import cpu_precision
-from anomaly_seg_ros.images import read_image
-from anomaly_seg_ros.preprocess import to_input_size
-from anomaly_seg_ros.synthetic import SyntheticRoad
+from anomaly_seg_ros.frames.images import read_image
+from anomaly_seg_ros.frames.preprocess import to_input_size
 from training.bench.parity import agreement, rank_correlation, ranks
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from anomaly_seg_ros.commands.export import export_engine
 from anomaly_seg_ros.engines import open_engine
-from anomaly_seg_ros.engines.export_engine import export_engine
 from anomaly_seg_ros.engines.graph import export_graph
 from anomaly_seg_ros.engines.openvino_engine import convert, cpu_precision, OpenVinoEngine
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel

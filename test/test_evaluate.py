@@ -23,17 +23,13 @@ from sklearn.metrics import (
 )
 import torch
 
-from anomaly_seg_ros.checkpoint import (
-    load_checkpoint,
-    update_meta,
-    WEIGHTS_FILE,
-)
+from anomaly_seg_ros.checkpoint.folder import load_checkpoint, update_meta, WEIGHTS_FILE
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.scored_model import ScoredModel
-from anomaly_seg_ros.images import read_image, write_image
-from training import evaluate
+from anomaly_seg_ros.frames.images import read_image, write_image
+from training.commands import evaluate
 from training.datasets.streethazards import CLASSES as STREETHAZARDS
 from training.evaluation.checkpoint_frames import check_room
 from training.evaluation.measure import FirstPass, Settings
@@ -662,7 +658,7 @@ SCORES = ('energy', 'entropy', 'max_logit', 'msp', 'void')
 def test_one_torch_pass_equals_an_engine_for_each_score(
     make_tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from anomaly_seg_ros.checkpoint import read_meta
+    from anomaly_seg_ros.checkpoint.folder import read_meta
 
     checkpoint = make_tiny_checkpoint(void_index=11)
     update_meta(checkpoint, temperature=2.0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint import (
+from anomaly_seg_ros.checkpoint.folder import (
     load_checkpoint,
     read_meta,
     read_statistics,
@@ -22,7 +22,7 @@ from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
-from anomaly_seg_ros.images import write_image
+from anomaly_seg_ros.frames.images import write_image
 from training.evaluation.network_pass import open_pass
 
 SIZE = (64, 96)

@@ -12,12 +12,12 @@ import torch
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.registry import lookup
 from anomaly_seg_ros.scores import build_score, check_options, FITTED, SCORES
-from anomaly_seg_ros.scores.boundaries import boundaries, dilated, suppress_boundaries
 from anomaly_seg_ros.scores.mahalanobis import Mahalanobis
 from anomaly_seg_ros.scores.max_logit import MaxLogit
+from anomaly_seg_ros.scores.parts.boundaries import boundaries, dilated, suppress_boundaries
+from anomaly_seg_ros.scores.parts.smoothing import gaussian, smooth_dilated
 from anomaly_seg_ros.scores.sml import SML
-from anomaly_seg_ros.scores.smoothing import gaussian, smooth_dilated
-from training.score_statistics import (
+from training.fitting.score_statistics import (
     ClassGaussians,
     deviation,
     MaxLogitMoments,

@@ -8,10 +8,10 @@ import torch
 import yaml
 
 from anomaly_seg_ros.cli import main
-from training.flows.config import FlowConfig, load_flow_config
+from training.commands.train_flow import FLOW_FILE, FlowTrainer
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import load_flow
-from training.pretrain_flow import FLOW_FILE, FlowTrainer
+from training.recipes.flow_config import FlowConfig, load_flow_config
 
 TINY = {'blocks': [1, 1, 1], 'steps': [1, 1, 1], 'hidden': 4, 'depth': 1, 'growth': 4}
 
@@ -86,7 +86,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
 ) -> None:
     assert train(recipe, tmp_path / 'whole') == 0
     with monkeypatch.context() as patch:
-        patch.setattr('training.pretrain_flow.StopRequest', StopAtThirdStep)
+        patch.setattr('training.commands.train_flow.StopRequest', StopAtThirdStep)
         assert train(recipe, tmp_path / 'parts') == 1
     assert len(weights(tmp_path / 'parts')['rows']) == 1
     assert train(recipe, tmp_path / 'parts', '--resume') == 0

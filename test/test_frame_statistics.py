@@ -2,8 +2,8 @@
 
 import pytest
 
-from anomaly_seg_ros import frame_statistics
-from anomaly_seg_ros.frame_statistics import FrameStatistics, RECENT_S
+from anomaly_seg_ros.node import statistics as frame_statistics
+from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S
 
 
 class FakeTime:

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.checkpoint import read_meta, update_meta, weights_hash
+from anomaly_seg_ros.checkpoint.folder import read_meta, update_meta, weights_hash
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.images import find_images, read_image, write_image
+from anomaly_seg_ros.frames.images import find_images, read_image, write_image
 
 
 def test_red_stays_red_through_a_file(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from anomaly_seg_ros.models.isomax_head import IsoMaxHead
+from anomaly_seg_ros.models.parts.isomax_head import IsoMaxHead
 
 
 def head_with(prototypes, scale=1.0, enlarge=1):

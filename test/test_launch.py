@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from anomaly_seg_ros import launch_support, topics
+from anomaly_seg_ros.node import launch_support, topics
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {

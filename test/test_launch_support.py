@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from anomaly_seg_ros import launch_support, topics
-from anomaly_seg_ros.launch_support import (
+from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node.launch_support import (
     config_file,
     logger_name,
     OLD_PROFILE_VARIABLE,

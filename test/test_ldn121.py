@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anomaly_seg_ros.checkpoint import load_checkpoint
+from anomaly_seg_ros.checkpoint.folder import load_checkpoint
 from anomaly_seg_ros.classes import CITYSCAPES
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.models import build_model

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from training.datasets import build_dataset
-from training.loading import (
+from training.feeding.loading import (
     AugmentedFrames,
     Batch,
     checked,
@@ -13,7 +13,7 @@ from training.loading import (
     leave_signals_to_parent,
     training_loader,
 )
-from training.transforms import Augmentation
+from training.feeding.transforms import Augmentation
 
 WHOLE = Augmentation((72, 96), (1.0, 1.0), flip=0.0, color=0.0)
 

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from anomaly_seg_ros.mailbox import Mailbox
+from anomaly_seg_ros.node.inbox import Mailbox
 
 
 def test_the_newest_item_wins() -> None:

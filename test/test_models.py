@@ -7,9 +7,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from anomaly_seg_ros.checkpoint import CheckpointMeta, load_checkpoint, save_checkpoint
+from anomaly_seg_ros.checkpoint.folder import (
+    CheckpointMeta,
+    load_checkpoint,
+    save_checkpoint,
+)
 from anomaly_seg_ros.models import build_model, enet, MODELS
-from anomaly_seg_ros.models.padding import forward_padded
+from anomaly_seg_ros.models.parts.padding import forward_padded
 from anomaly_seg_ros.registry import lookup
 
 CLASSES = 5

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.classes import CITYSCAPES
+from training.feeding.pasting import build_paster
 from training.negatives import build_negatives
 from training.negatives.coco import ROAD_CATEGORIES
 from training.negatives.coco_masks import decode_polygons, decode_runs, unpack_runs
-from training.pasting import build_paster
 
 RNG = np.random.default_rng
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn, Tensor
 
-from anomaly_seg_ros.images import read_image
+from anomaly_seg_ros.frames.images import read_image
 from anomaly_seg_ros.model_output import ModelOutput
+from training.feeding.loading import Batch
+from training.feeding.normalisation import Normalisation
 from training.flows.denseflow import DenseFlow
 from training.flows.pictures import write_samples
 from training.flows.storage import build_flow, load_flow, save_flow
-from training.loading import Batch
 from training.losses import build_loss
-from training.normalisation import Normalisation
 from training.objectives import build_objective, Reports
 from training.objectives.jensen_shannon import divergence_to_uniform
 from training.objectives.nflow_js import draw_side, NFlowJS, paste_samples

@@ -25,10 +25,10 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
-from anomaly_seg_ros import topics
-from anomaly_seg_ros.checkpoint import read_meta, update_meta
-from anomaly_seg_ros.config import DYNAMIC, parameters, READ_ONLY
-from anomaly_seg_ros.pipeline import build_pipeline, PipelineSettings
+from anomaly_seg_ros.checkpoint.folder import read_meta, update_meta
+from anomaly_seg_ros.frames.pipeline import build_pipeline, PipelineSettings
+from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
 from anomaly_seg_ros.ros.conversions import ImageWriter
 from anomaly_seg_ros.ros.node import AnomalySegNode, THROTTLE_S
 
@@ -555,7 +555,7 @@ def test_throttling_is_long_against_a_camera() -> None:
 def test_a_problem_leaves_the_diagnostics_again(
     rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from anomaly_seg_ros import frame_statistics
+    from anomaly_seg_ros.node import statistics as frame_statistics
 
     monkeypatch.setattr(frame_statistics, 'RECENT_S', 1.0)
     rig.activate()

@@ -23,8 +23,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from anomaly_seg_ros import launch_support, topics
-from anomaly_seg_ros.images import read_image
+from anomaly_seg_ros.frames.images import read_image
+from anomaly_seg_ros.node import launch_support, topics
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(420)]
 

@@ -9,7 +9,7 @@ from torch import nn, Tensor
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.scores.nflow_js import NFlowJS as Score
-from training.loading import Batch
+from training.feeding.loading import Batch
 from training.losses import build_loss, Loss
 from training.objectives import build_objective
 from training.objectives.dense_hybrid import density_loss, posterior_loss

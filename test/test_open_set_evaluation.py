@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.checkpoint import update_meta
+from anomaly_seg_ros.checkpoint.folder import update_meta
 from anomaly_seg_ros.cli import main
-from anomaly_seg_ros.images import write_image
-from training import evaluate
+from anomaly_seg_ros.frames.images import write_image
+from training.commands import evaluate
 from training.datasets.streethazards import CLASSES
 from training.evaluation.network_pass import PassOutput
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from anomaly_seg_ros.checkpoint import load_state
+from anomaly_seg_ros.checkpoint.folder import load_state
 from anomaly_seg_ros.models import build_model
-from anomaly_seg_ros.models.outlier_head import OutlierHead
+from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
 
 
 def test_it_is_norm_relu_and_convolution_of_each_pixel():

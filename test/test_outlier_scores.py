@@ -11,7 +11,7 @@ import torch
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models import build_model
-from anomaly_seg_ros.models.padding import forward_padded
+from anomaly_seg_ros.models.parts.padding import forward_padded
 from anomaly_seg_ros.scores import build_score
 from anomaly_seg_ros.scores.dense_hybrid import DenseHybrid
 from anomaly_seg_ros.scores.energy import Energy

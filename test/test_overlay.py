@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, LabelSet
-from anomaly_seg_ros.overlay import (
+from anomaly_seg_ros.frames.overlay import (
     ANOMALY_COLOR,
     color_table,
     colorize,

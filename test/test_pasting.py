@@ -8,9 +8,9 @@ import pytest
 
 from anomaly_seg_ros.classes import LabelSet
 from training.datasets import Sample
+from training.feeding.pasting import build_paster, fade, match_colors, PastedFrames, Paster
 from training.negatives import Negative
 from training.negatives.shapes import blob, rectangle, union_of_regions
-from training.pasting import build_paster, fade, match_colors, PastedFrames, Paster
 
 PATCH = 200
 """Grey value of every negative pixel here; images below are darker, so an origin is plain."""

@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 import pytest
 
 from anomaly_seg_ros.calibration import Calibration
-from anomaly_seg_ros.camera_frame import CameraFrame
-from anomaly_seg_ros.overlay import color_table, colorize, draw_overlay
-from anomaly_seg_ros.pipeline import build_pipeline, default_threshold, PipelineSettings
-from anomaly_seg_ros.preprocess import to_input_size
+from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.overlay import color_table, colorize, draw_overlay
+from anomaly_seg_ros.frames.pipeline import (
+    build_pipeline,
+    default_threshold,
+    PipelineSettings,
+)
+from anomaly_seg_ros.frames.preprocess import to_input_size
 
 
 def picture(height: int = 24, width: int = 32) -> NDArray[np.uint8]:
@@ -215,7 +219,10 @@ def test_no_ros_and_no_torch_is_needed(root: Path) -> None:
     import subprocess
     import sys
 
-    code = 'import sys, anomaly_seg_ros.pipeline; print(*{"torch", "rclpy"} & set(sys.modules))'
+    code = (
+        'import sys, anomaly_seg_ros.frames.pipeline\n'
+        'print(*{"torch", "rclpy"} & set(sys.modules))'
+    )
     result = subprocess.run(
         [sys.executable, '-c', code], cwd=root, capture_output=True, text=True, check=True
     )

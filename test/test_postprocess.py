@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.postprocess import drop_small_regions, resize_linear, resize_nearest
+from anomaly_seg_ros.frames.postprocess import (
+    drop_small_regions,
+    resize_linear,
+    resize_nearest,
+)
 
 PICTURE = [
     '##....#',

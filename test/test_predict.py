@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.checkpoint import DEFAULT_FOLDER, read_meta
+from anomaly_seg_ros.checkpoint.folder import DEFAULT_FOLDER, read_meta
 from anomaly_seg_ros.cli import main
-from anomaly_seg_ros.images import read_image
+from anomaly_seg_ros.frames.images import read_image
 
 ROAD_SAMPLES = Path(__file__).resolve().parent.parent.parent / 'shared' / 'data' / 'road_samples'
 

@@ -24,15 +24,9 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.cli import main as cli
-from anomaly_seg_ros.images import write_image
-from training import report
-from training.results import (
-    Picture,
-    ResultRow,
-    write_curves,
-    write_pictures,
-    write_results,
-)
+from anomaly_seg_ros.frames.images import write_image
+from training.commands import report
+from training.results import Picture, ResultRow, write_curves, write_pictures, write_results
 
 BROWSER_DEADLINE_S = 60.0
 NASTY = '<script>alert(1)</script>"&\'.png'

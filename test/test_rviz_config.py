@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from anomaly_seg_ros import launch_support, topics
+from anomaly_seg_ros.node import launch_support, topics
 
 FILE = Path(__file__).resolve().parent.parent / 'config' / launch_support.RVIZ_FILE
 CLASSES = {

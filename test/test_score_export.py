@@ -9,12 +9,12 @@ import openvino as ov
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint import CheckpointMeta
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.engines.scored_model import score_of, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores import SCORES
-from training.score_statistics import STATISTICS
+from training.fitting.score_statistics import STATISTICS
 
 SIZE = (64, 96)
 META = CheckpointMeta(

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from training.config import load_train_config
-from training.flows.config import load_flow_config
+from training.recipes.flow_config import load_flow_config
+from training.recipes.train_config import load_train_config
 from training.results import FrameRow, ResultRow, write_frames, write_results
 from training.study.__main__ import chosen, main
 from training.study.rows import exposure_rows, GRIDS, loss_rows

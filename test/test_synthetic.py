@@ -5,9 +5,9 @@ from numpy.typing import NDArray
 import pytest
 
 from anomaly_seg_ros.classes import CAMVID, IGNORE
-from anomaly_seg_ros.synthetic import SyntheticFrame, SyntheticRoad
-from anomaly_seg_ros.synthetic.measures import CENTRE_M, STEP_M
-from anomaly_seg_ros.synthetic.view import CAMERA_M, FOCAL, HORIZON
+from anomaly_seg_ros.demo.synthetic import SyntheticFrame, SyntheticRoad
+from anomaly_seg_ros.demo.synthetic.measures import CENTRE_M, STEP_M
+from anomaly_seg_ros.demo.synthetic.view import CAMERA_M, FOCAL, HORIZON
 
 NAMES = {name: index for index, name in enumerate(CAMVID.names)}
 SIZE = (180, 240)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint import (
+from anomaly_seg_ros.checkpoint.folder import (
     CheckpointMeta,
     META_FILE,
     read_meta,
@@ -24,12 +24,12 @@ from anomaly_seg_ros.checkpoint import (
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
-from anomaly_seg_ros.engines.engine_folder import EngineMeta, write_engine_meta
+from anomaly_seg_ros.engines.folder import EngineMeta, write_engine_meta
 from anomaly_seg_ros.engines.scored_model import load_scored_model
-from anomaly_seg_ros.images import write_image
+from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores import build_score, SCORES, TEMPERED
-from training.temperature import fit_temperature, LabelledLogits, slope
+from training.fitting.temperature import fit_temperature, LabelledLogits, slope
 
 ALL = frozenset({'logits', 'void_logit', 'ood_logits'})
 

@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint import read_meta
+from anomaly_seg_ros.checkpoint.folder import read_meta
+from anomaly_seg_ros.commands.export import export_engine
 from anomaly_seg_ros.engines import open_engine
-from anomaly_seg_ros.engines.engine_folder import read_engine_meta
-from anomaly_seg_ros.engines.export_engine import export_engine
+from anomaly_seg_ros.engines.folder import read_engine_meta
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
 

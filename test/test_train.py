@@ -19,18 +19,21 @@ import torch
 from torch import nn
 
 from anomaly_seg_ros import cli
-from anomaly_seg_ros.checkpoint import load_checkpoint, read_meta, save_checkpoint, update_meta
-from anomaly_seg_ros.images import write_image
-from training import train
-from training.config import load_train_config, TrainConfig
+from anomaly_seg_ros.checkpoint.folder import (
+    load_checkpoint,
+    read_meta,
+    save_checkpoint,
+    update_meta,
+)
+from anomaly_seg_ros.frames.images import write_image
+from training.commands import train
 from training.datasets import build_dataset
+from training.feeding.loading import AugmentedFrames
+from training.feeding.normalisation import Normalisation
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import save_flow
-from training.loading import AugmentedFrames
-from training.network_start import start_network
-from training.normalisation import Normalisation
-from training.objectives import OBJECTIVES
-from training.run_folder import (
+from training.loop.network_start import start_network
+from training.loop.run_folder import (
     checkpoint_meta,
     default_score,
     Progress,
@@ -38,7 +41,9 @@ from training.run_folder import (
     stored_weights,
     writing,
 )
-from training.trainer import Trainer
+from training.loop.trainer import Trainer
+from training.objectives import OBJECTIVES
+from training.recipes.train_config import load_train_config, TrainConfig
 
 TINY = """
 dataset: camvid

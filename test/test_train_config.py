@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint import read_meta, resolve_checkpoint
+from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint
 from anomaly_seg_ros.models import build_model
-from training.config import load_train_config, TrainConfig
+from training.fitting.weight_layouts import LAYOUTS
+from training.loop.optimizer import build_optimizer
 from training.losses import build_loss
-from training.optimizer import build_optimizer
-from training.recipe import read_recipe
-from training.weight_layouts import LAYOUTS
+from training.recipes.recipe import read_recipe
+from training.recipes.train_config import load_train_config, TrainConfig
 
 FOLDER = Path(__file__).parent.parent / 'config' / 'train'
 CONFIGS = sorted(FOLDER.rglob('*.yaml'))

@@ -14,9 +14,9 @@ from torch.nn import functional
 from anomaly_seg_ros import cli
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import save_flow
+from training.loop.sync_norm import synchronise_norms
 from training.losses import build_loss
 from training.objectives import OBJECTIVES
-from training.sync_norm import synchronise_norms
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,7 +67,7 @@ import torch
 from torch.nn import functional
 functional.dropout = lambda x, *rest, **named: x
 from anomaly_seg_ros.cli import main
-from training.trainer import Trainer
+from training.loop.trainer import Trainer
 step, calls = Trainer._step, []
 def counted(self, batch):
     calls.append(1)
@@ -195,10 +195,10 @@ JOINT = """
 import sys
 from pathlib import Path
 import torch
-from training.config import load_train_config
+from training.recipes.train_config import load_train_config
 from training.datasets import build_dataset
-from training.train import make_fabric
-from training.trainer import Trainer
+from training.commands.train import make_fabric
+from training.loop.trainer import Trainer
 config = load_train_config(Path('joint.yaml'))
 fabric = make_fabric(2, config.precision)
 fabric.launch()
@@ -241,7 +241,7 @@ def test_two_processes_train_one_network_and_one_flow_jointly(
 HALF_BATCH = """
 import sys, torch
 from torch import distributed, nn
-from training.sync_norm import CpuSyncBatchNorm2d, synchronise_norms
+from training.loop.sync_norm import CpuSyncBatchNorm2d, synchronise_norms
 rank = int(sys.argv[1])
 wanted = torch.load('wanted.pt')
 distributed.init_process_group('gloo', init_method=sys.argv[2], rank=rank, world_size=2)

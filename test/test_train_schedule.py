@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from training.config import TrainConfig
-from training.optimizer import (
+from training.loop.optimizer import (
     build_optimizer,
     freeze_all_but_last,
     set_learning_rate,
     set_training,
 )
-from training.schedule import ema_update, learning_rate
+from training.loop.schedule import ema_update, learning_rate
+from training.recipes.train_config import TrainConfig
 
 
 def config(**changes) -> TrainConfig:

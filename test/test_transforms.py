@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.transforms import Augmentation, change_color, pixel_of_even_class
+from training.feeding.transforms import Augmentation, change_color, pixel_of_even_class
 
 
 def coded_pair(height: int = 40, width: int = 60) -> tuple[np.ndarray, np.ndarray]:

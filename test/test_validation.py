@@ -11,8 +11,8 @@ from anomaly_seg_ros.engines.scored_model import ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.max_logit import MaxLogit
 from training.datasets import Sample
-from training.normalisation import Normalisation
-from training.validation import Validation
+from training.feeding.normalisation import Normalisation
+from training.loop.validation import Validation
 
 
 class Bright(nn.Module):

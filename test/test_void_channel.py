@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.void_channel import split_void
+from anomaly_seg_ros.models.parts.void_channel import split_void
 
 
 def pixel(*values):

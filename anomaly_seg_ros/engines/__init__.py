@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 from typing import cast, Protocol, TYPE_CHECKING
 
-from anomaly_seg_ros.checkpoint import read_meta, weights_hash
-from anomaly_seg_ros.cpu_threads import inference_threads
-from anomaly_seg_ros.engines.engine_folder import EngineMeta, ExportRequest, read_engine_meta
+from anomaly_seg_ros.checkpoint.folder import read_meta, weights_hash
+from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest, read_engine_meta
+from anomaly_seg_ros.process import inference_threads
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.choice import Wanted
@@ -133,7 +133,7 @@ def _check_score(score: str) -> None:
 
 def _open_path(folder: Path, wanted: Wanted, engine: str) -> Engine:
     from anomaly_seg_ros.engines.choice import misfit_here
-    from anomaly_seg_ros.engines.engine_key import misfit
+    from anomaly_seg_ros.engines.key import misfit
 
     meta = read_engine_meta(folder)
     if engine not in ('auto', meta.engine) or meta.engine not in ENGINES[:-1]:

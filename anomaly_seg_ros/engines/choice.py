@@ -7,10 +7,10 @@ from importlib.util import find_spec
 import logging
 from pathlib import Path
 
-from anomaly_seg_ros.checkpoint import weights_hash
+from anomaly_seg_ros.checkpoint.folder import weights_hash
 from anomaly_seg_ros.engines import engine_module, EngineModule, ENGINES
-from anomaly_seg_ros.engines.engine_folder import engine_folders, EngineMeta, ENGINES_FOLDER
-from anomaly_seg_ros.engines.engine_key import fits_precision, Here, misfit
+from anomaly_seg_ros.engines.folder import engine_folders, EngineMeta, ENGINES_FOLDER
+from anomaly_seg_ros.engines.key import fits_precision, Here, misfit
 
 _logger = logging.getLogger(__name__)
 

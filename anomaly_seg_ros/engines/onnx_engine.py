@@ -18,8 +18,7 @@ except ImportError as error:
         'onnxruntime-gpu in its place for a GPU'
     ) from None
 
-from anomaly_seg_ros.engines.engine_folder import EngineMeta, ExportRequest
-from anomaly_seg_ros.engines.exported_files import check_files
+from anomaly_seg_ros.engines.folder import check_files, EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import Prediction, stack_images
 
 MODEL_FILE = 'model.onnx'

@@ -16,8 +16,7 @@ try:
 except ImportError as error:
     raise ImportError(f"engine 'openvino' needs: pip install openvino ({error})") from None
 
-from anomaly_seg_ros.engines.engine_folder import EngineMeta, ExportRequest
-from anomaly_seg_ros.engines.exported_files import check_files
+from anomaly_seg_ros.engines.folder import check_files, EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import Prediction, stack_images
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from anomaly_seg_ros.images import find_images, read_image
-from anomaly_seg_ros.preprocess import to_input_size
+from anomaly_seg_ros.frames.images import find_images, read_image
+from anomaly_seg_ros.frames.preprocess import to_input_size
 
 FRAMES = 128
 """Most frames that ranges are measured on; more hardly move them."""

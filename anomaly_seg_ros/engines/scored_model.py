@@ -9,10 +9,14 @@ from typing import cast
 import torch
 from torch import nn, Tensor
 
-from anomaly_seg_ros.checkpoint import CheckpointMeta, load_checkpoint, read_statistics
+from anomaly_seg_ros.checkpoint.folder import (
+    CheckpointMeta,
+    load_checkpoint,
+    read_statistics,
+)
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.padding import forward_padded
-from anomaly_seg_ros.models.void_channel import split_void
+from anomaly_seg_ros.models.parts.padding import forward_padded
+from anomaly_seg_ros.models.parts.void_channel import split_void
 from anomaly_seg_ros.scores import AnomalyScore, build_score
 
 HALF_MAX = 65504.0

@@ -25,8 +25,7 @@ except ImportError as error:
     ) from None
 
 from anomaly_seg_ros.engines.cuda_replay import CudaReplay
-from anomaly_seg_ros.engines.engine_folder import EngineMeta, ExportRequest
-from anomaly_seg_ros.engines.exported_files import check_files
+from anomaly_seg_ros.engines.folder import check_files, EngineMeta, ExportRequest
 from anomaly_seg_ros.engines.graph import export_graph
 from anomaly_seg_ros.engines.scored_model import load_scored_model
 from anomaly_seg_ros.prediction import Prediction, stack_images

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from anomaly_seg_ros.checkpoint import read_meta
+from anomaly_seg_ros.checkpoint.folder import read_meta
 from anomaly_seg_ros.engines.cuda_replay import CudaReplay
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.prediction import Prediction, stack_images

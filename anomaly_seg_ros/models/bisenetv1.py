@@ -16,8 +16,8 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.conv_bn_relu import ConvBNReLU, initialise_convolutions
-from anomaly_seg_ros.models.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU, initialise_convolutions
+from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.conv_bn_relu import ConvBNReLU, initialise_convolutions
-from anomaly_seg_ros.models.isomax_head import check_head, IsoMaxHead
-from anomaly_seg_ros.models.outlier_head import OutlierHead
+from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU, initialise_convolutions
+from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
 
 DETAIL_STRIDE = 8
 

@@ -19,8 +19,13 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.bn_relu_conv import BNReLUConv
-from anomaly_seg_ros.models.wide_resnet import BLOCKS, build_stage, stages_with, WIDTHS
+from anomaly_seg_ros.models.parts.bn_relu_conv import BNReLUConv
+from anomaly_seg_ros.models.parts.wide_resnet import (
+    BLOCKS,
+    build_stage,
+    stages_with,
+    WIDTHS,
+)
 
 RATES = (12, 24, 36)
 """Dilations of the pyramid at 1/8 of the size."""

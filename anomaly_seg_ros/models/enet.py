@@ -18,7 +18,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 
 Where = tuple[Tensor, Tensor, Tensor, Tensor]
 """Of each 2x2 cell, whether the maximum is top left, top right, bottom left, bottom right."""

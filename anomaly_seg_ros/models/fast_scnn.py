@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 
 POOLED_SIDES = (1, 2, 3, 6)
 

@@ -16,8 +16,8 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.bn_relu_conv import BNReLUConv
-from anomaly_seg_ros.models.densenet import DenseNet
+from anomaly_seg_ros.models.parts.bn_relu_conv import BNReLUConv
+from anomaly_seg_ros.models.parts.densenet import DenseNet
 
 GRIDS = (8, 4, 2, 1)
 """Rows of the pooled maps of the pyramid; columns follow the shape of the image."""

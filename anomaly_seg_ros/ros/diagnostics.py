@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from anomaly_seg_ros.frame_statistics import FrameStatistics
+from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine
 
 NOT_CONFIGURED = 'not configured'

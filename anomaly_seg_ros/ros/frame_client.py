@@ -19,7 +19,7 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
-from anomaly_seg_ros import topics
+from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.ros import qos
 from anomaly_seg_ros.ros.conversions import ImageWriter
 from anomaly_seg_ros.ros.diagnostics import NOT_CONFIGURED

@@ -24,24 +24,28 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from anomaly_seg_ros import topics
-from anomaly_seg_ros.allocator import tune_allocator
-from anomaly_seg_ros.checkpoint import CheckpointMeta, read_meta, resolve_checkpoint, weights_hash
-from anomaly_seg_ros.config import NodeConfig
-from anomaly_seg_ros.cpu_threads import picture_threads
+from anomaly_seg_ros.checkpoint.folder import (
+    CheckpointMeta,
+    read_meta,
+    resolve_checkpoint,
+    weights_hash,
+)
 from anomaly_seg_ros.engines import open_engine
-from anomaly_seg_ros.frame_statistics import FrameStatistics
-from anomaly_seg_ros.image_message import to_frame
-from anomaly_seg_ros.label_info import label_info
-from anomaly_seg_ros.mailbox import Mailbox
-from anomaly_seg_ros.pipeline import (
+from anomaly_seg_ros.frames.image_message import to_frame
+from anomaly_seg_ros.frames.pipeline import (
     build_pipeline,
     default_threshold,
     Pipeline,
     PipelineSettings,
     Result,
 )
+from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.inbox import Mailbox
+from anomaly_seg_ros.node.label_info import label_info
+from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.process import picture_threads, tune_allocator
 from anomaly_seg_ros.ros import diagnostics, parameters, qos
 from anomaly_seg_ros.ros.compat import ClockType, NodeExecutor, SubscriptionEventCallbacks
 from anomaly_seg_ros.ros.conversions import ImageWriter

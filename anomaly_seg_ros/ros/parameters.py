@@ -10,7 +10,13 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from anomaly_seg_ros.config import DYNAMIC, NodeConfig, Parameter, parameters, READ_ONLY
+from anomaly_seg_ros.node.config import (
+    DYNAMIC,
+    NodeConfig,
+    Parameter,
+    parameters,
+    READ_ONLY,
+)
 
 
 def descriptor(parameter: Parameter) -> ParameterDescriptor:

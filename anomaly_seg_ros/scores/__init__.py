@@ -107,7 +107,7 @@ def build_score(
     built: AnomalyScore = score(**tempered, **(statistics or {}), **own)
     if step == 1:
         return built
-    from .coarse import CoarseScore
+    from .parts.coarse import CoarseScore
 
     return CoarseScore(cast('nn.Module', built), step)
 

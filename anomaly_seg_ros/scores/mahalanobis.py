@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn, Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.convolution import convolve
+from anomaly_seg_ros.scores.parts.convolution import convolve
 
 
 class Mahalanobis(nn.Module):

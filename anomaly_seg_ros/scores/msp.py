@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn, Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.temperature import divided
+from anomaly_seg_ros.scores.parts.temperature import divided
 
 
 class MSP(nn.Module):

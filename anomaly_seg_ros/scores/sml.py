@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn, Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.boundaries import suppress_boundaries
-from anomaly_seg_ros.scores.smoothing import gaussian, smooth_dilated
+from anomaly_seg_ros.scores.parts.boundaries import suppress_boundaries
+from anomaly_seg_ros.scores.parts.smoothing import gaussian, smooth_dilated
 
 
 class SML(nn.Module):

@@ -117,7 +117,7 @@ def cases(size: tuple[int, int], preset: str | None) -> Iterator[tuple[str, str,
     """Gives network, score and the module of each combination that fits."""
     import inspect
 
-    from anomaly_seg_ros.checkpoint import CheckpointMeta
+    from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
     from anomaly_seg_ros.engines.scored_model import ScoredModel
     from anomaly_seg_ros.models import build_model, MODELS
     from anomaly_seg_ros.registry import lookup
@@ -194,7 +194,7 @@ def main() -> int:
     parser.add_argument('--models', help='only these, separated by commas')
     parser.add_argument('--scores', help='only these')
     args = parser.parse_args()
-    from anomaly_seg_ros.engines.export_engine import parse_size
+    from anomaly_seg_ros.commands.export import parse_size
 
     size = parse_size(args.size)
     failed = 0

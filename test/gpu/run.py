@@ -29,16 +29,16 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 import torch  # noqa: E402
 
-from anomaly_seg_ros.checkpoint import read_meta, resolve_checkpoint  # noqa: E402
-from anomaly_seg_ros.engines import open_engine  # noqa: E402
-from anomaly_seg_ros.engines.export_engine import (  # noqa: E402
+from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint  # noqa: E402
+from anomaly_seg_ros.commands.export import (  # noqa: E402
     export_engine,
     parse_batch_sizes,
     parse_size,
 )
+from anomaly_seg_ros.demo.frame_source import open_frames  # noqa: E402
+from anomaly_seg_ros.engines import open_engine  # noqa: E402
 from anomaly_seg_ros.engines.torch_engine import TorchEngine  # noqa: E402
-from anomaly_seg_ros.frame_source import open_frames  # noqa: E402
-from anomaly_seg_ros.preprocess import to_input_size  # noqa: E402
+from anomaly_seg_ros.frames.preprocess import to_input_size  # noqa: E402
 from training.bench.parity import agreement  # noqa: E402
 
 WARM_UP, TIMED = 50, 300

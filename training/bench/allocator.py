@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from anomaly_seg_ros.allocator import tune_allocator
-from anomaly_seg_ros.checkpoint import read_meta, resolve_checkpoint
-from anomaly_seg_ros.engines.export_engine import parse_size
-from anomaly_seg_ros.frame_source import SYNTHETIC
+from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint
+from anomaly_seg_ros.commands.export import parse_size
+from anomaly_seg_ros.demo.frame_source import SYNTHETIC
+from anomaly_seg_ros.process import tune_allocator
 from anomaly_seg_ros.provenance import code_version
 from training.bench.candidates import EngineCall, sized_checkpoint
 from training.bench.frame import camera_images

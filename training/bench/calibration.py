@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.allocator import tune_allocator
 from anomaly_seg_ros.calibration import Calibration
-from anomaly_seg_ros.checkpoint import read_meta, resolve_checkpoint
-from anomaly_seg_ros.engines.export_engine import parse_size
-from anomaly_seg_ros.pipeline import build_pipeline, Pipeline
+from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint
+from anomaly_seg_ros.commands.export import parse_size
+from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
 from anomaly_seg_ros.prediction import Prediction
+from anomaly_seg_ros.process import tune_allocator
 from anomaly_seg_ros.provenance import code_version
 from training.bench.machine import describe_machine, typed_module
 from training.bench.table import other_table

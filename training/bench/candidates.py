@@ -12,10 +12,10 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from anomaly_seg_ros.checkpoint import read_meta, WEIGHTS_FILE, write_meta
+from anomaly_seg_ros.checkpoint.folder import read_meta, WEIGHTS_FILE, write_meta
 from anomaly_seg_ros.engines import ENGINES, open_engine, PRECISIONS
 from anomaly_seg_ros.engines.choice import ready_folder, Wanted
-from anomaly_seg_ros.engines.engine_folder import ENGINES_FOLDER
+from anomaly_seg_ros.engines.folder import ENGINES_FOLDER
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.prediction import Engine

@@ -84,7 +84,7 @@ def count(checkpoint: Path, size: tuple[int, int]) -> tuple[float, int]:
     from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
 
-    from anomaly_seg_ros.checkpoint import read_meta
+    from anomaly_seg_ros.checkpoint.folder import read_meta
     from anomaly_seg_ros.engines.scored_model import load_scored_model
 
     scored = load_scored_model(checkpoint, read_meta(checkpoint).score)
@@ -160,8 +160,8 @@ def main() -> int:
     """Prints what `measure` gives."""
     import torch
 
-    from anomaly_seg_ros.cpu_threads import inference_threads
-    from anomaly_seg_ros.engines.export_engine import parse_size
+    from anomaly_seg_ros.commands.export import parse_size
+    from anomaly_seg_ros.process import inference_threads
 
     torch.set_num_threads(inference_threads())
     gflop, numbers = count(Path(sys.argv[1]), parse_size(sys.argv[2]))

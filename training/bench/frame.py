@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.frame_source import open_frames
-from anomaly_seg_ros.image_message import Bytes, to_frame
-from anomaly_seg_ros.pipeline import Pipeline, Result
+from anomaly_seg_ros.demo.frame_source import open_frames
+from anomaly_seg_ros.frames.image_message import Bytes, to_frame
+from anomaly_seg_ros.frames.pipeline import Pipeline, Result
+from anomaly_seg_ros.frames.preprocess import to_input_size
 from anomaly_seg_ros.prediction import Engine
-from anomaly_seg_ros.preprocess import to_input_size
 from training.bench.timing import Stages, Work
 
 IMAGES = 4

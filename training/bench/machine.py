@@ -12,8 +12,7 @@ import shlex
 import sys
 from typing import Any
 
-from anomaly_seg_ros.allocator import tune_allocator
-from anomaly_seg_ros.cpu_threads import inference_threads
+from anomaly_seg_ros.process import inference_threads, tune_allocator
 
 ALLOCATORS = {
     'default': {},

@@ -13,9 +13,10 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from anomaly_seg_ros import topics
-from anomaly_seg_ros.demo import FRAME_TIMEOUT_S, running_node, START_TIMEOUT_S
-from anomaly_seg_ros.launch_support import shm_profile_environment
+from anomaly_seg_ros.commands.demo import FRAME_TIMEOUT_S, START_TIMEOUT_S
+from anomaly_seg_ros.demo.running_node import running_node
+from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.launch_support import shm_profile_environment
 from training.bench.candidates import EngineCall
 from training.bench.frame import Image
 from training.bench.machine import ALLOCATORS, page_faults, process_memory_mb, variables

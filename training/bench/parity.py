@@ -20,20 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from anomaly_seg_ros.allocator import tune_allocator
+from anomaly_seg_ros.process import tune_allocator
 
 tune_allocator()  # before torch comes
 
-from anomaly_seg_ros.checkpoint import read_meta, resolve_checkpoint  # noqa: E402
+from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint  # noqa: E402
+from anomaly_seg_ros.commands.export import export_engine  # noqa: E402
 from anomaly_seg_ros.engines import open_engine  # noqa: E402
-from anomaly_seg_ros.engines.export_engine import export_engine  # noqa: E402
+from anomaly_seg_ros.frames.preprocess import to_input_size  # noqa: E402
 from anomaly_seg_ros.prediction import Engine, Prediction  # noqa: E402
-from anomaly_seg_ros.preprocess import to_input_size  # noqa: E402
 from training.datasets import build_dataset, Dataset  # noqa: E402
 from training.evaluation.resizing import classes_at, score_at  # noqa: E402
-from training.markdown import markdown_table  # noqa: E402
 from training.metrics.confusion import ConfusionMatrix  # noqa: E402
 from training.metrics.pixel import PixelMetrics  # noqa: E402
+from training.reporting.markdown import markdown_table  # noqa: E402
 
 DEFAULT = 'torch:bf16,openvino:fp32,openvino:auto,openvino:int8,onnx:fp32,onnx:fp16'
 STRIDE = 5

@@ -20,31 +20,31 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from anomaly_seg_ros.allocator import tune_allocator
+from anomaly_seg_ros.process import tune_allocator
 
 tune_allocator()  # before torch comes
 
 import torch  # noqa: E402
 from torch import nn, Tensor  # noqa: E402
 
-from anomaly_seg_ros.checkpoint import (  # noqa: E402
+from anomaly_seg_ros.checkpoint.folder import (  # noqa: E402
     load_checkpoint,
     read_meta,
     read_statistics,
     resolve_checkpoint,
 )
-from anomaly_seg_ros.cpu_threads import inference_threads  # noqa: E402
-from anomaly_seg_ros.engines.export_engine import parse_size  # noqa: E402
+from anomaly_seg_ros.commands.export import parse_size  # noqa: E402
+from anomaly_seg_ros.demo.frame_source import SYNTHETIC  # noqa: E402
 from anomaly_seg_ros.engines.openvino_engine import convert, OpenVinoEngine  # noqa: E402
 from anomaly_seg_ros.engines.scored_model import ScoredModel  # noqa: E402
 from anomaly_seg_ros.engines.torch_engine import choose_layout  # noqa: E402
-from anomaly_seg_ros.frame_source import SYNTHETIC  # noqa: E402
 from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
 from anomaly_seg_ros.models import build_model  # noqa: E402
+from anomaly_seg_ros.process import inference_threads  # noqa: E402
 from anomaly_seg_ros.registry import lookup  # noqa: E402
 from anomaly_seg_ros.scores import check_options, SCORES  # noqa: E402
-from training.markdown import markdown_table  # noqa: E402
-from training.score_option import parse_option  # noqa: E402
+from training.fitting.score_option import parse_option  # noqa: E402
+from training.reporting.markdown import markdown_table  # noqa: E402
 
 from .frame import camera_images, Image, network_work  # noqa: E402
 from .timing import interleave, percentiles, ratio, Samples, Work  # noqa: E402

@@ -8,7 +8,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from training.markdown import markdown_table
+from training.reporting.markdown import markdown_table
 from training.results import read_results, ResultRow
 
 Cell = Callable[[ResultRow], object]

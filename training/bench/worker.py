@@ -124,10 +124,10 @@ def answer_all(call_text: str, source: str, image: str) -> None:
     """Answers requests until stdin ends."""
     import cv2
 
-    from anomaly_seg_ros.checkpoint import read_meta
-    from anomaly_seg_ros.cpu_threads import picture_threads
-    from anomaly_seg_ros.engines.export_engine import parse_size
-    from anomaly_seg_ros.pipeline import build_pipeline
+    from anomaly_seg_ros.checkpoint.folder import read_meta
+    from anomaly_seg_ros.commands.export import parse_size
+    from anomaly_seg_ros.frames.pipeline import build_pipeline
+    from anomaly_seg_ros.process import picture_threads
     from training.bench.candidates import EngineCall
     from training.bench.frame import camera_images, frame_work, FRAMES, network_work
 
@@ -164,8 +164,8 @@ def training_work(checkpoint: Path) -> Callable[[], None]:
     """Gives a training step of the checkpoint's network on two made images."""
     import torch
 
-    from anomaly_seg_ros.checkpoint import load_checkpoint
-    from anomaly_seg_ros.models.padding import forward_padded
+    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
+    from anomaly_seg_ros.models.parts.padding import forward_padded
 
     model, meta = load_checkpoint(checkpoint)
     model.train()

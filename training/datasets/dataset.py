@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import LabelSet
-from anomaly_seg_ros.images import read_image
+from anomaly_seg_ros.frames.images import read_image
 
 
 @dataclass(frozen=True)

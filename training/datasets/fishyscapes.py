@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
-from anomaly_seg_ros.images import read_image
+from anomaly_seg_ros.frames.images import read_image
 
 from .frames import AS_IS, Frames
 from .layout import check_split, expect_count, find_frames, Layout

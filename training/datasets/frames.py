@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE, LabelSet
-from anomaly_seg_ros.images import read_image
+from anomaly_seg_ros.frames.images import read_image
 
 from .dataset import NO_CLASSES, read_labels, Sample
 from .layout import Frame

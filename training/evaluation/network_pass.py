@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import torch
 from torch import nn
 
-from anomaly_seg_ros.checkpoint import CheckpointMeta, read_statistics
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, read_statistics
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.scored_model import score_of
 from anomaly_seg_ros.engines.torch_engine import TorchEngine

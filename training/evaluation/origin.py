@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from anomaly_seg_ros.checkpoint import CheckpointMeta, weights_hash
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, weights_hash
 from anomaly_seg_ros.provenance import code_version
 from training.datasets import Dataset
 from training.results import ResultRow, typed_command

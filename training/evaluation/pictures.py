@@ -11,8 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
-from anomaly_seg_ros.images import write_image
-from anomaly_seg_ros.overlay import ANOMALY_COLOR, color_table, colorize, OUTLINE_COLOR
+from anomaly_seg_ros.frames.images import write_image
+from anomaly_seg_ros.frames.overlay import (
+    ANOMALY_COLOR,
+    color_table,
+    colorize,
+    OUTLINE_COLOR,
+)
 from training.results import FrameRow, Picture, PICTURES_FOLDER
 
 from .frame import Bytes, Floats, Frame, FrameSource

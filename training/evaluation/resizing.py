@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomaly_seg_ros.postprocess import resize_linear, resize_nearest
-from anomaly_seg_ros.preprocess import to_input_size
+from anomaly_seg_ros.frames.postprocess import resize_linear, resize_nearest
+from anomaly_seg_ros.frames.preprocess import to_input_size
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

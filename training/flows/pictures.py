@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from anomaly_seg_ros.images import write_image
+from anomaly_seg_ros.frames.images import write_image
 
 from .denseflow import DenseFlow
 

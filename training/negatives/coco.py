@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.images import read_image
+from anomaly_seg_ros.frames.images import read_image
 
 from .coco_masks import decode_segmentation
 from .negative import Negative

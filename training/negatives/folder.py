@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from anomaly_seg_ros.images import find_images, read_image
+from anomaly_seg_ros.frames.images import find_images, read_image
 
 from .negative import Negative
 

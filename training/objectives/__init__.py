@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.registry import lookup
-from training.loading import Batch
+from training.feeding.loading import Batch
 from training.losses import Loss
 
 OBJECTIVES = {

@@ -8,7 +8,7 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-from training.loading import Batch
+from training.feeding.loading import Batch
 from training.losses import Loss
 
 from . import Network

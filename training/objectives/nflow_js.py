@@ -9,11 +9,11 @@ import torch
 from torch import nn, Tensor
 
 from anomaly_seg_ros.classes import IGNORE
+from training.feeding.loading import Batch
 from training.flows.pictures import write_samples
 from training.flows.storage import keep_float32_exact, load_flow
-from training.loading import Batch
 from training.losses import Loss
-from training.typed_values import convert
+from training.recipes.typed_values import convert
 
 from . import Backward, Network
 from .jensen_shannon import divergence_to_uniform

@@ -6,7 +6,7 @@ import torch
 from torch import nn, Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from training.loading import Batch
+from training.feeding.loading import Batch
 from training.losses import Loss
 
 from . import Network

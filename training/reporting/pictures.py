@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.images import read_image
+from anomaly_seg_ros.frames.images import read_image
 from training.results import Picture, PICTURES_FOLDER
 
 from .markup import join, Markup, tag

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from .columns import best_rows, Column, DATASET, filled, METRICS, SCORE, SETTINGS, shared, SPLIT
+from .columns import (
+    best_rows,
+    Column,
+    DATASET,
+    filled,
+    METRICS,
+    SCORE,
+    SETTINGS,
+    shared,
+    SPLIT,
+)
 from .markup import DASH, join, Markup, tag
 from .runs import finite, Row
 

@@ -12,8 +12,8 @@ import shutil
 import subprocess
 import sys
 
-from training.recipe import read_recipe
-from training.run_files import KEPT_FOLDER, LAST_FILE
+from training.loop.run_files import KEPT_FOLDER, LAST_FILE
+from training.recipes.recipe import read_recipe
 
 from .rows import BASELINE, FITTED, PLAIN_SCORES, Row
 

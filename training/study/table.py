@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.markdown import markdown_table
+from training.loop.run_files import CONFIG_FILE
+from training.reporting.markdown import markdown_table
 from training.results import read_frames, read_results, ResultRow, RESULTS_FILE
-from training.run_files import CONFIG_FILE
 
 from .rows import CHOICES, FITTED, GRIDS, PLAIN_SCORES, Row
 from .steps import TEST, TRAIN

@@ -1,0 +1,225 @@
+"""Finds the files of a rosbag2 and opens each, damaged or not."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+import logging
+from pathlib import Path, PurePath
+import re
+import shutil
+import sys
+import tempfile
+from typing import NamedTuple
+
+from rosbags.rosbag2 import Reader
+import yaml
+
+from anomaly_seg_ros.bags import mcap_scan, sqlite_scan
+from anomaly_seg_ros.bags.message import BagMessage, Storage
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+METADATA = 'metadata.yaml'
+SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
+_PACKED = '.zstd'
+_logger = logging.getLogger(__name__)
+
+_ROS1_MAGIC = b'#ROSBAG V'
+_ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+
+
+class BagFiles(NamedTuple):
+    """What a bag consists of.
+
+    Attributes:
+        files: In the order of the recording.
+        announced: Topic to number of messages that `metadata.yaml` speaks of.
+        problems: What is wrong with the folder.
+    """
+
+    files: list[Path]
+    announced: dict[str, int]
+    problems: list[str]
+
+
+def find_bag_files(path: Path) -> BagFiles:
+    """Lists the files of a bag: of its folder, with or without `metadata.yaml`, or of one file.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        ValueError: It is no bag.
+    """
+    if path.is_file():
+        return BagFiles([path], {}, [])
+    if not path.is_dir():
+        raise FileNotFoundError(f'no bag {str(path)!r}; give a rosbag2 folder or file')
+    here = [p for p in path.iterdir() if p.is_file() and p.name.endswith(SUFFIXES)]
+    if not here:
+        raise ValueError(f'{str(path)!r} is no rosbag2 folder: it holds no .mcap and no .db3 file')
+    metadata = path / METADATA
+    if not metadata.is_file():
+        why = f'there is no {METADATA}; was the recorder killed?'
+        return BagFiles(sorted(here, key=_split_number), {}, [why])
+    try:
+        names, announced = _read_metadata(metadata)
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError):
+        why = f'{METADATA} is damaged; the files are read without it'
+        return BagFiles(sorted(here, key=_split_number), {}, [why])
+    files = [path / name for name in names]
+    missing = [file.name for file in files if not file.is_file()]
+    problems = [f'{METADATA} names files that are not there: {", ".join(missing)}']
+    return BagFiles(
+        [file for file in files if file.is_file()], announced, problems if missing else []
+    )
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a rosbag2: one of its files, or a folder that holds one."""
+    if path.is_dir():
+        return any(p.name.endswith(SUFFIXES) for p in path.iterdir())
+    return path.is_file() and path.name.endswith(SUFFIXES)
+
+
+def _split_number(path: Path) -> tuple[int, str]:
+    """Sorts `bag_10.mcap` behind `bag_9.mcap`."""
+    number = re.search(r'_(\d+)$', path.name.split('.')[0])
+    return int(number[1]) if number else -1, path.name
+
+
+def _read_metadata(path: Path) -> tuple[list[str], dict[str, int]]:
+    """Gives the names of the files, and topic to number of messages."""
+    values = yaml.safe_load(path.read_text(encoding='utf-8'))['rosbag2_bagfile_information']
+    # Up to version 3 the names start with the folder of the recording.
+    names = [PurePath(name).name for name in values['relative_file_paths']]
+    if not names:
+        raise ValueError('no files')
+    counts: dict[str, int] = {}
+    for topic in values['topics_with_message_count']:
+        name = topic['topic_metadata']['name']
+        counts[name] = counts.get(name, 0) + int(topic['message_count'])
+    return names, counts
+
+
+def open_storage(path: Path) -> Storage:
+    """Opens one file of a bag; a damaged one by a scan that finds what there is.
+
+    Raises:
+        ValueError: It is no file of a bag, or nothing in it can be read.
+    """
+    if path.name.endswith(_PACKED):
+        return PackedFile(path)
+    with path.open('rb') as file:
+        start = file.read(16)
+    if start.startswith(_ROS1_MAGIC):
+        raise ValueError(
+            f'{str(path)!r} is a ROS 1 bag; make a rosbag2 of it: '
+            f'rosbags-convert --src {path} --dst {path.with_suffix("")}'
+        )
+    if not start.startswith((mcap_scan.MAGIC, sqlite_scan.MAGIC)):
+        what = 'no mcap or sqlite3 file' if start else 'empty'
+        raise ValueError(f'{str(path)!r} is no file of a rosbag2: it is {what}')
+    try:
+        return IndexedFile(path)
+    except Exception as error:  # noqa: BLE001 - damage surfaces in any step of the decoding
+        _logger.info('%s is read without its index: %s', path, error)
+    try:
+        scan = mcap_scan.McapScan if start.startswith(mcap_scan.MAGIC) else sqlite_scan.SqliteScan
+        return scan(path)
+    except ValueError as error:
+        raise ValueError(f'nothing of {str(path)!r} can be read: {error}') from None
+
+
+class IndexedFile:
+    """A whole file of a bag, read in the order of its log times.
+
+    Attributes:
+        topics: Topic to message type.
+        counts: Topic to number of messages.
+        problem: Why reading stopped early; '' if it did not.
+
+    Raises:
+        ReaderError: The file is damaged.
+    """
+
+    def __init__(self, path: Path):
+        self.problem = ''
+        self._reader = Reader(path)
+        self._reader.open()
+        connections = self._reader.connections
+        self.topics = {c.topic: c.msgtype for c in connections}
+        self.counts = dict.fromkeys(self.topics, 0)
+        for connection in connections:
+            self.counts[connection.topic] += connection.msgcount
+
+    def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
+        """Gives the messages of these topics, by log time."""
+        wanted = [c for c in self._reader.connections if c.topic in topics]
+        if not wanted:
+            return
+        try:
+            for connection, log_time, data in self._reader.messages(wanted):
+                yield BagMessage(connection.topic, log_time, data)
+        except Exception as error:  # noqa: BLE001 - damage surfaces in any step of the decoding
+            self.problem = f'damaged: {error}'
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._reader.close()
+
+
+class PackedFile:
+    """A file that the recorder packed as a whole (`--compression-mode file`).
+
+    It is unpacked into a temporary folder, as far as it goes.
+
+    Raises:
+        ValueError: What is in it is no bag file.
+    """
+
+    def __init__(self, path: Path):
+        self._folder = tempfile.TemporaryDirectory(prefix='anomaly_seg_bag_')
+        unpacked = Path(self._folder.name, path.name.removesuffix(_PACKED))
+        cut = ''
+        try:
+            with zstd.open(path, 'rb') as packed, unpacked.open('wb') as file:
+                shutil.copyfileobj(packed, file)
+        except (EOFError, zstd.ZstdError) as error:
+            cut = f'{error}; '
+        try:
+            self._file = open_storage(unpacked)
+        except ValueError:
+            self._folder.cleanup()
+            raise
+        self._cut = cut
+        self.topics, self.counts = self._file.topics, self._file.counts
+
+    @property
+    def problem(self) -> str:
+        """What of the recording is lost and why; '' if nothing is."""
+        return self._cut + self._file.problem
+
+    def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
+        """Gives the messages of these topics."""
+        return self._file.messages(topics)
+
+    def close(self) -> None:
+        """Closes and removes the unpacked file."""
+        self._file.close()
+        self._folder.cleanup()
+
+
+def unpack_message(data: bytes) -> bytes:
+    """Unpacks a message that the recorder packed alone (`--compression-mode message`).
+
+    CDR starts with a zero, so the two cannot be confused. What cannot be unpacked comes back as
+    it is, and is then no CDR.
+    """
+    if not data.startswith(_ZSTD_MAGIC):
+        return data
+    try:
+        return zstd.decompress(data)
+    except zstd.ZstdError:
+        return data

@@ -1,0 +1,157 @@
+"""Writes images and texts into a rosbag2, with the pure-Python `rosbags`; needs no ROS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+from anomaly_seg_ros.bags.reader import COMPRESSED, RAW, TEXT, TYPESTORE
+
+STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
+
+# Version 9 spells QoS in a way that Humble cannot read; Jazzy and Kilted read both.
+_VERSION: Literal[8] = 8
+
+_FOREVER = QosTime(9223372036, 854775807)
+_PIXEL_BYTES = {'mono8': 1, 'rgb8': 3, 'bgr8': 3}
+
+
+def _qos(durability: QosDurability) -> list[Qos]:
+    return [
+        Qos(
+            history=QosHistory.KEEP_LAST,
+            depth=1,
+            reliability=QosReliability.RELIABLE,
+            durability=durability,
+            deadline=_FOREVER,
+            lifespan=_FOREVER,
+            liveliness=QosLiveliness.AUTOMATIC,
+            liveliness_lease_duration=_FOREVER,
+            avoid_ros_namespace_conventions=False,
+        )
+    ]
+
+
+class Stamp(NamedTuple):
+    """When a message was recorded and what its header says.
+
+    Attributes:
+        log_time: Nanoseconds.
+        stamp: Of the header, nanoseconds.
+        frame_id: Of the header.
+    """
+
+    log_time: int
+    stamp: int
+    frame_id: str
+
+
+class BagWriter:
+    """A new bag; leaving the `with` block closes it in any case, so that it can be read.
+
+    Everything is offered as the node offers it: reliable, the last message, texts optionally
+    latched.
+
+    Args:
+        path: Folder of the bag, which must not exist.
+        storage: A key of `STORAGES`.
+        packed: Pack the chunks (mcap only); every reader of mcap unpacks them by itself.
+
+    Raises:
+        ValueError: The folder exists, or the storage is unknown.
+    """
+
+    def __init__(self, path: Path, storage: str = 'mcap', packed: bool = False):
+        if storage not in STORAGES:
+            raise ValueError(f'unknown storage {storage!r}; choose one of: {", ".join(STORAGES)}')
+        if path.exists():
+            raise ValueError(f'{str(path)!r} exists; delete it or choose another folder')
+        self._writer = Writer(path, version=_VERSION, storage_plugin=STORAGES[storage])
+        if packed and storage == 'mcap':
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._writer.open()
+        self._connections: dict[str, Connection] = {}
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Writes the index and `metadata.yaml`."""
+        self._writer.close()
+
+    def add_topic(self, topic: str, kind: str, latched: bool = False) -> None:
+        """Declares a topic; `kind` is its message type."""
+        durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
+        self._connections[topic] = self._writer.add_connection(
+            topic, kind, typestore=TYPESTORE, offered_qos_profiles=_qos(durability)
+        )
+
+    def add_image(self, topic: str, at: Stamp, pixels: NDArray[np.uint8], encoding: str) -> None:
+        """Writes a `sensor_msgs/Image`.
+
+        Args:
+            topic: Declared as `RAW`.
+            at: Its times and frame.
+            pixels: (H, W) for 'mono8', (H, W, 3) RGB for 'rgb8' and 'bgr8'.
+            encoding: Of the message.
+        """
+        if encoding == 'bgr8':
+            pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
+        height, width = pixels.shape[:2]
+        message = TYPESTORE.types[RAW](
+            header=_header(at),
+            height=height,
+            width=width,
+            encoding=encoding,
+            is_bigendian=0,
+            step=width * _PIXEL_BYTES[encoding],
+            data=np.ascontiguousarray(pixels).reshape(-1),
+        )
+        self._write(topic, RAW, at.log_time, message)
+
+    def add_compressed(self, topic: str, at: Stamp, data: bytes, kind: str) -> None:
+        """Writes a `sensor_msgs/CompressedImage`; `kind` is its format field."""
+        message = TYPESTORE.types[COMPRESSED](
+            header=_header(at), format=kind, data=np.frombuffer(data, np.uint8)
+        )
+        self._write(topic, COMPRESSED, at.log_time, message)
+
+    def add_text(self, topic: str, log_time: int, text: str) -> None:
+        """Writes a `std_msgs/String`."""
+        self._write(topic, TEXT, log_time, TYPESTORE.types[TEXT](data=text))
+
+    def _write(self, topic: str, kind: str, log_time: int, message: object) -> None:
+        data = TYPESTORE.serialize_cdr(message, kind)
+        self._writer.write(self._connections[topic], log_time, data)
+
+
+def _header(at: Stamp) -> Any:
+    seconds, nanoseconds = divmod(at.stamp, 10**9)
+    types = TYPESTORE.types
+    return types['std_msgs/msg/Header'](
+        stamp=types['builtin_interfaces/msg/Time'](sec=seconds, nanosec=nanoseconds),
+        frame_id=at.frame_id,
+    )

@@ -1,0 +1,1 @@
+"""The verbs that the vehicle needs: one verb, one file, named as it is typed."""

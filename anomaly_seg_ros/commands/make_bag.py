@@ -1,0 +1,117 @@
+"""A rosbag2 from a folder of images: `anomaly_seg make_bag`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+import shutil
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from anomaly_seg_ros.bags.reader import base_topic, COMPRESSED, NAME_SUFFIX, RAW, TEXT
+from anomaly_seg_ros.bags.writer import BagWriter, Stamp, STORAGES
+from anomaly_seg_ros.frames.images import find_images, read_image
+from anomaly_seg_ros.node import topics
+
+START_NS = 1_700_000_000 * 10**9
+"""Stamp of the first image; fixed, so that the same folder always gives the same bag."""
+
+FRAME_ID = 'camera'
+FORMATS = {'jpeg': '.jpg', 'png': '.png'}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `anomaly_seg make_bag` takes."""
+    parser.add_argument('images', type=Path, metavar='IMAGE_DIR', help='taken sorted by name')
+    parser.add_argument('--out', type=Path, required=True, metavar='BAG', help='a new folder')
+    parser.add_argument('--rate', type=float, default=10.0, metavar='HZ', help='default 10')
+    parser.add_argument(
+        '--topic', default='/image', help="image topic; '/compressed' is added where it is due"
+    )
+    parser.add_argument('--storage', default='mcap', choices=tuple(STORAGES))
+    parser.add_argument('--compressed', choices=tuple(FORMATS), help='write compressed images')
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `anomaly_seg make_bag`."""
+    if not args.images.is_dir():
+        raise FileNotFoundError(f'no folder {str(args.images)!r}')
+    if not args.rate > 0:
+        raise ValueError(f'rate is {args.rate}; it must be above 0')
+    paths = find_images([args.images])
+    topic = image_topic(args.topic, args.compressed)
+    write_bag(paths, args.out, args.rate, topic, args.storage, args.compressed)
+    print(f'{args.out}: {len(paths)} images on {topic}; play it: ros2 bag play {args.out}')
+    return 0
+
+
+def image_topic(name: str, compressed: str | None) -> str:
+    """Gives the absolute topic; a compressed one ends as `image_transport` wants it.
+
+    Raises:
+        ValueError: ROS knows no such name.
+
+    >>> image_topic('front/image', 'jpeg')
+    '/front/image/compressed'
+    """
+    topic = '/' + name.strip('/')
+    if not all(part.isidentifier() and part.isascii() for part in topic[1:].split('/')):
+        raise ValueError(
+            f'{name!r} is no topic; use letters, digits and _, parted by /, as in /front/image'
+        )
+    if compressed and not topic.endswith(topics.COMPRESSED_SUFFIX):
+        topic += topics.COMPRESSED_SUFFIX
+    return topic
+
+
+def write_bag(
+    paths: Sequence[Path],
+    out: Path,
+    rate_hz: float,
+    topic: str,
+    storage: str = 'mcap',
+    compressed: str | None = None,
+) -> None:
+    """Writes the images, and beside each the name of its file as a text.
+
+    Args:
+        paths: Image files.
+        out: Folder of the bag, which must not exist; removed again where an image is broken.
+        rate_hz: Frames per second of the stamps.
+        topic: For the images.
+        storage: A key of `STORAGES`.
+        compressed: A key of `FORMATS`, or None for raw images.
+
+    Raises:
+        ValueError: The folder exists, or a file is no image.
+    """
+    name_topic = base_topic(topic) + NAME_SUFFIX
+    writer = BagWriter(out, storage)
+    try:
+        with writer as bag:
+            bag.add_topic(topic, COMPRESSED if compressed else RAW)
+            bag.add_topic(name_topic, TEXT)
+            for number, path in enumerate(tqdm(paths, unit='image', disable=None)):
+                stamp = START_NS + round(number * 1e9 / rate_hz)
+                at = Stamp(stamp, stamp, FRAME_ID)
+                image = read_image(path)
+                if compressed:
+                    data = encode(image, compressed)
+                    bag.add_compressed(topic, at, data, f'rgb8; {compressed} compressed bgr8')
+                else:
+                    bag.add_image(topic, at, image, 'rgb8')
+                bag.add_text(name_topic, stamp, path.name)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def encode(image: NDArray[np.uint8], kind: str) -> bytes:
+    """Gives the bytes of a JPEG or PNG file of a (H, W, 3) RGB image."""
+    done, data = cv2.imencode(FORMATS[kind], cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    assert done
+    return bytes(data.tobytes())

@@ -1,0 +1,133 @@
+"""Labels, scores, masks and overlays of image files: `anomaly_seg predict`."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+import sys
+from typing import cast, TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, read_meta, resolve_checkpoint
+from anomaly_seg_ros.engines import ENGINES, open_engine
+from anomaly_seg_ros.frames.images import find_images, read_image, write_image
+from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline, Result
+
+if TYPE_CHECKING:
+    from anomaly_seg_ros.engines.torch_engine import TorchEngine
+
+OUTPUTS = ('overlay', 'labels', 'score', 'mask', 'logits')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `anomaly_seg predict` takes."""
+    parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE|DIR')
+    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
+    parser.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)}')
+    parser.add_argument('--precision', default='auto', help='auto, fp32, bf16, fp16, int8')
+    parser.add_argument(
+        '--save', default='overlay', metavar='WHAT[,WHAT]', help=f'of: {", ".join(OUTPUTS)}'
+    )
+    parser.add_argument('--out', type=Path, required=True, help='folder for the results')
+
+
+def parse_outputs(text: str) -> tuple[str, ...]:
+    """Reads a list such as 'overlay,mask'.
+
+    Raises:
+        ValueError: An unknown output.
+    """
+    outputs = tuple(part.strip() for part in text.split(',') if part.strip())
+    for output in outputs:
+        if output not in OUTPUTS:
+            raise ValueError(f'unknown output {output!r}; choose of: {", ".join(OUTPUTS)}')
+    if not outputs:
+        raise ValueError(f'nothing to save; choose of: {", ".join(OUTPUTS)}')
+    return outputs
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `anomaly_seg predict`."""
+    outputs = parse_outputs(args.save)
+    paths = find_images(args.images)
+    check_stems(paths)
+    checkpoint = resolve_checkpoint(args.checkpoint)
+    meta = read_meta(checkpoint)
+    wants_logits = 'logits' in outputs
+    if wants_logits and args.engine not in ('auto', 'torch'):
+        raise ValueError(f'logits come from engine torch only, not {args.engine!r}')
+    engine = open_engine(
+        checkpoint, 'torch' if wants_logits else args.engine, args.score, args.precision
+    )
+    pipeline = build_pipeline(engine, meta)
+    check_calibration(outputs, meta, engine.score_name)
+    args.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in tqdm(paths, unit='image', disable=None):
+        failed += not predict_one(path, pipeline, args.out, outputs)
+    engine.close()
+    print(
+        f'{args.out}: {", ".join(outputs)} of {len(paths) - failed} images; score '
+        f'{engine.score_name}, engine {engine.name}, precision {engine.precision}'
+    )
+    return 2 if failed else 0
+
+
+def predict_one(path: Path, pipeline: Pipeline, out: Path, outputs: Sequence[str]) -> bool:
+    """Writes the outputs of one image; a broken one is said on stderr and gives False."""
+    try:
+        save(pipeline(read_image(path)), pipeline, out / path.stem, outputs)
+    except ValueError as error:
+        print(f'anomaly_seg predict: {error}', file=sys.stderr)
+        return False
+    return True
+
+
+def check_stems(paths: Sequence[Path]) -> None:
+    """Refuses two images whose results would have the same name.
+
+    Raises:
+        ValueError: Two paths share a stem.
+    """
+    stem, count = Counter(path.stem for path in paths).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f'{count} images are named {stem!r}; their results would overwrite')
+
+
+def check_calibration(outputs: Sequence[str], meta: CheckpointMeta, score: str) -> None:
+    """Refuses masks of an uncalibrated score, and warns where an overlay will lack them.
+
+    Raises:
+        ValueError: A mask is asked for and the score has no calibration.
+    """
+    if score in meta.calibrations:
+        return
+    text = f'score {score!r} of this checkpoint has no calibration; run fit_score first'
+    if 'mask' in outputs:
+        raise ValueError(text)
+    if 'overlay' in outputs:
+        print(f'warning: {text}; the overlays show classes only', file=sys.stderr)
+
+
+def save(result: Result, pipeline: Pipeline, stem: Path, outputs: Sequence[str]) -> None:
+    """Writes the wanted outputs of one frame as `STEM_<output>.*`."""
+
+    def path(suffix: str) -> Path:
+        return stem.with_name(stem.name + suffix)
+
+    if 'overlay' in outputs:
+        write_image(path('_overlay.png'), result.overlay)
+    if 'labels' in outputs:
+        write_image(path('_labels.png'), result.labels)
+    if 'score' in outputs:
+        np.save(path('_score.npy'), result.score)
+    if 'mask' in outputs:
+        write_image(path('_mask.png'), result.mask)
+    if 'logits' in outputs:
+        engine = cast('TorchEngine', pipeline.engine)
+        np.save(path('_logits.npy'), engine.logits(result.network_input))

@@ -1,0 +1,1 @@
+"""The node as its own process, and the frames that it is shown."""

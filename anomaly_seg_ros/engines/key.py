@@ -1,0 +1,89 @@
+"""Whether an engine folder fits: what of its key is binding, in one place.
+
+| part of the key | tensorrt | openvino, onnx |
+| --- | --- | --- |
+| weights, score | the same | the same |
+| size | beside the checkpoint the same; asked for by name: its own | likewise |
+| precision | the same, or 'auto' asked | the same, or either side 'auto'; int8 only if asked for |
+| library versions | the same | the one here is not older (major.minor) |
+| device | the same GPU, capability, driver | any: the graph is compiled where it is loaded |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import re
+
+from anomaly_seg_ros.engines.folder import EngineMeta
+
+TIED = frozenset({'tensorrt'})
+"""Engines that run only on the GPU model and with the libraries that built them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Here:
+    """What a folder is held against.
+
+    Attributes:
+        weights: `weights_hash` of the checkpoint.
+        score: The score asked for.
+        precision: The precision asked for.
+        versions: Library name to version on this machine.
+        device: This machine, as `EngineMeta.device` says it.
+    """
+
+    weights: str
+    score: str
+    precision: str
+    versions: dict[str, str]
+    device: str
+
+
+def fits_precision(made: str, asked: str) -> bool:
+    """Whether an engine made for one precision may serve another that is asked for."""
+    if made == 'auto':
+        return asked in ('auto', 'fp32', 'bf16')
+    return asked in ('auto', made)
+
+
+def misfit(meta: EngineMeta, here: Here) -> str | None:
+    """Gives why an engine folder cannot be used here, both values named; None if it can."""
+    if meta.score != here.score:
+        return (
+            f'was exported with score {meta.score!r}, not {here.score!r}; '
+            f'ask for {meta.score!r} or export again'
+        )
+    if not fits_precision(meta.precision, here.precision):
+        return f'was exported for precision {meta.precision!r}, not {here.precision!r}'
+    if meta.weights != here.weights:
+        return (
+            f'was exported from weights {meta.weights[:12]}, the checkpoint has '
+            f'{here.weights[:12]}; run export again'
+        )
+    return _version_misfit(meta, here.versions) or _device_misfit(meta, here.device)
+
+
+def _version_misfit(meta: EngineMeta, versions: dict[str, str]) -> str | None:
+    for library, made in meta.versions.items():
+        found = versions.get(library, 'none')
+        tied = meta.engine in TIED
+        if found != made if tied else _release(found) < _release(made):
+            older = '' if tied else ', which is older'
+            return f'was made by {library} {made}, here is {found}{older}; run export again'
+    return None
+
+
+def _device_misfit(meta: EngineMeta, device: str) -> str | None:
+    if meta.engine in TIED and meta.device != device:
+        return f'was built on {meta.device!r}, this is {device!r}; run export again here'
+    return None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Gives the first two numbers of a version.
+
+    >>> _release('2026.4.1-22982-abc'), _release('none')
+    ((2026, 4), ())
+    """
+    found = re.match(r'(\d+)\.(\d+)', version)
+    return tuple(map(int, found.groups())) if found else ()

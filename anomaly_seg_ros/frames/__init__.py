@@ -1,0 +1,1 @@
+"""A camera frame on its way: message, network input, prediction, outputs at camera size."""

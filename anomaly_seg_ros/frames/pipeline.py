@@ -1,0 +1,238 @@
+"""One camera frame through resize, engine and calibration; what the node and every tool share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+import time
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_seg_ros.calibration import Calibration, CalibrationTable, score_bits
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.overlay import color_table, colorize, draw_overlay
+from anomaly_seg_ros.frames.postprocess import (
+    drop_small_regions,
+    resize_linear,
+    resize_nearest,
+)
+from anomaly_seg_ros.prediction import Engine, Prediction
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """What may change between two frames.
+
+    Attributes:
+        threshold: Calibrated score (0..1) at or above which a pixel is anomalous.
+        min_region_area: Regions of fewer pixels of the camera image are dropped.
+        overlay_alpha: Share of the class colours in the overlay, 0..1.
+    """
+
+    threshold: float
+    min_region_area: int = 0
+    overlay_alpha: float = 0.45
+
+
+class Result:
+    """What is known of one frame; each output is computed when it is first asked for.
+
+    All outputs have the size of the camera image.
+
+    Args:
+        frame: As the camera gave it.
+        network_input: (h, w, 3) RGB, the same at the network's size.
+        prediction: Of `network_input`.
+        settings: That held when the frame came.
+        min_area: Anomalous regions of fewer pixels of the network's size are dropped.
+        calibration: Of the score, or None.
+        colors: `color_table` of the classes.
+        times_ms: Stage to milliseconds.
+    """
+
+    def __init__(
+        self,
+        frame: CameraFrame,
+        network_input: NDArray[np.uint8],
+        prediction: Prediction,
+        settings: PipelineSettings,
+        min_area: float,
+        calibration: CalibrationTable | None,
+        colors: NDArray[np.uint8],
+        times_ms: dict[str, float],
+    ):
+        self._frame = frame
+        self.network_input = network_input
+        self.prediction = prediction
+        self.settings = settings
+        self.times_ms = times_ms
+        self._min_area = min_area
+        self._calibration = calibration
+        self._colors = colors
+        self._size = frame.size
+
+    def at(self, whole: bool) -> Result:
+        """Gives the same frame at camera size, or (`whole` False) at network size."""
+        if whole or self._size == self.prediction.labels.shape:
+            return self
+        return Result(
+            CameraFrame(self.network_input),
+            self.network_input,
+            self.prediction,
+            self.settings,
+            self._min_area,
+            self._calibration,
+            self._colors,
+            self.times_ms,
+        )
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB camera image."""
+        return self._frame.rgb
+
+    @cached_property
+    def labels(self) -> NDArray[np.uint8]:
+        """(H, W) train ids, 255 = unlabelled."""
+        return resize_nearest(self.prediction.labels, self._size)
+
+    @cached_property
+    def score(self) -> NDArray[np.float32]:
+        """(H, W) raw anomaly score."""
+        return resize_linear(self.prediction.score.astype(np.float32, copy=False), self._size)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the score has a calibration, which `share`, `heat` and `mask` need."""
+        return self._calibration is not None
+
+    @cached_property
+    def _bits(self) -> NDArray[np.uint16]:
+        return score_bits(self.prediction.score)
+
+    @property
+    def _table(self) -> CalibrationTable:
+        if self._calibration is None:
+            raise ValueError('the score has no calibration; run fit_score on the checkpoint first')
+        return self._calibration
+
+    @cached_property
+    def _small_heat(self) -> NDArray[np.uint8]:
+        return self._table.heat(self._bits)
+
+    @cached_property
+    def _above(self) -> NDArray[np.uint8]:
+        """(h, w) 255 where the calibrated score is at or above the threshold."""
+        return self._table.above(self._bits, self.settings.threshold)
+
+    @cached_property
+    def _small_mask(self) -> NDArray[np.uint8]:
+        if self._min_area <= 1:
+            return self._above
+        return drop_small_regions(self._above.copy(), self._min_area)
+
+    @cached_property
+    def anomalous_share(self) -> float:
+        """Share of pixels at or above the threshold, 0..1, before small regions are dropped."""
+        return cv2.countNonZero(self._above) / self._above.size
+
+    @cached_property
+    def share(self) -> NDArray[np.float32]:
+        """(H, W) calibrated score: the share of normal pixels that score lower, 0..1."""
+        return resize_linear(self._table.share(self._bits), self._size)
+
+    @cached_property
+    def heat(self) -> NDArray[np.uint8]:
+        """(H, W) calibrated score times 255."""
+        return resize_linear(self._small_heat, self._size)
+
+    @cached_property
+    def mask(self) -> NDArray[np.uint8]:
+        """(H, W) 255 where anomalous, else 0."""
+        return resize_nearest(self._small_mask, self._size)
+
+    @cached_property
+    def color(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB class colours."""
+        return colorize(self.labels, self._colors)
+
+    @cached_property
+    def overlay(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB: image, class colours and, where calibrated, the anomalies."""
+        heat, mask = (self._small_heat, self._small_mask) if self.calibrated else (None, None)
+        colors = colorize(self.prediction.labels, self._colors)
+        return draw_overlay(self.image, colors, self.settings.overlay_alpha, heat, mask)
+
+
+class Pipeline:
+    """Image in, `Result` out, through one engine.
+
+    Args:
+        engine: Any engine.
+        colors: RGB of each class.
+        calibration: Of the engine's score; None where it has not been fitted.
+        settings: May be replaced between frames, from any thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        colors: Sequence[Sequence[int]],
+        calibration: Calibration | None,
+        settings: PipelineSettings,
+    ):
+        self.engine = engine
+        self.settings = settings
+        self._colors = color_table(colors)
+        self._calibration = None if calibration is None else calibration.table()
+
+    def __call__(self, image: NDArray[np.uint8] | CameraFrame) -> Result:
+        """Runs one frame.
+
+        Args:
+            image: (H, W, 3) RGB uint8 of any size, or a frame in its camera's encoding.
+
+        Raises:
+            ValueError: Not an image, or a side of it is zero.
+        """
+        start = time.perf_counter()
+        frame = image if isinstance(image, CameraFrame) else CameraFrame(image)
+        network_input = frame.rgb_at(self.engine.input_size)
+        resized = time.perf_counter()
+        prediction = self.engine.infer(network_input)
+        times_ms = {
+            'preprocess': (resized - start) * 1e3,
+            'inference': (time.perf_counter() - resized) * 1e3,
+        }
+        # Taken once: another thread may replace them while this frame is on its way.
+        settings = self.settings
+        scale = prediction.labels.size / (frame.size[0] * frame.size[1])
+        return Result(
+            frame,
+            network_input,
+            prediction,
+            settings,
+            settings.min_region_area * scale,
+            self._calibration,
+            self._colors,
+            times_ms,
+        )
+
+
+def build_pipeline(
+    engine: Engine, meta: CheckpointMeta, settings: PipelineSettings | None = None
+) -> Pipeline:
+    """Gives the pipeline of a checkpoint with the calibration and threshold it carries."""
+    calibration = meta.calibrations.get(engine.score_name)
+    if settings is None:
+        settings = PipelineSettings(default_threshold(meta, engine.score_name))
+    return Pipeline(engine, meta.class_colors, calibration, settings)
+
+
+def default_threshold(meta: CheckpointMeta, score: str) -> float:
+    """Gives the checkpoint's threshold for a score; 0.99 where it carries none."""
+    return meta.thresholds.get(score, 0.99)

@@ -1,0 +1,1 @@
+"""What the node decides, as plain values and functions; needs no ROS."""

@@ -1,0 +1,212 @@
+"""Every parameter of the node, once: default, meaning, valid values and when it takes effect.
+
+The node declares what stands here, `config/node.yaml` is printed from it
+(`python -m anomaly_seg_ros.node.config`), and no ROS is needed to read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, Field, field, fields
+import difflib
+from typing import Any, NamedTuple
+
+READ_ONLY = 'read-only'
+"""Fixed when the process starts."""
+CONFIGURE = 'configure'
+"""Taken at the next configure; refused while the node is active."""
+DYNAMIC = 'dynamic'
+"""Taken by the next frame."""
+
+
+class Parameter(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        name: As users write it.
+        default: Its type is the parameter's type.
+        help: What it does.
+        effect: `READ_ONLY`, `CONFIGURE` or `DYNAMIC`.
+        range: Smallest and largest value of a number, both included.
+        choices: Valid words of a text; empty for any.
+    """
+
+    name: str
+    default: Any
+    help: str
+    effect: str
+    range: tuple[float, float] | None
+    choices: tuple[str, ...]
+
+    def check(self, value: Any) -> None:
+        """Refuses a value that does not fit.
+
+        Raises:
+            ValueError: Another type, out of range, or not one of the choices.
+        """
+        kind = type(self.default)
+        if type(value) is not kind:
+            hint = f'; write {float(value)}' if kind is float and type(value) is int else ''
+            raise ValueError(
+                f'parameter {self.name} is {value!r}; it must be of type {kind.__name__}{hint}'
+            )
+        if self.range is not None and not self.range[0] <= float(value) <= self.range[1]:
+            raise ValueError(
+                f'parameter {self.name} is {value}; it must lie in '
+                f'{self.range[0]}..{self.range[1]}'
+            )
+        if self.choices and value not in self.choices:
+            raise ValueError(
+                f'parameter {self.name} is {value!r}; choose one of: {", ".join(self.choices)}'
+            )
+
+
+def param(
+    default: Any,
+    help: str,  # noqa: A002
+    effect: str = CONFIGURE,
+    range: tuple[float, float] | None = None,  # noqa: A002
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declares one parameter as a dataclass field."""
+    return field(
+        default=default,
+        metadata={'help': help, 'effect': effect, 'range': range, 'choices': choices},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeConfig:
+    """The values of all parameters at one moment."""
+
+    checkpoint: str = param('default', "checkpoint folder, or 'default' for the one shipped")
+    engine_path: str = param('', 'engine folder made by export; empty: beside the checkpoint')
+    engine: str = param(
+        'auto',
+        'what runs the network; auto: the best here',
+        choices=('auto', 'tensorrt', 'openvino', 'onnx', 'torch'),
+    )
+    precision: str = param(
+        'auto',
+        'what the engine computes in; auto: half precision where the device is made for it',
+        choices=('auto', 'fp32', 'bf16', 'fp16', 'int8'),
+    )
+    score: str = param('', "anomaly score; empty: the checkpoint's own")
+    threshold: float = param(
+        -1.0,
+        'calibrated score (0..1) at or above which a pixel is anomalous; '
+        "negative: the checkpoint's own",
+        DYNAMIC,
+        range=(-1.0, 1.0),
+    )
+    min_region_area: int = param(
+        0, 'anomalous regions of fewer camera pixels are dropped', DYNAMIC, range=(0, 10**9)
+    )
+    overlay_alpha: float = param(
+        0.45, 'share of the class colours in the overlay', DYNAMIC, range=(0.0, 1.0)
+    )
+    max_age_s: float = param(
+        0.0,
+        'frames whose stamp is older than this are skipped; 0: none; the camera must share '
+        "the node's clock",
+        DYNAMIC,
+        range=(0.0, 3600.0),
+    )
+    input_reliability: str = param(
+        'auto',
+        'auto: reliable where all publishers of the image are, else best_effort',
+        READ_ONLY,
+        choices=('auto', 'best_effort', 'reliable'),
+    )
+    score_encoding: str = param('mono8', 'encoding of anomaly_score', choices=('mono8', '32FC1'))
+    score_scale: str = param(
+        'calibrated',
+        'calibrated: 0..1, the share of normal pixels that score lower; raw: as the score '
+        'gives it, with 32FC1 only',
+        choices=('calibrated', 'raw'),
+    )
+    output_resolution: str = param(
+        'input',
+        'size of the published masks and scores: of the camera image or of the network',
+        DYNAMIC,
+        choices=('input', 'network'),
+    )
+    tune_allocator: bool = param(
+        True, 'keep freed memory in the process: much cheaper big messages', READ_ONLY
+    )
+    autostart: bool = param(
+        True, 'configure and activate by itself; false: an outside manager does', READ_ONLY
+    )
+
+    def __post_init__(self) -> None:
+        for parameter in parameters():
+            parameter.check(getattr(self, parameter.name))
+        if self.score_scale == 'raw' and self.score_encoding != '32FC1':
+            raise ValueError(
+                'score_scale raw does not fit score_encoding mono8; set score_encoding to 32FC1'
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> NodeConfig:
+        """Builds the configuration from names and values.
+
+        Raises:
+            ValueError: An unknown name, or a value that does not fit.
+        """
+        known = {f.name for f in fields(cls)}
+        for name in values:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f'; did you mean {close[0]!r}?' if close else ''
+                raise ValueError(f'unknown parameter {name!r}{hint}')
+        return cls(**values)
+
+
+def parameters() -> Iterator[Parameter]:
+    """Gives the table, row by row."""
+    for row in fields(NodeConfig):
+        yield _parameter(row)
+
+
+def _parameter(row: Field[Any]) -> Parameter:
+    metadata = row.metadata
+    return Parameter(
+        row.name,
+        row.default,
+        metadata['help'],
+        metadata['effect'],
+        metadata['range'],
+        metadata['choices'],
+    )
+
+
+def as_yaml() -> str:
+    """Gives the text of `config/node.yaml`: every parameter with its meaning and default."""
+    lines = [
+        '# Every parameter of anomaly_seg_node with its default.',
+        '# Printed by: python -m anomaly_seg_ros.node.config > config/node.yaml',
+        '/**:',
+        '  ros__parameters:',
+    ]
+    for parameter in parameters():
+        lines.append(f'    # {parameter.help} ({_valid(parameter)})')
+        lines.append(f'    {parameter.name}: {_yaml_value(parameter.default)}')
+    return '\n'.join(lines) + '\n'
+
+
+def _valid(parameter: Parameter) -> str:
+    if parameter.choices:
+        return f'{" | ".join(parameter.choices)}; {parameter.effect}'
+    if parameter.range is not None:
+        return f'{parameter.range[0]} to {parameter.range[1]}; {parameter.effect}'
+    return parameter.effect
+
+
+def _yaml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+if __name__ == '__main__':
+    print(as_yaml(), end='')

@@ -1,0 +1,66 @@
+"""The JSON text that tells a consumer what ids, scores and masks mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from anomaly_seg_ros.calibration import level_shares
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.prediction import Engine
+
+SCHEMA = 1
+
+
+def label_info(
+    meta: CheckpointMeta, engine: Engine, weights: str, threshold: float, config: NodeConfig
+) -> dict[str, Any]:
+    """Gives plain values for JSON.
+
+    Args:
+        meta: Of the checkpoint.
+        engine: That runs it.
+        weights: `weights_hash` of the checkpoint.
+        threshold: Calibrated score at or above which a pixel is anomalous.
+        config: The node's parameters, for how the score is encoded.
+    """
+    calibration = meta.calibrations[engine.score_name]
+    mono8 = config.score_encoding == 'mono8'
+    return {
+        'schema': SCHEMA,
+        'classes': [
+            {'id': index, 'name': name, 'color': list(color)}
+            for index, (name, color) in enumerate(
+                zip(meta.class_names, meta.class_colors, strict=True)
+            )
+        ],
+        'unlabelled_id': IGNORE,
+        'score': {
+            'name': engine.score_name,
+            'higher_is': 'more anomalous',
+            'encoding': config.score_encoding,
+            'scale': config.score_scale,
+            'value': 'pixel / 255' if mono8 else 'pixel',
+            'calibrated_meaning': 'share of normal validation pixels that score lower, 0..1',
+            'threshold': threshold,
+            'false_positive_rate': round(1 - threshold, 6),
+            'calibration': {
+                'shares': [
+                    round(float(share), 6) for share in level_shares(len(calibration.levels))
+                ],
+                'raw_scores': list(calibration.levels),
+            },
+        },
+        'model': {
+            'name': meta.model,
+            'weights_sha256': weights,
+            'trained_on': list(meta.trained_on),
+        },
+        'engine': {
+            'name': engine.name,
+            'precision': engine.precision,
+            'input_size': list(engine.input_size),
+            'description': engine.description,
+        },
+    }

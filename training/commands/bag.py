@@ -1,0 +1,272 @@
+"""A bag through the node's inference core, every frame once, without ROS: `anomaly_seg bag`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from contextlib import ExitStack
+import json
+from pathlib import Path
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from anomaly_seg_ros.bags.reader import BagReader, choose_topic
+from anomaly_seg_ros.checkpoint.folder import (
+    CheckpointMeta,
+    read_meta,
+    resolve_checkpoint,
+    weights_hash,
+)
+from anomaly_seg_ros.engines import ENGINES, open_engine, PRECISIONS
+from anomaly_seg_ros.frames.pipeline import (
+    build_pipeline,
+    default_threshold,
+    Pipeline,
+    PipelineSettings,
+)
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.label_info import label_info
+from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.provenance import code_version
+from training.evaluation.bag.frames import LabelledFrames
+from training.evaluation.bag.labels import FrameKey, match_labels, MatchedLabels, RULES
+from training.evaluation.bag.outputs import (
+    clear_metrics,
+    clear_output_bag,
+    DEFAULT_OUTPUTS,
+    FRAME_SCORE_RULE,
+    OutputBag,
+    OUTPUTS,
+    parse_outputs,
+    Timeline,
+)
+from training.evaluation.bag.run import Run
+from training.results import ResultRow, typed_command
+
+BAG_FOLDER = 'bag'
+TIMELINE_FILE = 'timeline.csv'
+SUMMARY_FILE = 'summary.json'
+WARM_UP = 2
+SHOWN = 3
+"""Problems that are said on the terminal one by one."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `anomaly_seg bag` takes."""
+    parser.add_argument('bag', type=Path, metavar='IN_BAG', help='rosbag2 folder or file')
+    parser.add_argument('--topic', help='image topic, raw or compressed; default: the only one')
+    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
+    parser.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)}')
+    parser.add_argument('--precision', default='auto', help=', '.join(PRECISIONS))
+    parser.add_argument(
+        '--labels',
+        type=Path,
+        metavar='DIR',
+        help='labels STEM.png or .npy, 0/1/255; STEM is that of the source image (bags of '
+        'make_bag), else the header stamp in nanoseconds, else the number of the frame from 0',
+    )
+    parser.add_argument(
+        '--save',
+        default=','.join(DEFAULT_OUTPUTS),
+        metavar='TOPIC[,TOPIC]',
+        help=f'topics of the new bag, of: {", ".join(OUTPUTS)} (default: %(default)s)',
+    )
+    parser.add_argument('--out', type=Path, required=True, help='folder for the results')
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `anomaly_seg bag`."""
+    outputs = parse_outputs(args.save)
+    checkpoint = resolve_checkpoint(args.checkpoint)
+    with ExitStack() as stack:
+        reader = stack.enter_context(BagReader(args.bag))
+        topic = choose_topic(reader.topics, args.topic, args.bag)
+        if reader.count(topic) == 0:
+            raise ValueError(f'bag {str(args.bag)!r} holds no message on {topic}')
+        names = reader.image_names(topic)
+        labels = find_labels(reader, topic, names, args.labels)
+        engine = open_engine(checkpoint, args.engine, args.score, args.precision)
+        stack.callback(engine.close)
+        pipeline = node_pipeline(engine, read_meta(checkpoint))
+        prepare_out(args.out, args.bag)
+        store = stack.enter_context(tempfile.TemporaryDirectory(prefix='anomaly_seg_bag_'))
+        run = Run(pipeline, names, labels, LabelledFrames(engine.score_name, Path(store)))
+        info = node_label_info(checkpoint, engine, pipeline.settings.threshold)
+        with (
+            (args.out / TIMELINE_FILE).open('w', newline='', encoding='utf-8') as file,
+            OutputBag(args.out / BAG_FOLDER, outputs, info) as bag,
+        ):
+            run.through(reader, topic, bag, Timeline(file))
+        summary = summarise(run, reader, topic, engine)
+        write_summary(args.out, summary)
+        say(args.out, summary)
+        if labels and len(run.labelled) and not run.stopped:
+            measure(args, checkpoint, run, engine, summary)
+    return 1 if run.stopped else 0
+
+
+def find_labels(
+    reader: BagReader, topic: str, names: Mapping[int, str], folder: Path | None
+) -> MatchedLabels | None:
+    """Matches labels to frames, which takes a pass over the bag; None where none are asked for."""
+    if folder is None:
+        return None
+    images = tqdm(
+        reader.images(topic), 'match labels', reader.count(topic), unit='frame', disable=None
+    )
+    keys = [FrameKey(image.number, image.stamp, names.get(image.log_time, '')) for image in images]
+    return match_labels(folder, keys)
+
+
+def node_pipeline(engine: Engine, meta: CheckpointMeta) -> Pipeline:
+    """Gives the pipeline of the node at its default parameters, warmed up.
+
+    Raises:
+        ValueError: The score has no calibration.
+    """
+    if engine.score_name not in meta.calibrations:
+        raise ValueError(
+            f'score {engine.score_name!r} of this checkpoint has no calibration; run fit_score '
+            'first'
+        )
+    config = NodeConfig()
+    threshold = default_threshold(meta, engine.score_name)
+    settings = PipelineSettings(threshold, config.min_region_area, config.overlay_alpha)
+    for _ in range(WARM_UP):
+        engine.infer(np.zeros((*engine.input_size, 3), np.uint8))
+    return build_pipeline(engine, meta, settings)
+
+
+def node_label_info(checkpoint: Path, engine: Engine, threshold: float) -> str:
+    """Gives the text of the node's latched topic."""
+    meta, weights = read_meta(checkpoint), weights_hash(checkpoint)
+    return json.dumps(label_info(meta, engine, weights, threshold, NodeConfig()))
+
+
+def prepare_out(out: Path, bag: Path) -> None:
+    """Makes the result folder and removes what an earlier run has left there.
+
+    Raises:
+        ValueError: The input lies where the new bag will be, or something foreign does.
+    """
+    target = (out / BAG_FOLDER).resolve()
+    if target in (bag.resolve(), *bag.resolve().parents):
+        raise ValueError(f'bag {str(bag)!r} lies where the new one goes; choose another --out')
+    out.mkdir(parents=True, exist_ok=True)
+    clear_output_bag(out / BAG_FOLDER)
+    clear_metrics(out)
+
+
+def summarise(run: Run, reader: BagReader, topic: str, engine: Engine) -> dict[str, Any]:
+    """Gives what `summary.json` holds."""
+    return {
+        'bag': str(reader.path),
+        'topic': topic,
+        'messages': run.frames + len(run.broken),
+        'messages_announced': reader.announced(topic),
+        'frames': run.frames,
+        'first_stamp': run.stamps[0] if run.stamps else None,
+        'last_stamp': run.stamps[-1] if run.stamps else None,
+        'broken': [{'number': number, 'problem': problem} for number, problem in run.broken],
+        'problems': reader.problems(),
+        'stopped': run.stopped,
+        'score': engine.score_name,
+        'engine': engine.name,
+        'precision': engine.precision,
+        'threshold': run.pipeline.settings.threshold,
+        'frame_score_rule': FRAME_SCORE_RULE,
+        'label_rule': RULES[run.labels.rule] if run.labels else None,
+        'labels_matched': len(run.labels.files) if run.labels else None,
+        'labels_left_over': [p.name for p in run.labels.left_over] if run.labels else None,
+    }
+
+
+def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
+    """Writes `summary.json`."""
+    (out / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + '\n', encoding='utf-8')
+
+
+def say(out: Path, summary: Mapping[str, Any]) -> None:
+    """Says on the terminal how far it went and what was wrong.
+
+    Raises:
+        ValueError: No frame could be used.
+    """
+    broken, problems = summary['broken'], summary['problems']
+    for entry in broken[:SHOWN]:
+        print(f'warning: message {entry["number"]}: {entry["problem"]}', file=sys.stderr)
+    if len(broken) > SHOWN:
+        print(f'warning: {len(broken)} messages are broken; see {TIMELINE_FILE}', file=sys.stderr)
+    announced = summary['messages_announced']
+    of = f' of {announced}' if announced not in (None, summary['messages']) else ''
+    end = f'{summary["messages"]}{of} messages on {summary["topic"]}'
+    if problems:
+        print(f'warning: the bag is not whole: {"; ".join(problems)}', file=sys.stderr)
+    if summary['stopped'] or problems:
+        how = 'stopped' if summary['stopped'] else 'reading ended'
+        print(f'{how} after {end}, last stamp {summary["last_stamp"]}', file=sys.stderr)
+    if not summary['frames']:
+        raise ValueError(f'no frame could be used: {end}')
+    print(
+        f'{out}: {summary["frames"]} frames of {end}; score {summary["score"]}, engine '
+        f'{summary["engine"]}, precision {summary["precision"]}'
+    )
+
+
+def measure(
+    args: argparse.Namespace,
+    checkpoint: Path,
+    run: Run,
+    engine: Engine,
+    summary: Mapping[str, Any],
+) -> None:
+    """Writes the metrics of the labelled frames and says the main ones."""
+    from training.evaluation.bag.metrics import latency, measure_frames, peak_mb
+
+    meta = read_meta(checkpoint)
+    origin = ResultRow(
+        dataset=str(args.bag),
+        split=summary['topic'],
+        model=meta.model,
+        checkpoint=str(args.checkpoint),
+        engine=engine.name,
+        precision=engine.precision,
+        input_size=engine.input_size,
+        temperature=meta.temperature,
+        latency_ms=latency({engine.score_name: run.times_ms}, engine.score_name),
+        peak_mb=round(peak_mb(), 1),
+        command=typed_command(),
+        commit=code_version(),
+        extra={
+            'class_names': list(meta.class_names),
+            'weights': weights_hash(checkpoint)[:12],
+            'trained_on': list(meta.trained_on),
+            'device': engine.description,
+            'label_rule': summary['label_rule'],
+            'n_frames_read': summary['frames'],
+            'warnings': row_warnings(run, summary),
+        },
+    )
+    row = measure_frames(run.labelled, meta, origin, args.out)
+    for text in row.extra['warnings']:
+        print(f'warning: {text}', file=sys.stderr)
+    values = {key: getattr(row, key) for key in ('ap', 'auroc', 'fpr95', 'best_f1')}
+    shown = ', '.join(f'{k} {"-" if v is None else format(v, ".4f")}' for k, v in values.items())
+    print(f'{len(run.labelled)} labelled frames ({summary["label_rule"]}): {shown}')
+
+
+def row_warnings(run: Run, summary: Mapping[str, Any]) -> list[str]:
+    """Gives what a reader of the numbers should know."""
+    found = [f'the bag is not whole: {problem}' for problem in summary['problems']]
+    if summary['broken']:
+        found.append(f'{len(summary["broken"])} messages of the bag are broken')
+    if left := summary['labels_left_over']:
+        found.append(f'{len(left)} labels fit no frame of the bag; the first is {left[0]!r}')
+    if run.labels and (unused := len(run.labels.files) - len(run.labelled)):
+        found.append(f'{unused} labels belong to broken messages')
+    return found

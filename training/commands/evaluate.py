@@ -1,0 +1,246 @@
+"""Measures anomaly scores over a dataset or over saved maps: `anomaly_seg evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+import inspect
+from pathlib import Path
+import shutil
+import sys
+import tempfile
+
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, read_meta, resolve_checkpoint
+from anomaly_seg_ros.engines import ENGINES
+from anomaly_seg_ros.provenance import code_version
+from anomaly_seg_ros.registry import lookup
+from training.datasets import build_dataset, DATASETS
+from training.evaluation.checkpoint_frames import CheckpointFrames
+from training.evaluation.map_frames import MapFrames
+from training.evaluation.measure import Settings
+from training.evaluation.network_pass import latency, open_pass, peak_mb
+from training.evaluation.origin import cautions, heard_warnings, network_origin, raw_thresholds
+from training.evaluation.pictures import draw_pictures
+from training.evaluation.rows import curve_entry, frame_table, result_row
+from training.evaluation.run import evaluate_frames, Evaluation
+from training.evaluation.shards import Shards
+from training.metrics.component import TRACKS
+from training.metrics.protocols import PROTOCOLS
+from training.results import (
+    PICTURES_FOLDER,
+    ResultRow,
+    RESULTS_FILE,
+    typed_command,
+    write_curves,
+    write_frames,
+    write_pictures,
+    write_results,
+)
+
+NETWORK_FORM = ('checkpoint', 'dataset', 'root')
+MAPS_FORM = ('scores', 'labels')
+OBSTACLE_TRACK = ('lost_and_found', 'road_obstacle21')
+"""The datasets whose small components count."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `anomaly_seg evaluate` takes."""
+    network = parser.add_argument_group('a checkpoint on a dataset')
+    network.add_argument('--checkpoint', help="folder, or 'default'")
+    network.add_argument(
+        '--score', metavar='S[,S]', help="anomaly scores; default: the checkpoint's own"
+    )
+    network.add_argument('--dataset', help=f'one of: {", ".join(sorted(DATASETS))}')
+    network.add_argument('--root', type=Path, help='folder of the dataset')
+    network.add_argument('--split', help='default: the one that benchmarks report')
+    network.add_argument(
+        '--engine',
+        help=f'torch (default: one network pass for all scores, with ECE and NLL), auto, '
+        f'{", ".join(name for name in ENGINES if name != "torch")}',
+    )
+    maps = parser.add_argument_group('or saved score maps')
+    maps.add_argument('--scores', type=Path, metavar='DIR', help='STEM.npy, higher = anomalous')
+    maps.add_argument('--labels', type=Path, metavar='DIR', help='STEM.png or .npy, 0/1/255')
+    parser.add_argument(
+        '--protocol',
+        default='exact',
+        help='exact (default: native label size, all pixels), smiyc (its quantised curve), '
+        'course (network size, frames without anomaly dropped)',
+    )
+    parser.add_argument(
+        '--track',
+        choices=TRACKS,
+        help='sizes of the components that count; default: as the dataset, else anomaly',
+    )
+    parser.add_argument('--out', type=Path, required=True, help='result folder')
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `anomaly_seg evaluate`."""
+    form = check_form(args)
+    if args.protocol not in PROTOCOLS:
+        raise ValueError(
+            f'unknown protocol {args.protocol!r}; choose one of: {", ".join(sorted(PROTOCOLS))}'
+        )
+    with Shards() as shards:
+        if form == MAPS_FORM:
+            _evaluate_maps(args, shards)
+        else:
+            _evaluate_checkpoint(args, shards)
+    return 0
+
+
+def check_form(args: argparse.Namespace) -> tuple[str, ...]:
+    """Tells which of the two forms was typed, by the names of its required arguments.
+
+    Raises:
+        ValueError: The forms are mixed, or an argument is missing.
+    """
+    form = MAPS_FORM if args.scores or args.labels else NETWORK_FORM
+    others = (*NETWORK_FORM, 'score', 'split', 'engine') if form == MAPS_FORM else MAPS_FORM
+    if mixed := [name for name in others if getattr(args, name) is not None]:
+        raise ValueError(
+            f'--{mixed[0]} does not go with --{form[0]}; give either --checkpoint, --dataset '
+            'and --root, or --scores and --labels'
+        )
+    if missing := [name for name in form if getattr(args, name) is None]:
+        raise ValueError(
+            f'--{missing[0]} is missing; give either --checkpoint, --dataset and --root, or '
+            '--scores and --labels'
+        )
+    return form
+
+
+def parse_scores(text: str) -> tuple[str, ...]:
+    """Reads 'msp,energy' as names, each once.
+
+    Raises:
+        ValueError: No name, or one twice.
+    """
+    scores = tuple(part.strip() for part in text.split(',') if part.strip())
+    if not scores or len(set(scores)) < len(scores):
+        raise ValueError(f'scores {text!r} must be one or more names, each once')
+    return scores
+
+
+def default_split(dataset: str) -> str:
+    """Gives the split that a dataset takes when none is asked for.
+
+    >>> default_split('camvid')
+    'test'
+    """
+    parameters = inspect.signature(lookup('dataset', DATASETS, dataset)).parameters
+    return str(parameters['split'].default)
+
+
+def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
+    checkpoint = resolve_checkpoint(args.checkpoint)
+    meta = read_meta(checkpoint)
+    split = args.split or default_split(args.dataset)
+    with heard_warnings('training.datasets') as heard:
+        dataset = build_dataset(args.dataset, args.root, split)
+    scores = parse_scores(args.score or meta.score)
+    network = open_pass(checkpoint, meta, args.engine or 'torch', scores)
+    with _working_folder(args.out) as store:
+        source = CheckpointFrames(dataset, network, meta, args.protocol, store)
+        evaluation = evaluate_frames(source, _settings(args, meta), shards)
+        origin = replace(
+            network_origin(args.checkpoint, checkpoint, meta, network, dataset),
+            dataset=args.dataset,
+            split=split,
+        )
+        origin.extra['root'] = str(args.root)
+        known = cautions(meta, dataset, source, args.dataset, split)
+        origin.extra['warnings'] = heard + known
+        _clear(args.out, shards)
+        pictures = draw_pictures(source, evaluation, shards, args.out)
+    origin = replace(origin, peak_mb=round(max(shards.gather(peak_mb())), 1))
+    times = _joined(shards.gather(network.times_ms))
+    network.close()
+    rows = [
+        replace(result_row(evaluation, score, origin), latency_ms=latency(times, score))
+        for score in scores
+    ]
+    if shards.leads:
+        write_pictures(args.out, pictures)
+        _write(args.out, rows, evaluation, said=heard)
+
+
+def _settings(args: argparse.Namespace, meta: CheckpointMeta) -> Settings:
+    return Settings(
+        protocol=args.protocol,
+        track=args.track or ('obstacle' if args.dataset in OBSTACLE_TRACK else 'anomaly'),
+        temperature=meta.temperature,
+        thresholds=raw_thresholds(meta),
+        towns=args.dataset == 'streethazards',
+    )
+
+
+def _joined(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """Gives the times of all processes by score."""
+    return {score: [time for part in parts for time in part[score]] for score in parts[0]}
+
+
+def _evaluate_maps(args: argparse.Namespace, shards: Shards) -> None:
+    source = MapFrames(args.scores, args.labels, args.protocol)
+    settings = Settings(protocol=args.protocol, track=args.track or 'anomaly')
+    evaluation = evaluate_frames(source, settings, shards)
+    _clear(args.out, shards)
+    pictures = draw_pictures(source, evaluation, shards, args.out)
+    peak = max(shards.gather(peak_mb()))
+    origin = ResultRow(
+        dataset=str(args.labels),
+        peak_mb=round(peak, 1),
+        command=typed_command(),
+        commit=code_version(),
+        extra={'maps': str(args.scores)},
+    )
+    if shards.leads:
+        write_pictures(args.out, pictures)
+        _write(args.out, [result_row(evaluation, source.scores[0], origin)], evaluation)
+
+
+@contextmanager
+def _working_folder(out: Path) -> Iterator[Path]:
+    """Gives an empty folder below `out`, gone afterwards."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.maps_', dir=out) as folder:
+        yield Path(folder)
+
+
+def _clear(out: Path, shards: Shards) -> None:
+    """Removes the pictures of an earlier run in the same result folder."""
+    if shards.leads and (out / RESULTS_FILE).is_file():
+        shutil.rmtree(out / PICTURES_FOLDER, ignore_errors=True)
+    shards.gather(None)
+
+
+def _write(
+    out: Path, rows: Sequence[ResultRow], evaluation: Evaluation, said: Sequence[str] = ()
+) -> None:
+    """Writes the tables and says on the terminal what came out, without warnings already said."""
+    scores = [str(row.score) for row in rows]
+    write_frames(out, [line for score in scores for line in frame_table(evaluation, score)])
+    write_curves(out, [curve_entry(evaluation, score) for score in scores])
+    write_results(out, rows)
+    for text in dict.fromkeys(text for row in rows for text in row.extra['warnings']):
+        if text not in said:
+            print(f'warning: {text}', file=sys.stderr)
+    _print_table(rows)
+    print(f'wrote {out}')
+
+
+COLUMNS = ('ap', 'auroc', 'fpr95', 'best_f1', 'siou_gt', 'ppv', 'f1_mean', 'miou', 'ece', 'nll')
+
+
+def _print_table(rows: Sequence[ResultRow]) -> None:
+    shown = [key for key in COLUMNS if any(getattr(row, key) is not None for row in rows)]
+    width = max(len(str(row.score)) for row in rows)
+    print(f'{rows[0].n_images} frames, protocol {rows[0].extra["protocol"]}')
+    print(' '.join([' ' * width, *(f'{key:>8}' for key in shown)]))
+    for row in rows:
+        cells = [getattr(row, key) for key in shown]
+        texts = [f'{"-" if value is None else format(value, ".4f"):>8}' for value in cells]
+        print(' '.join([f'{row.score:{width}}', *texts]))

@@ -1,0 +1,267 @@
+"""Turns a public weights file into a checkpoint; never runs code from the file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+import hashlib
+from pathlib import Path
+import pickle
+import re
+from typing import Any
+import warnings
+
+import torch
+from torch import Tensor
+
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, load_state, save_checkpoint
+from anomaly_seg_ros.models import build_model, MODELS
+from anomaly_seg_ros.provenance import code_version
+from training.fitting.weight_layouts import Layout, LAYOUTS
+
+WRAPPERS = ('state_dict', 'model_state', 'model')
+"""Keys under which training scripts keep the weights."""
+DAVIDTVS_KEYS = frozenset({'epoch', 'miou', 'optimizer'})
+"""What the training script of davidtvs/PyTorch-ENet saves beside the weights."""
+OUTLIER_HEAD = 'logits_ood.conv.weight'
+"""A file with this key has DenseHybrid's outlier head."""
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a file holds: the state dict, and the names of what lay beside it."""
+
+    weights: dict[str, Tensor]
+    beside: frozenset[str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares what `anomaly_seg import_weights` takes."""
+    known = sorted({layout.model for layout in LAYOUTS} & MODELS.keys())
+    parser.add_argument('file', type=Path, metavar='FILE', help='.pth file with a state dict')
+    parser.add_argument('--model', choices=known, required=True)
+    parser.add_argument(
+        '--void-index',
+        type=int,
+        metavar='N',
+        help='channel that was trained as void, where the file does not tell it rightly',
+    )
+    parser.add_argument(
+        '--repair-phase',
+        action='store_true',
+        help='enet: repair the logits at even rows and columns of a half-migrated void file',
+    )
+    parser.add_argument('--out', type=Path, required=True, help='checkpoint folder to write')
+
+
+def main(args: argparse.Namespace) -> int:
+    """Runs `anomaly_seg import_weights`."""
+    content = read_weights_file(args.file)
+    layout = find_layout(content.weights, args.model, args.file)
+    void_index, reason = find_void_index(content, layout, args.void_index)
+    weights = content.weights
+    if void_index is None and output_channels(weights, layout) > len(layout.classes.names):
+        weights = drop_last_channel(weights, layout)
+    options = dict(layout.options)
+    if args.repair_phase:
+        options['repair_phase'] = True
+    if OUTLIER_HEAD in weights:
+        options['outlier_head'] = True
+    model = build_model(layout.model, output_channels(weights, layout), options)
+    load_state(model, weights, repr(str(args.file)))
+    own = model.state_dict()
+    meta = make_meta(args.file, layout, options, void_index)
+    save_checkpoint(args.out, meta, own)
+    matched = len(own.keys() & weights.keys())
+    print(
+        f'{layout.model}, layout {layout.name}: {matched} of {len(own)} tensors matched, '
+        f'void index {"none" if void_index is None else void_index} ({reason}); wrote {args.out}'
+    )
+    return 0
+
+
+def make_meta(
+    path: Path, layout: Layout, options: dict[str, Any], void_index: int | None
+) -> CheckpointMeta:
+    """Gives what must travel with the weights of a public file."""
+    mean, std = layout.statistics
+    return CheckpointMeta(
+        model=layout.model,
+        model_options=options,
+        class_names=layout.classes.names,
+        class_colors=layout.classes.colors,
+        mean=mean,
+        std=std,
+        input_size=layout.input_size,
+        void_index=void_index,
+        trained_on=(layout.trained_on,),
+        training={
+            'imported_from': path.name,
+            'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
+        },
+        commit=code_version(),
+    )
+
+
+def read_weights_file(path: Path) -> WeightsFile:
+    """Reads the state dict of a torch file as float32 on the CPU, without a leading `module.`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is a git-lfs pointer, truncated, no torch file, needs code to be read,
+            holds no state dict, or a weight is not finite.
+    """
+    content = _load(path)
+    beside: frozenset[str] = frozenset()
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            beside = frozenset(str(name) for name in content if name != key)
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f'{str(path)!r} holds no state dict; give a file of named tensors')
+    weights: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f'{str(path)!r} holds no state dict: {key!r} is no tensor; the weights are looked '
+                f'for at the top and under {", ".join(WRAPPERS)}'
+            )
+        if value.is_floating_point():
+            if not bool(value.isfinite().all()):
+                raise ValueError(
+                    f'weight {key!r} in {str(path)!r} is not finite (NaN or infinite)'
+                )
+            value = value.float()
+        weights[key.removeprefix('module.')] = value
+    return WeightsFile(weights, beside)
+
+
+class _Unread:
+    """Stands for a numpy number beside the weights; takes its data and keeps nothing."""
+
+    def __init__(self, *_: object):
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+# The davidtvs script saves its mIoU as a numpy number, which torch refuses to read by default.
+NUMBERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_Unread, 'numpy.dtype'),
+    (_Unread, 'numpy.dtypes.Float64DType'),
+    (_Unread, 'numpy.core.multiarray.scalar'),
+    (_Unread, 'numpy._core.multiarray.scalar'),
+]
+
+
+FORBIDDEN = re.compile(r'GLOBAL ([\w.]+)|(?:class|global|function) ([\w.]+\.[\w.]+)')
+"""Where torch's refusal names what a file wants to call."""
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f'no weights file {str(path)!r}')
+    with path.open('rb') as file:
+        head = file.read(64)
+    if head.startswith(b'version https://git-lfs'):
+        raise ValueError(
+            f"{str(path)!r} is a git-lfs pointer, not the weights; run 'git lfs pull'"
+        )
+    try:
+        # The warnings are about pickle dialects; what comes of them is said below.
+        with torch.serialization.safe_globals(NUMBERS), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # noqa: BLE001 - damaged bytes raise whatever they lead to
+        problem = error
+    needs = isinstance(problem, pickle.UnpicklingError) and re.search(FORBIDDEN, str(problem))
+    if needs:
+        raise ValueError(
+            f'{str(path)!r} holds more than tensors ({needs[1] or needs[2]}); reading that '
+            'could run code, so it is refused; save model.state_dict() alone where it was made'
+        ) from None
+    if head.startswith(b'PK'):
+        raise ValueError(
+            f'cannot read {str(path)!r}: the file is truncated or damaged; copy it again'
+        ) from problem
+    raise ValueError(
+        f'{str(path)!r} is no torch file, or truncated; give the .pth file of the weights'
+    ) from problem
+
+
+def find_layout(weights: Mapping[str, Tensor], model: str, path: Path) -> Layout:
+    """Gives the key layout of the weights.
+
+    Raises:
+        ValueError: They are of another network; the text names it where it is known.
+    """
+    found = [layout for layout in LAYOUTS if layout.classifier in weights]
+    fitting = [layout for layout in found if layout.model == model]
+    for layout in fitting:
+        if output_channels(weights, layout) == len(layout.classes.names):
+            return layout
+    if fitting:
+        return fitting[0]
+    if found:
+        raise ValueError(
+            f'{str(path)!r} holds weights of {found[0].model!r}, not {model!r}; '
+            f'use --model {found[0].model}'
+        )
+    expected = ' or '.join(layout.classifier for layout in LAYOUTS if layout.model == model)
+    raise ValueError(
+        f'{str(path)!r} holds no weights of {model!r}: no key {expected} among its '
+        f'{len(weights)}; is --model right?'
+    )
+
+
+def output_channels(weights: Mapping[str, Tensor], layout: Layout) -> int:
+    """Gives the number of output channels that the weights were made for."""
+    classifier = weights[layout.classifier]
+    return classifier.shape[layout.axis] if classifier.ndim > layout.axis else 0
+
+
+def find_void_index(
+    content: WeightsFile, layout: Layout, asked: int | None
+) -> tuple[int | None, str]:
+    """Gives the place of the void channel, None without one, and how that is known.
+
+    The two kinds of 20-channel files in ENet's layout 'a' have the same keys and shapes. The
+    public one was written by the davidtvs training script, which always saves epoch, mIoU and
+    optimiser along, and counts 'unlabeled' as class 0; whoever fine-tunes to train ids has void
+    last.
+
+    Raises:
+        ValueError: Neither 19 nor 20 channels, or `asked` does not fit them.
+    """
+    channels = output_channels(content.weights, layout)
+    classes = len(layout.classes.names)
+    if channels not in (classes, classes + 1):
+        raise ValueError(
+            f'the weights have {channels} output channels; '
+            f'expected the {classes} Cityscapes classes, or {classes + 1} with void'
+        )
+    if asked is not None:
+        if channels == classes or not 0 <= asked < channels:
+            raise ValueError(
+                f'--void-index {asked} does not fit {channels} output channels; '
+                + (f'give 0..{classes}' if channels > classes else 'leave it out')
+            )
+        return asked, 'as asked'
+    if channels == classes:
+        return None, f'{classes} channels'
+    if not layout.void_trained:
+        return None, f'channel {classes} is untrained and was dropped'
+    if layout.options.get('layout') == 'a' and content.beside >= DAVIDTVS_KEYS - {'optimizer'}:
+        return 0, 'saved by the davidtvs script'
+    return classes, 'last channel'
+
+
+def drop_last_channel(weights: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+    """Gives the weights without their last output channel; the others' logits stay the same."""
+    kept = dict(weights)
+    for key, axis in layout.per_class:
+        if key in kept and kept[key].ndim > axis:
+            kept[key] = kept[key].narrow(axis, 0, len(layout.classes.names)).clone()
+    return kept

@@ -1,0 +1,46 @@
+"""The metrics of a bag's labelled frames, as `evaluate` measures those of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.frames.pipeline import default_threshold
+from training.evaluation.measure import Settings
+from training.evaluation.network_pass import latency, peak_mb
+from training.evaluation.pictures import draw_pictures
+from training.evaluation.rows import curve_entry, frame_table, result_row
+from training.evaluation.run import evaluate_frames
+from training.evaluation.shards import Shards
+from training.results import ResultRow, write_curves, write_frames, write_pictures, write_results
+
+from .frames import LabelledFrames
+
+__all__ = ['latency', 'measure_frames', 'peak_mb']
+
+
+def measure_frames(
+    frames: LabelledFrames, meta: CheckpointMeta, origin: ResultRow, out: Path
+) -> ResultRow:
+    """Measures the frames and writes the result folder that `report` reads.
+
+    Args:
+        frames: All frames that have labels.
+        meta: Of the checkpoint.
+        origin: What is known of the row beside the numbers.
+        out: The result folder.
+
+    Raises:
+        ValueError: A score is NaN.
+    """
+    (score,) = frames.scores
+    threshold = meta.calibrations[score].raw(default_threshold(meta, score))
+    alone = Shards({})
+    settings = Settings(thresholds={score: threshold})
+    evaluation = evaluate_frames(frames, settings, alone)
+    row = result_row(evaluation, score, origin)
+    write_pictures(out, draw_pictures(frames, evaluation, alone, out))
+    write_frames(out, frame_table(evaluation, score))
+    write_curves(out, [curve_entry(evaluation, score)])
+    write_results(out, [row])
+    return row

@@ -1,0 +1,97 @@
+"""Takes a bag's images through the pipeline, one after the other, until the end or a stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+import signal
+import threading
+from types import FrameType
+
+from tqdm import tqdm
+
+from anomaly_seg_ros.bags.reader import BagImage, BagReader
+from anomaly_seg_ros.frames.pipeline import Pipeline
+
+from .frames import LabelledFrames
+from .labels import FrameKey, MatchedLabels
+from .outputs import broken_moment, moment, OutputBag, Timeline
+
+
+@contextmanager
+def stop_request() -> Iterator[threading.Event]:
+    """Lets Ctrl-C and SIGTERM end the run behind the present frame, a second one at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Run:
+    """Takes every message of the topic once, and remembers what became of it.
+
+    Attributes:
+        pipeline: The node's.
+        names: Log time to the source file of an image.
+        labels: Of some frames, or None.
+        labelled: Keeps the frames with labels.
+        frames: Messages that went through the network.
+        broken: Number and problem of those that could not.
+        stamps: Of the first and the last frame.
+        stopped: Whether somebody ended it early.
+        times_ms: Of each inference.
+    """
+
+    pipeline: Pipeline
+    names: Mapping[int, str]
+    labels: MatchedLabels | None
+    labelled: LabelledFrames
+    frames: int = 0
+    broken: list[tuple[int, str]] = field(default_factory=list)
+    stamps: list[int] = field(default_factory=list)
+    stopped: bool = False
+    times_ms: list[float] = field(default_factory=list)
+
+    def through(self, reader: BagReader, topic: str, bag: OutputBag, timeline: Timeline) -> None:
+        """Runs all frames of the topic, until the end or until somebody stops it."""
+        total = reader.count(topic)
+        with stop_request() as stop:
+            for image in tqdm(reader.images(topic), total=total, unit='frame', disable=None):
+                self._add(image, bag, timeline)
+                if stop.is_set():
+                    self.stopped = True
+                    return
+
+    def _add(self, image: BagImage, bag: OutputBag, timeline: Timeline) -> None:
+        name = self.names.get(image.log_time, '')
+        try:
+            pixels = image.rgb()
+        except ValueError as error:
+            self.broken.append((image.number, str(error)))
+            timeline.add(broken_moment(image, name, str(error)))
+            return
+        assert image.stamp is not None
+        result = self.pipeline(pixels)
+        bag.add(image, result)
+        timeline.add(moment(image, name, result))
+        self.frames += 1
+        self.stamps = [*self.stamps[:1], image.stamp]
+        self.times_ms.append(result.times_ms['inference'])
+        label = self.labels.files.get(image.number) if self.labels else None
+        if label is not None:
+            stem = FrameKey(image.number, image.stamp, name).stem
+            self.labelled.add(stem, result, label)

@@ -1,0 +1,163 @@
+"""Feeds training: which frames in which order, augmented the same way on every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import signal
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate, Sampler
+from torch.utils.data import Dataset as TorchDataset
+
+from anomaly_seg_ros.classes import IGNORE
+from training.datasets import Dataset
+
+from .transforms import Augmentation
+
+Key = tuple[int, int]
+"""(epoch, index): all that the randomness of one training sample depends on."""
+
+Paster = Callable[
+    [NDArray[np.uint8], NDArray[np.uint8], np.random.Generator],
+    tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]],
+]
+"""Puts outliers into a crop: (H, W, 3) RGB and (H, W) train ids to those and (H, W) outlier."""
+
+
+class Batch(NamedTuple):
+    """What one training step learns from; a sample is the same without the N."""
+
+    images: Tensor
+    """(N, 3, H, W) uint8 RGB."""
+    labels: Tensor
+    """(N, H, W) int64 train ids, 255 = ignore; pasted pixels are 255, or void where learned."""
+    outlier: Tensor
+    """(N, H, W) bool, where an outlier was pasted."""
+
+
+class EpochSampler(Sampler[list[Key]]):
+    """Shuffled batches of one epoch, from any step on.
+
+    The order depends on the seed and the epoch alone, so a stopped run goes on exactly. With
+    several ranks each takes its share of every batch.
+
+    Attributes:
+        epoch: The epoch that the next iteration gives.
+        first_step: How many of its batches are skipped.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, ranks: int = 1):
+        if batch_size % ranks:
+            raise ValueError(f'batch_size {batch_size} is not divisible by {ranks} devices')
+        if length < batch_size:
+            raise ValueError(
+                f'batch_size {batch_size} is above the {length} frames of the train split'
+            )
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.rank, self.ranks = rank, ranks
+        self.epoch = self.first_step = 0
+
+    def __len__(self) -> int:
+        return self.length // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        for step in range(self.first_step, len(self)):
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield [(self.epoch, int(index)) for index in batch[self.rank :: self.ranks]]
+
+
+class AugmentedFrames(TorchDataset['Batch | Exception']):
+    """A dataset's frames, augmented by a generator seeded with (seed, epoch, index).
+
+    Args:
+        dataset: Gives images with train ids.
+        augmentation: Makes the crop.
+        seed: Of all randomness.
+        paster: Puts outliers into the crop; None for none.
+        void_label: Train id that unlabelled and pasted pixels get, where void is learned as a
+            class; padding stays 255. None: they stay 255.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        augmentation: Augmentation,
+        seed: int,
+        paster: Paster | None = None,
+        void_label: int | None = None,
+    ):
+        self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
+        self.paster, self.void_label = paster, void_label
+
+    def __getitem__(self, key: Key) -> Batch | Exception:
+        """Gives a sample, or what is wrong with its files.
+
+        An error that is raised in a worker process would arrive as the text of a traceback.
+        """
+        try:
+            return self._sample(*key)
+        except (ValueError, OSError) as error:
+            return error
+
+    def _sample(self, epoch: int, index: int) -> Batch:
+        sample = self.dataset[index]
+        random = np.random.default_rng((self.seed, epoch, index))
+        labels = sample.labels
+        if self.void_label is not None:
+            labels = np.where(labels == IGNORE, np.uint8(self.void_label), labels)
+        image, labels = self.augmentation(sample.image, labels, random)
+        outlier = np.zeros(labels.shape, np.bool_)
+        if self.paster is not None:
+            image, labels, outlier = self.paster(image, labels, random)
+            if self.void_label is not None:
+                labels = np.where(outlier, np.uint8(self.void_label), labels)
+        return Batch(
+            torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1),
+            torch.from_numpy(labels).long(),
+            torch.from_numpy(outlier),
+        )
+
+
+def collate(samples: list[Batch | Exception]) -> Batch | Exception:
+    """Gives the batch of these samples, or the first error among them."""
+    for sample in samples:
+        if isinstance(sample, Exception):
+            return sample
+    batch: Batch = default_collate(samples)
+    return batch
+
+
+def checked(batches: Iterator[Batch | Exception]) -> Iterator[Batch]:
+    """Gives the batches; raises the error that came in the place of one."""
+    for batch in batches:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+def training_loader(
+    frames: AugmentedFrames, sampler: EpochSampler, workers: int
+) -> DataLoader[Batch | Exception]:
+    """Gives batches in the sampler's order; the worker processes live across epochs.
+
+    Read it through `checked`.
+    """
+    return DataLoader(
+        frames,
+        batch_sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=collate,
+        worker_init_fn=leave_signals_to_parent if workers else None,
+    )
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Lets Ctrl-C pass a worker process by; the training process ends it when it is ready."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,1 @@
+"""A training run: its start, its steps, its validation, and what it leaves."""

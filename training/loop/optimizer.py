@@ -1,0 +1,71 @@
+"""Which weights of a network are trained, and by what."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from training.recipes.train_config import TrainConfig
+
+SCALE = 'lr_scale'
+"""Key of an optimiser's group: the factor on the learning rate of its weights."""
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Gives the optimiser; biases and norms (one-dimensional weights) do not decay.
+
+    Raises:
+        ValueError: A key of `lr_multipliers` begins no weight's name, or nothing is trainable.
+    """
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not named:
+        raise ValueError(f"model {config.model!r} has no weights to train; use 'trainable: all'")
+    for prefix in config.lr_multipliers:
+        if not any(name.startswith(prefix) for name in named):
+            raise ValueError(
+                f'no trainable weight begins with {prefix!r} of lr_multipliers; names are like '
+                f'{next(iter(named))!r}'
+            )
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        scales = (s for prefix, s in config.lr_multipliers.items() if name.startswith(prefix))
+        groups.setdefault((decay, next(scales, 1.0)), []).append(parameter)
+    settings = [
+        {'params': parameters, 'weight_decay': decay, SCALE: scale}
+        for (decay, scale), parameters in groups.items()
+    ]
+    if config.optimizer == 'sgd':
+        return torch.optim.SGD(settings, lr=config.lr, momentum=0.9)
+    if config.optimizer == 'adam':
+        return torch.optim.Adam(settings, lr=config.lr)
+    return torch.optim.AdamW(settings, lr=config.lr)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives every group this rate times its own factor."""
+    for group in optimizer.param_groups:
+        group['lr'] = rate * group[SCALE]
+
+
+def freeze_all_but_last(model: nn.Module) -> None:
+    """Leaves gradients to the weights below the network's `classifier_prefixes` alone."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(_last(model)))
+
+
+def set_training(model: nn.Module, trainable: str) -> None:
+    """Puts a network into training mode.
+
+    Where only the last layer is trained, all else stays as in evaluation: batch norms keep their
+    statistics and nothing is dropped, so the last layer learns from what it will see.
+    """
+    model.train(trainable == 'all')
+    if trainable == 'last':
+        for name, module in model.named_modules():
+            module.training = f'{name}.'.startswith(_last(model))
+
+
+def _last(model: nn.Module) -> tuple[str, ...]:
+    prefixes: tuple[str, ...] = tuple(model.classifier_prefixes)  # type: ignore[arg-type]
+    return prefixes

@@ -1,0 +1,1 @@
+"""YAML recipes, read strictly into configurations."""

@@ -1,0 +1,211 @@
+"""What a training run is made of, read from YAML with `key=value` changes on top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+import difflib
+from pathlib import Path
+from typing import Any
+
+from anomaly_seg_ros.scores import SCORES
+from training.losses import build_loss
+from training.losses.class_weights import KINDS
+
+from .recipe import read_recipe
+from .typed_values import convert
+
+CHOICES = {
+    'trainable': ('all', 'last'),
+    'keep': ('best', 'last'),
+    'class_weights': KINDS,
+    'optimizer': ('sgd', 'adam', 'adamw'),
+    'schedule': ('poly', 'cosine', 'step', 'constant'),
+    'stored_weights': ('float32', 'float16'),
+    'precision': ('32-true', 'bf16-mixed', '16-mixed'),
+}
+POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
+NOT_NEGATIVE = ('warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power')
+IGNORE_OUTLIERS = ('dense_hybrid', 'nflow_js')
+PROBABILITIES = ('flip', 'class_balanced_crops')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run; every field is a key of the YAML file.
+
+    Attributes:
+        dataset: A key of `DATASETS`; `root` is its folder.
+        train_split: Split that is learned; `val_split` is validated on.
+        model: A key of `MODELS`; `model_options` go to its constructor.
+        init: Checkpoint folder whose weights are the start (fine-tuning); empty: from scratch.
+            Heads that it lacks, or has for other classes, start fresh; its gamma brightens the
+            images of this run too, and is that of the new checkpoint.
+        trainable: 'all', or 'last' for the last layer alone, all else as in evaluation.
+        void: Learn unlabelled pixels as class K, the last; the checkpoint's void channel.
+        mean: RGB mean of the normalisation, images in 0..1; `std` likewise.
+        input_size: (height, width) that the checkpoint is meant for; frames are validated at it.
+        crop: (height, width) of the training crops.
+        scale: Range of the random enlargement.
+        flip: Probability of a horizontal flip.
+        color: Largest relative change of brightness, contrast and saturation.
+        class_balanced_crops: Probability that a crop is centred on a pixel of a class that is
+            drawn evenly from those in the frame; else it lies anywhere.
+        outliers: What is pasted into the crops, options of `build_paster`; empty: nothing.
+        objective: A key of `OBJECTIVES`; `objective_options` go to its constructor.
+        loss: A key of `LOSSES`, or several with their weights.
+        loss_options: Options of each loss, by its name.
+        class_weights: 'none', 'enet' for 1 / ln(1.02 + frequency) of the train split,
+            'median_frequency', or one number a class (void, where learned, is one more).
+        aux_weight: Weight of each auxiliary head's loss.
+        optimizer: 'sgd' (momentum 0.9), 'adam' (decay as part of the gradient) or 'adamw'.
+        lr: Peak learning rate, reached by a linear warm-up over `warmup_steps`.
+        lr_multipliers: Beginning of a weight's name to a factor on its learning rate.
+        schedule: 'poly', (1 - step / steps) ** `poly_power`; 'cosine', half a wave to 0;
+            'step', a tenth every `step_epochs`; or 'constant'.
+        weight_decay: For weights of convolutions; biases and norms have none.
+        batch_size: Images per step, over all devices.
+        epochs: Passes over the train split.
+        val_every: Epochs between validations; the last epoch always has one. Where the recipe
+            pastes outliers, the validation frames have such too, of the same source, and the
+            score's AP is measured.
+        keep: 'best', the weights with the highest validated mIoU, or 'last', for what mIoU says
+            nothing about.
+        ema_decay: Decay per step of the averaged weights that are validated and kept; 0 = off.
+        precision: A Fabric precision: 'bf16-mixed', '16-mixed' or '32-true'.
+        stored_weights: 'float32', or 'float16' to store convolutions in half the bytes; exported
+            engines hold them in half precision anyway.
+        score: The checkpoint's own anomaly score; empty: that of the objective where it has one,
+            'void' where void is learned, else 'max_logit'.
+        seed: Of everything random.
+        workers: Processes that load and augment, for each device.
+    """
+
+    dataset: str
+    root: Path
+    model: str
+    train_split: str = 'train'
+    val_split: str = 'val'
+    model_options: dict[str, Any] = field(default_factory=dict)
+    init: str = ''
+    trainable: str = 'all'
+    void: bool = False
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    input_size: tuple[int, int] = (512, 1024)
+    crop: tuple[int, int] = (512, 512)
+    scale: tuple[float, float] = (0.75, 2.0)
+    flip: float = 0.5
+    color: float = 0.4
+    class_balanced_crops: float = 0.0
+    outliers: dict[str, Any] = field(default_factory=dict)
+    objective: str = 'segmentation'
+    objective_options: dict[str, Any] = field(default_factory=dict)
+    loss: str | dict[str, float] = 'ohem'
+    loss_options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    class_weights: str | tuple[float, ...] = 'none'
+    aux_weight: float = 1.0
+    optimizer: str = 'sgd'
+    lr: float = 0.01
+    lr_multipliers: dict[str, float] = field(default_factory=dict)
+    schedule: str = 'poly'
+    poly_power: float = 0.9
+    step_epochs: int = 100
+    weight_decay: float = 5e-4
+    warmup_steps: int = 0
+    batch_size: int = 8
+    epochs: int = 100
+    val_every: int = 1
+    keep: str = 'best'
+    ema_decay: float = 0.0
+    precision: str = '32-true'
+    stored_weights: str = 'float32'
+    score: str = ''
+    seed: int = 0
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            self._one_of(name, choices)
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if not min(value if isinstance(value, tuple) else (value,)) > 0:
+                raise ValueError(f'{name} is {value}; it must be above 0')
+        for name in NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f'{name} is {getattr(self, name)}; it must not be below 0')
+        for name in PROBABILITIES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f'{name} is {getattr(self, name)}; it must lie in 0..1')
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f'ema_decay is {self.ema_decay}; it must lie in 0..1, 1 excluded')
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f'scale is {self.scale}; it must be (low, high) with 0 < low <= high')
+        self._check_objective()
+        build_loss(self.loss_terms, self.loss_options)  # says what does not fit
+
+    def _one_of(self, name: str, choices: Sequence[str]) -> None:
+        value = getattr(self, name)
+        if isinstance(value, str) and value not in choices:
+            raise ValueError(f'unknown {name} {value!r}; choose one of: {", ".join(choices)}')
+
+    def _check_objective(self) -> None:
+        if self.score:
+            self._one_of('score', sorted(SCORES))
+        if self.objective == 'dense_hybrid' and not self.outliers:
+            raise ValueError(
+                "objective 'dense_hybrid' learns from pasted outliers, but outliers is empty; set "
+                'outliers.kind and outliers.root'
+            )
+        if self.void and self.objective in IGNORE_OUTLIERS:
+            raise ValueError(
+                'void is true, which learns pasted pixels as a class, but objective '
+                f'{self.objective!r} keeps them out of all; set void: false, or objective: '
+                'segmentation'
+            )
+
+    @property
+    def loss_terms(self) -> dict[str, float]:
+        """Losses by name, with their weights."""
+        return {self.loss: 1.0} if isinstance(self.loss, str) else self.loss
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Builds the configuration from parsed YAML.
+
+        Raises:
+            ValueError: An unknown or missing key, or a value of another type.
+        """
+        known = {f.name: f for f in fields(cls)}
+        for key in values:
+            if key not in known:
+                close = difflib.get_close_matches(str(key), known, 1)
+                hint = f'did you mean {close[0]!r}?' if close else f'the keys are: {sorted(known)}'
+                raise ValueError(f'unknown training key {key!r}; {hint}')
+        missing = [key for key in ('dataset', 'root', 'model') if key not in values]
+        if missing:
+            raise ValueError(f'training keys {missing} are missing')
+        typed = {key: convert(key, str(known[key].type), value) for key, value in values.items()}
+        return cls(**typed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives plain values that YAML and JSON can hold."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            key: list(value)
+            if isinstance(value, tuple)
+            else str(value)
+            if isinstance(value, Path)
+            else value
+            for key, value in values.items()
+        }
+
+
+def load_train_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """Reads a YAML file, its bases and `key=value` changes, see `read_recipe`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: No valid YAML mapping, or a key or a value that does not fit.
+    """
+    return TrainConfig.from_mapping(read_recipe(path, changes))
