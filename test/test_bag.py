@@ -633,15 +633,16 @@ LIVE = """
 import json, os, sys
 from pathlib import Path
 import numpy as np
-from anomaly_seg_ros import demo
+from anomaly_seg_ros.commands import demo
 from anomaly_seg_ros.demo.frame_source import open_frames
+from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.ros.frame_client import connected_client
 
 demo.START_TIMEOUT_S, demo.FRAME_TIMEOUT_S = 300.0, 60.0
 images, checkpoint, out = sys.argv[1:]
 namespace = f'/live_{os.getpid()}'
 with (
-    demo.running_node(namespace, Path(checkpoint), 'auto') as process,
+    running_node(namespace, Path(checkpoint), 'auto') as process,
     connected_client(namespace) as client,
 ):
     demo.wait_until_ready(client, process)
