@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,6 +118,20 @@ def test_merged_parts_equal_the_whole(frames, cut: int) -> None:
         (first if index < cut else second).update(*as_frame(rows))
     first.merge(second)
     assert first.compute() == whole.compute()
+
+
+def test_the_order_of_the_frames_does_not_matter_to_the_last_bit() -> None:
+    """1/3, 2/3 and 1/10 add up to other floats in another order."""
+    marked = [(3, 1), (3, 2), (10, 1), (7, 3)]
+    frames = [([[1] * hit + [0] * (length - hit)], [[1] * length]) for length, hit in marked]
+    found = []
+    for order in itertools.permutations(frames):
+        metrics = ComponentMetrics(0.5, TINY)
+        for score, anomaly in order:
+            metrics.update(np.float32(score), np.uint8(anomaly))
+        found.append(metrics.compute())
+    assert all(values == found[0] for values in found)
+    assert found[0]['siou_gt'] == pytest.approx((1 / 3 + 2 / 3 + 1 / 10 + 3 / 7) / 4)
 
 
 def test_identical_masks_are_perfect() -> None:

@@ -574,30 +574,38 @@ def test_a_set_that_is_not_whole_is_named_in_the_row(
     assert 'holds 1 frames, the published split has 60' in row['warnings'][0]
 
 
+def write_streethazards(
+    root: Path, counts: dict[str, int], size: tuple[int, int] = SIZE
+) -> dict[str, list[tuple[np.ndarray, ...]]]:
+    """Frames of both test towns; gives their (score, guess, truth, anomaly labels)."""
+    random = np.random.default_rng(1)
+    known = np.array([v for v in range(1, 14) if v != 4], np.uint8)
+    frames: dict[str, list[tuple[np.ndarray, ...]]] = {town: [] for town in counts}
+    for town, found in frames.items():
+        for kind in ('images', 'annotations'):
+            (root / 'test' / kind / 'test' / town).mkdir(parents=True)
+        for i in range(counts[town]):
+            image, anomaly = make_frame(int(town[1]) * 10 + i, size)
+            raw = known[image[..., 0] % 11]
+            flip = random.random(raw.shape) < 0.2
+            raw[flip] = known[random.integers(0, 12, flip.sum())]
+            raw[anomaly == 1] = 14
+            raw[anomaly == 255] = 4
+            write_image(root / f'test/images/test/{town}/{i}.png', image)
+            write_image(root / f'test/annotations/test/{town}/{i}.png', raw)
+            truth = np.searchsorted(known, raw)
+            truth[raw == 14], truth[raw == 4] = 12, 13
+            found.append((fake_score(image), image[..., 0] % 11, truth, anomaly))
+    return frames
+
+
 def test_open_miou_and_per_image_means_of_streethazards(
     run: Callable[..., Any], fake_checkpoint: Path, tmp_path: Path
 ) -> None:
     """Threshold at TPR > 0.95 on the other town at half size; mean of both towns."""
     names = STREETHAZARDS.names
     update_meta(fake_checkpoint, class_names=names, class_colors=STREETHAZARDS.colors)
-    random = np.random.default_rng(1)
-    known = np.array([v for v in range(1, 14) if v != 4], np.uint8)
-    frames: dict[str, list[tuple[np.ndarray, ...]]] = {'t5': [], 't6': []}
-    for town, found in frames.items():
-        for kind in ('images', 'annotations'):
-            (tmp_path / 'sh/test' / kind / 'test' / town).mkdir(parents=True)
-        for i in range(2 if town == 't5' else 1):
-            image, anomaly = make_frame(int(town[1]) * 10 + i)
-            raw = known[image[..., 0] % 11]
-            flip = random.random(raw.shape) < 0.2
-            raw[flip] = known[random.integers(0, 12, flip.sum())]
-            raw[anomaly == 1] = 14
-            raw[anomaly == 255] = 4
-            write_image(tmp_path / f'sh/test/images/test/{town}/{i}.png', image)
-            write_image(tmp_path / f'sh/test/annotations/test/{town}/{i}.png', raw)
-            truth = np.searchsorted(known, raw)
-            truth[raw == 14], truth[raw == 4] = 12, 13
-            found.append((fake_score(image), image[..., 0] % 11, truth, anomaly))
+    frames = write_streethazards(tmp_path / 'sh', {'t5': 2, 't6': 1})
     row = run(tmp_path / 'sh', '--score', 'msp', dataset='streethazards')
 
     def threshold(town: str) -> float:
@@ -761,38 +769,81 @@ def free_port() -> str:
         return str(sock.getsockname()[1])
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_two_processes_of_torchrun_give_the_numbers_of_one(tmp_path: Path) -> None:
-    saved = write_maps(tmp_path / 'saved', [(fake_score(i), label) for i, label in FRAMES])
-    one, two = tmp_path / 'one', tmp_path / 'two'
-    run_maps(saved, one)
-    torchrun = {'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port()}
-    command = [sys.executable, '-m', 'anomaly_seg_ros', 'evaluate', *saved, '--out', str(two)]
-    processes = [
+def evaluated_by(processes: int, arguments: list[str], out: Path) -> None:
+    """Evaluates as torchrun would: `processes` of them that know of each other."""
+    torchrun = {
+        'WORLD_SIZE': str(processes),
+        'MASTER_ADDR': '127.0.0.1',
+        'MASTER_PORT': free_port(),
+        'OMP_NUM_THREADS': '1',
+    }
+    command = [sys.executable, '-m', 'anomaly_seg_ros', 'evaluate', *arguments, '--out', str(out)]
+    started = [
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env=os.environ | torchrun | {'RANK': rank, 'LOCAL_RANK': rank},
+            env=os.environ | torchrun | {'RANK': str(rank), 'LOCAL_RANK': str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in ('0', '1')
+        for rank in range(processes)
     ]
-    outputs = [process.communicate(timeout=500) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    outputs = [process.communicate(timeout=500) for process in started]
+    assert [process.returncode for process in started] == [0] * processes, outputs
     assert 'wrote' in outputs[0][0]
-    assert outputs[1][0] == ''
-    rows = [json.loads((out / 'results.json').read_text())['rows'][0] for out in (one, two)]
-    for row in rows:
-        for key in ('peak_mb', 'command', 'commit'):
-            del row[key]
-    assert rows[0] == rows[1]
-    for name in ('frames.csv', 'curves.json', 'pictures.json'):
-        assert (one / name).read_bytes() == (two / name).read_bytes()
-    names = [sorted(p.name for p in (out / 'pictures').iterdir()) for out in (one, two)]
+    assert [said for said, _ in outputs[1:]] == [''] * (processes - 1)
+
+
+OF_THE_RUN = ('latency_ms', 'peak_mb', 'command', 'commit')
+"""Keys of a row that say how it was measured and not what."""
+
+
+def assert_same_results(one: Path, two: Path) -> list[dict[str, Any]]:
+    """Compares two result folders byte for byte; gives the rows without `OF_THE_RUN`."""
+    found = []
+    for out in (one, two):
+        rows = json.loads((out / 'results.json').read_text())['rows']
+        found.append([{k: v for k, v in row.items() if k not in OF_THE_RUN} for row in rows])
+    assert found[0] == found[1]
+    names = [sorted(str(p.relative_to(out)) for p in out.rglob('*')) for out in (one, two)]
     assert names[0] == names[1]
+    for name in names[0]:
+        if (one / name).is_file() and name != 'results.json':
+            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    return found[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_of_torchrun_give_the_maps_results_of_one(tmp_path: Path) -> None:
+    saved = write_maps(tmp_path / 'saved', [(fake_score(i), label) for i, label in FRAMES])
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    run_maps(saved, one)
+    evaluated_by(2, saved, two)
+    assert_same_results(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_of_torchrun_give_the_checkpoint_results_of_one(
+    make_tiny_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Pictures of frames that the other process measured, and every sum over frames."""
+    checkpoint = make_tiny_checkpoint(void_index=11)
+    names, colors = STREETHAZARDS.names, STREETHAZARDS.colors
+    update_meta(checkpoint, class_names=names, class_colors=colors, void_index=None)
+    update_meta(checkpoint, temperature=2.0)
+    write_streethazards(tmp_path / 'sh', {'t5': 4, 't6': 5}, (64, 96))
+    arguments = ['--checkpoint', str(checkpoint), '--score', 'msp,energy', '--track', 'obstacle']
+    arguments += ['--dataset', 'streethazards', '--root', str(tmp_path / 'sh')]
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    evaluated_by(1, arguments, one)
+    evaluated_by(2, arguments, two)
+    for row in assert_same_results(one, two):
+        for key in ('ap', 'f1_mean', 'siou_gt', 'miou', 'open_miou', 'ece', 'nll', 'ece_before'):
+            assert row[key] is not None
+    assert len(read_pictures(two)) == 16
 
 
 # Bad input

@@ -20,8 +20,10 @@ class CheckpointFrames:
     """A `FrameSource` over a dataset; see there for the attributes.
 
     Score maps are kept at the network's size in `store`, so that the second pass costs no
-    inference: 4 bytes per pixel and score.
+    inference: 4 bytes per pixel and score. Other processes have stores of their own.
     """
+
+    has_images = True
 
     def __init__(
         self,

@@ -48,11 +48,13 @@ class FrameSource(Protocol):
         scores: The names of the scores that each frame has.
         has_anomalies: Whether the set has anomaly labels.
         classes: What train ids mean; `NO_CLASSES` where classes are not compared.
+        has_images: Whether its frames have an image.
     """
 
     scores: tuple[str, ...]
     has_anomalies: bool
     classes: LabelSet
+    has_images: bool
 
     def __len__(self) -> int: ...
 
@@ -61,5 +63,5 @@ class FrameSource(Protocol):
         ...
 
     def again(self, index: int) -> Frame:
-        """Gives a frame that `first` gave before, without logits."""
+        """Gives a frame that `first` gave before in this process, without logits."""
         ...

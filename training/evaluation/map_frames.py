@@ -28,7 +28,7 @@ class MapFrames:
     """
 
     has_anomalies = True
-    has_classes = False
+    has_images = False
     classes = NO_CLASSES
 
     def __init__(self, scores: Path, labels: Path, protocol: str):

@@ -80,8 +80,7 @@ def draw_pictures(
             for choice in choices:
                 if choice.number == index:
                     _draw_score(frame, source, evaluation, choice, out)
-    has_image = bool(choices) and source.again(choices[0].number).image is not None
-    return [_entry(choice, has_image) for choice in choices]
+    return [_entry(choice, source.has_images) for choice in choices]
 
 
 def _paths(frame: str, score: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,8 @@ class CalibrationError:
     """Expected calibration error over equal bins (a, b] of confidence, and mean NLL.
 
     Confidence is the largest softmax value; ECE = sum over bins of share * |accuracy - mean
-    confidence|. Ignored pixels are left out. Both are exact sums, whatever the order.
+    confidence|. Ignored pixels are left out. What frames add is summed exactly, so that neither
+    their order nor how workers shared them changes a bit.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
 
@@ -51,8 +53,13 @@ class CalibrationError:
         self.edges = np.linspace(0, 1, bins + 1)
         self.counts = np.zeros(bins, np.int64)
         self.hits = np.zeros(bins, np.int64)
-        self.confidence: Floats = np.zeros(bins)
-        self.nll = 0.0
+        self._confidence = [Fraction()] * bins
+        self._nll = Fraction()
+
+    @property
+    def confidence(self) -> Floats:
+        """(B,) sum of the confidence in each bin."""
+        return np.array([float(total) for total in self._confidence])
 
     def update(
         self, logits: NDArray[np.floating], labels: NDArray[np.uint8], temperature: float = 1.0
@@ -100,8 +107,9 @@ class CalibrationError:
         index = np.clip(np.searchsorted(self.edges, confidence) - 1, 0, bins - 1)
         self.counts += np.bincount(index, minlength=bins)
         self.hits += np.bincount(index[hit], minlength=bins)
-        self.confidence += np.bincount(index, confidence, bins)
-        self.nll += float(nll.sum())
+        for place, total in enumerate(np.bincount(index, confidence, bins).tolist()):
+            self._confidence[place] += Fraction(total)
+        self._nll += Fraction(float(nll.sum()))
 
     def merge(self, other: CalibrationError) -> None:
         """Adds what another worker measured.
@@ -113,8 +121,9 @@ class CalibrationError:
             raise ValueError(f'cannot merge {other.counts.size} bins into {self.counts.size}')
         self.counts += other.counts
         self.hits += other.hits
-        self.confidence += other.confidence
-        self.nll += other.nll
+        pairs = zip(self._confidence, other._confidence, strict=True)
+        self._confidence = [mine + theirs for mine, theirs in pairs]
+        self._nll += other._nll
 
     def compute(self) -> dict[str, Value]:
         """Gives the values by their names in `results.json`, None without labelled pixels."""
@@ -122,7 +131,7 @@ class CalibrationError:
         if not total:
             return {'n_pixels': 0, 'ece': None, 'nll': None}
         gap = np.abs(self.hits - self.confidence).sum()
-        return {'n_pixels': total, 'ece': float(gap / total), 'nll': self.nll / total}
+        return {'n_pixels': total, 'ece': float(gap / total), 'nll': float(self._nll) / total}
 
     def reliability(self) -> Reliability:
         """Gives the reliability diagram."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -204,7 +205,8 @@ def _pooled(frames: list[Floats]) -> Floats:
 
 
 def _mean(values: Floats) -> float | None:
-    return float(values.mean()) if values.size else None
+    """Gives the mean of an exact sum, which no order of the frames changes."""
+    return math.fsum(values) / values.size if values.size else None
 
 
 def _f1(siou: Floats, ppv: Floats, level: float) -> float | None:

@@ -28,7 +28,7 @@ class LabelledFrames:
     """
 
     has_anomalies = True
-    has_classes = False
+    has_images = True
     classes = NO_CLASSES
 
     def __init__(self, score: str, store: Path):
