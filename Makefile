@@ -89,4 +89,4 @@ $(VENV)/.test: $(addprefix $(REQUIREMENTS)/,node.txt train.txt test.txt) | $(BIN
 
 clean:
 	rm -rf build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
-	find anomaly_seg_ros training test launch -name __pycache__ -type d -exec rm -rf {} +
+	find anomaly_seg_ros training test launch docs -name __pycache__ -type d -exec rm -rf {} +

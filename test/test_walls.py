@@ -1,12 +1,13 @@
 """The three walls: runtime and training, ROS and the rest, light and heavy modules."""
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 import subprocess
 import sys
 
 import pytest
+
+from docs.architecture import imported
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ('anomaly_seg_ros', 'training')
@@ -34,17 +35,6 @@ LIGHT = (
     'anomaly_seg_ros.node.topics', 'anomaly_seg_ros.prediction', 'anomaly_seg_ros.registry',
     'anomaly_seg_ros.scores',
 )  # fmt: skip
-
-
-def imported(tree: ast.AST, package: str = '') -> Iterator[str]:
-    """Every module name that a piece of code imports, anywhere in it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split('.')[: len(package.split('.')) - node.level + 1]
-            prefix = '.'.join(above) + '.' if node.level else ''
-            yield (prefix + (node.module or '')).rstrip('.')
 
 
 def at_import(tree: ast.Module) -> ast.Module:
@@ -82,9 +72,9 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     ('code', 'package', 'whole', 'early'),
     [
         ('import a.b', 'p', {'a.b'}, {'a.b'}),
-        ('from a import b', 'p', {'a'}, {'a'}),
-        ('from . import b', 'p.q', {'p.q'}, {'p.q'}),
-        ('from ..x import b', 'p.q', {'p.x'}, {'p.x'}),
+        ('from a import b', 'p', {'a', 'a.b'}, {'a', 'a.b'}),
+        ('from . import b', 'p.q', {'p.q', 'p.q.b'}, {'p.q', 'p.q.b'}),
+        ('from ..x import b', 'p.q', {'p.x', 'p.x.b'}, {'p.x', 'p.x.b'}),
         ('def f():\n import a', 'p', {'a'}, set()),
         ('class C:\n import a\n def f(self):\n  import b', 'p', {'a', 'b'}, {'a'}),
         ('if TYPE_CHECKING:\n import a\nelse:\n import b', 'p', {'a', 'b'}, {'b'}),
