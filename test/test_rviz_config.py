@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node.outputs import image_outputs
 
 FILE = Path(__file__).resolve().parent.parent / 'config' / launch_support.RVIZ_FILE
 CLASSES = {
@@ -54,6 +55,8 @@ def test_panels_show_the_nodes_topics(displays: list[dict[str, Any]]) -> None:
         topics.resolve(topics.SEMANTIC_COLOR): False,
     }
     assert all(display['Value'] == display['Enabled'] for display in displays)
+    outputs = {topics.resolve(topic) for topic in image_outputs()}
+    assert set(shown) - {topics.resolve(topics.IMAGE)} <= outputs
 
 
 def test_policies(displays: list[dict[str, Any]]) -> None:

@@ -32,8 +32,8 @@ HEAVY = ('torch', 'cv2', 'openvino', 'lightning', *sorted(ROS))
 LIGHT = (
     'anomaly_seg_ros', 'anomaly_seg_ros.classes', 'anomaly_seg_ros.cli', 'anomaly_seg_ros.engines',
     'anomaly_seg_ros.models', 'anomaly_seg_ros.node.config', 'anomaly_seg_ros.node.launch_support',
-    'anomaly_seg_ros.node.topics', 'anomaly_seg_ros.prediction', 'anomaly_seg_ros.registry',
-    'anomaly_seg_ros.scores',
+    'anomaly_seg_ros.node.outputs', 'anomaly_seg_ros.node.topics', 'anomaly_seg_ros.prediction',
+    'anomaly_seg_ros.registry', 'anomaly_seg_ros.scores',
 )  # fmt: skip
 
 

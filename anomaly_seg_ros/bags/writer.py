@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -20,15 +20,17 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from anomaly_seg_ros.bags.reader import COMPRESSED, RAW, TEXT, TYPESTORE
+from anomaly_seg_ros.bags.reader import COMPRESSED, RAW, TYPESTORE
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
 # Version 9 spells QoS in a way that Humble cannot read; Jazzy and Kilted read both.
 _VERSION: Literal[8] = 8
 
+Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
+
 _FOREVER = QosTime(9223372036, 854775807)
-_PIXEL_BYTES = {'mono8': 1, 'rgb8': 3, 'bgr8': 3}
+_PIXEL_BYTES = {'mono8': 1, 'rgb8': 3, 'bgr8': 3, '32FC1': 4}
 
 
 def _qos(durability: QosDurability) -> list[Qos]:
@@ -109,13 +111,13 @@ class BagWriter:
             topic, kind, typestore=TYPESTORE, offered_qos_profiles=_qos(durability)
         )
 
-    def add_image(self, topic: str, at: Stamp, pixels: NDArray[np.uint8], encoding: str) -> None:
+    def add_image(self, topic: str, at: Stamp, pixels: Pixels, encoding: str) -> None:
         """Writes a `sensor_msgs/Image`.
 
         Args:
             topic: Declared as `RAW`.
             at: Its times and frame.
-            pixels: (H, W) for 'mono8', (H, W, 3) RGB for 'rgb8' and 'bgr8'.
+            pixels: (H, W) for 'mono8' and '32FC1', (H, W, 3) RGB for 'rgb8' and 'bgr8'.
             encoding: Of the message.
         """
         if encoding == 'bgr8':
@@ -128,7 +130,7 @@ class BagWriter:
             encoding=encoding,
             is_bigendian=0,
             step=width * _PIXEL_BYTES[encoding],
-            data=np.ascontiguousarray(pixels).reshape(-1),
+            data=np.ascontiguousarray(pixels).reshape(-1).view(np.uint8),
         )
         self._write(topic, RAW, at.log_time, message)
 
@@ -139,9 +141,10 @@ class BagWriter:
         )
         self._write(topic, COMPRESSED, at.log_time, message)
 
-    def add_text(self, topic: str, log_time: int, text: str) -> None:
-        """Writes a `std_msgs/String`."""
-        self._write(topic, TEXT, log_time, TYPESTORE.types[TEXT](data=text))
+    def add_data(self, topic: str, log_time: int, data: Any) -> None:
+        """Writes a message that has only a field `data`, such as a `std_msgs/String`."""
+        kind = self._connections[topic].msgtype
+        self._write(topic, kind, log_time, TYPESTORE.types[kind](data=data))
 
     def _write(self, topic: str, kind: str, log_time: int, message: object) -> None:
         data = TYPESTORE.serialize_cdr(message, kind)

@@ -104,7 +104,7 @@ def write_bag(
                     bag.add_compressed(topic, at, data, f'rgb8; {compressed} compressed bgr8')
                 else:
                     bag.add_image(topic, at, image, 'rgb8')
-                bag.add_text(name_topic, stamp, path.name)
+                bag.add_data(name_topic, stamp, path.name)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise

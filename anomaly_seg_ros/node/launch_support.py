@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import parameters
+from anomaly_seg_ros.node.outputs import image_outputs
 
 OLD_PROFILE_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 """Read by Humble and Jazzy. Kilted takes it too, with a warning."""
@@ -272,7 +273,7 @@ def rviz_remappings(namespace: str, node_name: str, image_topic: str) -> list[tu
     pairs = [(topics.resolve(topics.IMAGE), topics.resolve(image_topic, namespace, node_name))]
     pairs += [
         (topics.resolve(name), topics.resolve(name, namespace, node_name))
-        for name in (topics.OVERLAY, topics.ANOMALY_SCORE, topics.SEMANTIC_COLOR)
+        for name in image_outputs()
     ]
     suffix = topics.COMPRESSED_SUFFIX
     pairs += [(source + suffix, target + suffix) for source, target in pairs]

@@ -18,17 +18,8 @@ ANOMALY_SCORE = '~/anomaly_score'
 ANOMALY_MASK = '~/anomaly_mask'
 SEMANTIC_COLOR = '~/semantic_color'
 OVERLAY = '~/overlay'
-CAMERA_INFO_OUT = '~/camera_info'
-DETECTIONS = '~/detections'
-REGIONS_JSON = '~/regions_json'
-FRAME_SCORE = '~/frame_score'
-LABEL_INFO = '~/label_info'
 LABEL_INFO_JSON = '~/label_info_json'
 DIAGNOSTICS = '/diagnostics'
-
-ENABLE = '~/enable'
-RESET_STATISTICS = '~/reset_statistics'
-SNAPSHOT = '~/snapshot'
 
 COMPRESSED_SUFFIX = '/compressed'
 """Goes behind a topic name that is resolved already: a remap of `image` must reach it too."""

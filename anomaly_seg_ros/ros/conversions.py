@@ -1,14 +1,18 @@
-"""Arrays to `sensor_msgs/Image`, without cv_bridge; the way back is `image_message`."""
+"""What is known of a frame to messages, without cv_bridge; the way back is `image_message`."""
 
 from __future__ import annotations
 
 from array import array
+import importlib
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+
+from anomaly_seg_ros.node.outputs import IMAGE
 
 _OUTPUT_TYPES = {
     'mono8': (np.uint8, 1),
@@ -56,3 +60,45 @@ class ImageWriter:
         # An array.array is the one type that rclpy takes over without a copy or a check.
         message.data = data
         self._view = np.frombuffer(message.data, self._type).reshape(shape)
+
+
+class DataWriter:
+    """Fills one reused message that has only a field `data`.
+
+    Args:
+        kind: Its type, as 'std_msgs/msg/String'.
+    """
+
+    def __init__(self, kind: str):
+        self._message = message_type(kind)()
+
+    def fill(self, data: Any, header: Header) -> Any:
+        """Gives the message with these data; there is no place for the header in it."""
+        self._message.data = data
+        return self._message
+
+
+class Writer(Protocol):
+    """Makes the messages of one topic."""
+
+    def fill(self, content: Any, header: Header) -> Any:
+        """Gives the message of what an `Output` gives of a frame, with the camera's header."""
+        ...
+
+
+def message_type(kind: str) -> Any:
+    """Gives the class of a message type.
+
+    Raises:
+        ImportError: Its package is not installed.
+
+    >>> message_type('std_msgs/msg/String').__name__
+    'String'
+    """
+    module, _, name = kind.rpartition('/')
+    return getattr(importlib.import_module(module.replace('/', '.')), name)
+
+
+def message_writer(kind: str, encoding: str) -> Writer:
+    """Gives what fills the messages of an output; see `Output` for both."""
+    return ImageWriter(encoding) if kind == IMAGE else DataWriter(kind)

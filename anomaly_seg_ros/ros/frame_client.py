@@ -20,16 +20,11 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header, String
 
 from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.outputs import image_outputs, usual_outputs
 from anomaly_seg_ros.ros import qos
 from anomaly_seg_ros.ros.conversions import ImageWriter
 from anomaly_seg_ros.ros.diagnostics import NOT_CONFIGURED
 
-OUTPUTS = (
-    topics.SEMANTIC_MASK,
-    topics.ANOMALY_SCORE,
-    topics.ANOMALY_MASK,
-    topics.OVERLAY,
-)
 FRAME_ID = 'camera'
 
 
@@ -39,13 +34,13 @@ class Answer:
 
     Attributes:
         images: Topic to the message received.
-        latency_ms: From just before the frame was published to the semantic mask's arrival.
         wanted: How many outputs make it complete.
+        latency_ms: From just before the frame was published to the semantic mask's arrival.
     """
 
+    wanted: int
     images: dict[str, Image] = field(default_factory=dict)
     latency_ms: float | None = None
-    wanted: int = len(OUTPUTS)
 
     @property
     def complete(self) -> bool:
@@ -67,7 +62,7 @@ OnComplete = Callable[[int, Answer], None]
 
 @contextmanager
 def connected_client(
-    namespace: str, on_complete: OnComplete | None = None, outputs: Sequence[str] = OUTPUTS
+    namespace: str, on_complete: OnComplete | None = None, outputs: Sequence[str] | None = None
 ) -> Iterator[FrameClient]:
     """Joins ROS with a `FrameClient`, and leaves it at the end."""
     rclpy.init()
@@ -87,14 +82,14 @@ class FrameClient:
     Args:
         namespace: In which the node runs.
         on_complete: What to do with a frame's outputs.
-        outputs: Topics to listen to; the node makes no others.
+        outputs: Pictures to listen to, None for the usual ones; the node makes no others.
     """
 
     def __init__(
         self,
         namespace: str,
         on_complete: OnComplete | None = None,
-        outputs: Sequence[str] = OUTPUTS,
+        outputs: Sequence[str] | None = None,
     ):
         self.node = Node('anomaly_seg_demo', namespace=namespace)
         self.answers: dict[int, Answer] = {}
@@ -104,7 +99,7 @@ class FrameClient:
         # The node configures itself before it says anything, so this is no early state.
         self.failed_to_configure = False
         self._on_complete = on_complete
-        self._outputs = outputs
+        self._outputs = image_outputs(usual_outputs()) if outputs is None else outputs
         self._sent: dict[tuple[int, int], tuple[int, float]] = {}
         self._writer = ImageWriter('bgr8')
         self._executor = SingleThreadedExecutor()
@@ -113,7 +108,7 @@ class FrameClient:
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
         )
         self._camera = self.node.create_publisher(Image, topics.IMAGE, profile)
-        for topic in outputs:
+        for topic in self._outputs:
             self.node.create_subscription(
                 Image, self._absolute(topic), self._receiver(topic), qos.output()
             )
@@ -134,7 +129,7 @@ class FrameClient:
             if sent is None:
                 return
             number, began = sent
-            answer = self.answers.setdefault(number, Answer(wanted=len(self._outputs)))
+            answer = self.answers.setdefault(number, Answer(len(self._outputs)))
             answer.images[topic] = message
             if topic == topics.SEMANTIC_MASK:
                 answer.latency_ms = (time.perf_counter() - began) * 1e3

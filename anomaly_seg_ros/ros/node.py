@@ -43,12 +43,13 @@ from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.inbox import Mailbox
 from anomaly_seg_ros.node.label_info import label_info
+from anomaly_seg_ros.node.outputs import Output, OUTPUTS
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.process import picture_threads, tune_allocator
 from anomaly_seg_ros.ros import diagnostics, parameters, qos
 from anomaly_seg_ros.ros.compat import ClockType, NodeExecutor, SubscriptionEventCallbacks
-from anomaly_seg_ros.ros.conversions import ImageWriter
+from anomaly_seg_ros.ros.conversions import message_type, message_writer, Writer
 
 WORKER_END_S = 10.0
 """How long a frame in work may take to end."""
@@ -59,11 +60,12 @@ THROTTLE_S = 5.0
 EngineOpener = Callable[..., Engine]
 
 
-class Output(NamedTuple):
-    """A picture that the node gives, and the message that is filled for each frame."""
+class Advertised(NamedTuple):
+    """An output with its publisher and the message that is filled for each frame."""
 
+    output: Output
     publisher: Any
-    writer: ImageWriter
+    writer: Writer
 
 
 Transition = Callable[['AnomalySegNode', LifecycleState], TransitionCallbackReturn]
@@ -113,7 +115,7 @@ class AnomalySegNode(LifecycleNode):
         self._meta: CheckpointMeta | None = None
         self._weights = ''
         self._configured = self.config
-        self._outputs: dict[str, Output] = {}
+        self._outputs: dict[str, Advertised] = {}
         self._label_info: Any = None
         self._subscription: Any = None
         self._incompatible_qos = 0
@@ -231,8 +233,8 @@ class AnomalySegNode(LifecycleNode):
     def release(self) -> None:
         """Stops the worker and frees engine and publishers; may be called again."""
         self._stop_work()
-        for publisher, _ in self._outputs.values():
-            self.destroy_lifecycle_publisher(publisher)
+        for advertised in self._outputs.values():
+            self.destroy_lifecycle_publisher(advertised.publisher)
         self._outputs.clear()
         if self._label_info is not None:
             self.destroy_publisher(self._label_info)
@@ -264,20 +266,15 @@ class AnomalySegNode(LifecycleNode):
     # --- topics --------------------------------------------------------------------------------
 
     def _make_outputs(self, config: NodeConfig) -> None:
-        for topic, encoding in (
-            (topics.SEMANTIC_MASK, 'mono8'),
-            (topics.ANOMALY_SCORE, config.score_encoding),
-            (topics.ANOMALY_MASK, 'mono8'),
-            (topics.SEMANTIC_COLOR, 'bgr8'),
-            (topics.OVERLAY, 'bgr8'),
-        ):
+        for topic, output in OUTPUTS.items():
             publisher = self.create_lifecycle_publisher(
-                Image,
+                message_type(output.kind),
                 topic,
                 qos.output(),
                 qos_overriding_options=qos.output_overrides(),
             )
-            self._outputs[topic] = Output(publisher, ImageWriter(encoding))
+            writer = message_writer(output.kind, output.encoding(config))
+            self._outputs[topic] = Advertised(output, publisher, writer)
 
     def _publish_label_info(self) -> None:
         assert self._meta is not None
@@ -366,30 +363,17 @@ class AnomalySegNode(LifecycleNode):
         """Makes and publishes what somebody listens to; gives the times it took."""
         times_ms = {'postprocess': 0.0, 'publish': 0.0}
         result = result.at(config.output_resolution == 'input')
-        for topic, (publisher, writer) in self._outputs.items():
+        for output, publisher, writer in self._outputs.values():
             if publisher.get_subscription_count() == 0:
                 continue
             began = time.perf_counter()
-            filled = writer.fill(self._output(topic, result), message.header)
+            filled = writer.fill(output.content(result, self._configured), message.header)
             made = time.perf_counter()
             publisher.publish(filled)
             times_ms['postprocess'] += (made - began) * 1e3
             times_ms['publish'] += (time.perf_counter() - made) * 1e3
         self.statistics.anomalous_share = result.anomalous_share
         return times_ms
-
-    def _output(self, topic: str, result: Result) -> Any:
-        if topic == topics.SEMANTIC_MASK:
-            return result.labels
-        if topic == topics.ANOMALY_MASK:
-            return result.mask
-        if topic == topics.SEMANTIC_COLOR:
-            return result.color
-        if topic == topics.OVERLAY:
-            return result.overlay
-        if self._configured.score_encoding == 'mono8':
-            return result.heat
-        return result.score if self._configured.score_scale == 'raw' else result.share
 
     def _is_too_old(self, message: Image, max_age_s: float) -> bool:
         if max_age_s <= 0:

@@ -17,6 +17,7 @@ from anomaly_seg_ros.commands.demo import FRAME_TIMEOUT_S, START_TIMEOUT_S
 from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.launch_support import shm_profile_environment
+from anomaly_seg_ros.node.outputs import image_outputs
 from training.bench.candidates import EngineCall
 from training.bench.frame import Image
 from training.bench.machine import ALLOCATORS, page_faults, process_memory_mb, variables
@@ -209,11 +210,4 @@ def _forget_pixels(_: int, answer: Answer) -> None:
 
 def output_topics(outputs: str) -> tuple[str, ...]:
     """Gives the topics that `--outputs` stands for."""
-    everything = (
-        topics.SEMANTIC_MASK,
-        topics.ANOMALY_SCORE,
-        topics.ANOMALY_MASK,
-        topics.SEMANTIC_COLOR,
-        topics.OVERLAY,
-    )
-    return everything if outputs == 'all' else (topics.SEMANTIC_MASK,)
+    return image_outputs() if outputs == 'all' else (topics.SEMANTIC_MASK,)

@@ -30,21 +30,20 @@ from anomaly_seg_ros.frames.pipeline import (
 )
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import label_info
+from anomaly_seg_ros.node.outputs import usual_outputs
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.provenance import code_version
+from training.evaluation.bag.bag_pass import BagPass
 from training.evaluation.bag.frames import LabelledFrames
 from training.evaluation.bag.labels import FrameKey, match_labels, MatchedLabels, RULES
 from training.evaluation.bag.outputs import (
     clear_metrics,
     clear_output_bag,
-    DEFAULT_OUTPUTS,
-    FRAME_SCORE_RULE,
+    output_names,
     OutputBag,
-    OUTPUTS,
     parse_outputs,
-    Timeline,
 )
-from training.evaluation.bag.run import Run
+from training.evaluation.bag.timeline import FRAME_SCORE_RULE, Timeline
 from training.results import ResultRow, typed_command
 
 BAG_FOLDER = 'bag'
@@ -72,9 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--save',
-        default=','.join(DEFAULT_OUTPUTS),
+        default=','.join(output_names(usual_outputs())),
         metavar='TOPIC[,TOPIC]',
-        help=f'topics of the new bag, of: {", ".join(OUTPUTS)} (default: %(default)s)',
+        help=f'topics of the new bag, of: {", ".join(output_names())} (default: %(default)s)',
     )
     parser.add_argument('--out', type=Path, required=True, help='folder for the results')
 
@@ -95,11 +94,11 @@ def main(args: argparse.Namespace) -> int:
         pipeline = node_pipeline(engine, read_meta(checkpoint))
         prepare_out(args.out, args.bag)
         store = stack.enter_context(tempfile.TemporaryDirectory(prefix='anomaly_seg_bag_'))
-        run = Run(pipeline, names, labels, LabelledFrames(engine.score_name, Path(store)))
+        run = BagPass(pipeline, names, labels, LabelledFrames(engine.score_name, Path(store)))
         info = node_label_info(checkpoint, engine, pipeline.settings.threshold)
         with (
             (args.out / TIMELINE_FILE).open('w', newline='', encoding='utf-8') as file,
-            OutputBag(args.out / BAG_FOLDER, outputs, info) as bag,
+            OutputBag(args.out / BAG_FOLDER, outputs, NodeConfig(), info) as bag,
         ):
             run.through(reader, topic, bag, Timeline(file))
         summary = summarise(run, reader, topic, engine)
@@ -162,7 +161,7 @@ def prepare_out(out: Path, bag: Path) -> None:
     clear_metrics(out)
 
 
-def summarise(run: Run, reader: BagReader, topic: str, engine: Engine) -> dict[str, Any]:
+def summarise(run: BagPass, reader: BagReader, topic: str, engine: Engine) -> dict[str, Any]:
     """Gives what `summary.json` holds."""
     return {
         'bag': str(reader.path),
@@ -221,7 +220,7 @@ def say(out: Path, summary: Mapping[str, Any]) -> None:
 def measure(
     args: argparse.Namespace,
     checkpoint: Path,
-    run: Run,
+    run: BagPass,
     engine: Engine,
     summary: Mapping[str, Any],
 ) -> None:
@@ -260,7 +259,7 @@ def measure(
     print(f'{len(run.labelled)} labelled frames ({summary["label_rule"]}): {shown}')
 
 
-def row_warnings(run: Run, summary: Mapping[str, Any]) -> list[str]:
+def row_warnings(run: BagPass, summary: Mapping[str, Any]) -> list[str]:
     """Gives what a reader of the numbers should know."""
     found = [f'the bag is not whole: {problem}' for problem in summary['problems']]
     if summary['broken']:

@@ -16,7 +16,8 @@ from anomaly_seg_ros.frames.pipeline import Pipeline
 
 from .frames import LabelledFrames
 from .labels import FrameKey, MatchedLabels
-from .outputs import broken_moment, moment, OutputBag, Timeline
+from .outputs import OutputBag
+from .timeline import broken_row, frame_row, Timeline
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def stop_request() -> Iterator[threading.Event]:
 
 
 @dataclass
-class Run:
+class BagPass:
     """Takes every message of the topic once, and remembers what became of it.
 
     Attributes:
@@ -82,12 +83,12 @@ class Run:
             pixels = image.rgb()
         except ValueError as error:
             self.broken.append((image.number, str(error)))
-            timeline.add(broken_moment(image, name, str(error)))
+            timeline.add(broken_row(image, name, str(error)))
             return
         assert image.stamp is not None
         result = self.pipeline(pixels)
         bag.add(image, result)
-        timeline.add(moment(image, name, result))
+        timeline.add(frame_row(image, name, result))
         self.frames += 1
         self.stamps = [*self.stamps[:1], image.stamp]
         self.times_ms.append(result.times_ms['inference'])

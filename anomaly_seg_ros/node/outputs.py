@@ -1,0 +1,63 @@
+"""The topics that are made of each frame, once: what the node publishes and `bag` writes.
+
+To add one: a line in `OUTPUTS`, which node, bag, demo and launch read. No ROS is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.config import NodeConfig
+
+if TYPE_CHECKING:
+    from anomaly_seg_ros.frames.pipeline import Result
+
+IMAGE = 'sensor_msgs/msg/Image'
+"""The kind of a picture; the message also carries the header of the camera image."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What goes out on one topic.
+
+    Attributes:
+        content: Gives it of a `Result`, which has the size to publish, and of the parameters: an
+            array for an `IMAGE`, else the value of the message's field `data`.
+        encoding: Of an `IMAGE`, by the parameters: 'mono8' (H, W) uint8, '32FC1' (H, W) float32,
+            or 'bgr8' (H, W, 3) RGB.
+        kind: Message type: `IMAGE`, or one that has only a field `data`, as 'std_msgs/msg/String'.
+        usual: Whether `demo` and `bag` take it unasked.
+    """
+
+    content: Callable[[Result, NodeConfig], Any]
+    encoding: Callable[[NodeConfig], str] = lambda _: 'mono8'
+    kind: str = IMAGE
+    usual: bool = True
+
+
+def _score(result: Result, config: NodeConfig) -> Any:
+    if config.score_encoding == 'mono8':
+        return result.heat
+    return result.score if config.score_scale == 'raw' else result.share
+
+
+OUTPUTS: dict[str, Output] = {
+    topics.SEMANTIC_MASK: Output(lambda result, _: result.labels),
+    topics.ANOMALY_SCORE: Output(_score, lambda config: config.score_encoding),
+    topics.ANOMALY_MASK: Output(lambda result, _: result.mask),
+    topics.SEMANTIC_COLOR: Output(lambda result, _: result.color, lambda _: 'bgr8', usual=False),
+    topics.OVERLAY: Output(lambda result, _: result.overlay, lambda _: 'bgr8'),
+}
+
+
+def usual_outputs() -> tuple[str, ...]:
+    """Gives the topics that `demo` and `bag` take unasked."""
+    return tuple(topic for topic, output in OUTPUTS.items() if output.usual)
+
+
+def image_outputs(among: Iterable[str] = OUTPUTS) -> tuple[str, ...]:
+    """Gives the topics that carry pictures."""
+    return tuple(topic for topic in among if OUTPUTS[topic].kind == IMAGE)

@@ -1,0 +1,85 @@
+"""What `anomaly_seg bag` says of each frame: the lines of `timeline.csv`."""
+
+from __future__ import annotations
+
+import csv
+from typing import NamedTuple, TextIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_seg_ros.bags.reader import BagImage
+from anomaly_seg_ros.frames.pipeline import Result
+
+FRAME_SCORE_RULE = (
+    'mean calibrated score of all pixels at the size of the network: about 0.5 on frames like '
+    'those of the calibration, towards 1 for another domain or a failing camera; small objects '
+    'show in mask_share and regions'
+)
+
+
+class TimelineRow(NamedTuple):
+    """One line of `timeline.csv`; a broken message has only its number and problem.
+
+    Attributes:
+        stamp: Header stamp in nanoseconds.
+        frame_score: By `FRAME_SCORE_RULE`.
+        mask_share: Share of the pixels that the published mask marks.
+        regions: 8-connected regions of the published mask.
+        number: Place of the message on its topic, from 0.
+        log_time: When it was recorded, in nanoseconds.
+        name: Source file, where the bag tells it.
+        problem: Why there are no numbers.
+    """
+
+    stamp: int | None
+    frame_score: float | None
+    mask_share: float | None
+    regions: int | None
+    number: int
+    log_time: int
+    name: str
+    problem: str
+
+
+def frame_row(image: BagImage, name: str, result: Result) -> TimelineRow:
+    """Gives the line of a frame."""
+    return TimelineRow(
+        stamp=image.stamp,
+        frame_score=round(mean_share(result.at(False).share), 6),
+        mask_share=round(float((result.mask != 0).mean()), 6),
+        regions=cv2.connectedComponents(result.mask, connectivity=8)[0] - 1,
+        number=image.number,
+        log_time=image.log_time,
+        name=name,
+        problem='',
+    )
+
+
+def broken_row(image: BagImage, name: str, problem: str) -> TimelineRow:
+    """Gives the line of a message that cannot be used."""
+    return TimelineRow(image.stamp, None, None, None, image.number, image.log_time, name, problem)
+
+
+def mean_share(share: NDArray[np.float32]) -> float:
+    """Gives how anomalous a frame is as a whole, 0..1, from its (H, W) calibrated score.
+
+    >>> mean_share(np.float32([[0, 0.5], [1, 1]]))
+    0.625
+    """
+    return float(share.mean(dtype=np.float64))
+
+
+class Timeline:
+    """Writes `timeline.csv` line by line, so that a stopped run keeps what it has done."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+        self._writer = csv.writer(file)
+        self._writer.writerow(TimelineRow._fields)
+
+    def add(self, line: TimelineRow) -> None:
+        """Writes a line."""
+        self._writer.writerow(['' if value is None else value for value in line])
+        self._file.flush()
