@@ -6,14 +6,25 @@ from array import array
 from collections.abc import Callable
 import os
 from pathlib import Path
+import re
 import shutil
+import struct
+import subprocess
+import sys
+import tempfile
 from types import SimpleNamespace
 from typing import Any
 
+from lz4.frame import compress as lz4_compress
 import numpy as np
 from numpy.typing import NDArray
 import pytest
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+from anomaly_seg_ros.bags import packing
+from anomaly_seg_ros.bags.mcap_file import McapFile
+from anomaly_seg_ros.bags.mcap_scan import McapScan
+from anomaly_seg_ros.bags.packing import zstd
 from anomaly_seg_ros.bags.reader import (
     BagReader,
     choose_topic,
@@ -23,12 +34,13 @@ from anomaly_seg_ros.bags.reader import (
     TEXT,
     TYPESTORE,
 )
-from anomaly_seg_ros.bags.storage import is_bag
+from anomaly_seg_ros.bags.storage import is_bag, open_storage, unpack_message
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands.make_bag import encode, START_NS
 from anomaly_seg_ros.frames.image_message import compressed_to_rgb
 
+ROOT = Path(__file__).resolve().parent.parent
 HEIGHT, WIDTH = 24, 32
 STORAGES = pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 
@@ -242,10 +254,6 @@ def test_a_cut_chunk_gives_its_readable_part(tmp_path: Path, storage_packing: st
 
 def pack_first_chunk_with_lz4(path: Path) -> None:
     """Writes the chunk of a file anew as a recorder with lz4 would have; the rest goes."""
-    import struct
-
-    from lz4.frame import compress
-
     content = path.read_bytes()
     start = 8
     kind, length = struct.unpack_from('<BQ', content, start)
@@ -254,7 +262,7 @@ def pack_first_chunk_with_lz4(path: Path) -> None:
     kind, length = struct.unpack_from('<BQ', content, chunk)
     assert kind == 0x06
     head, records = content[chunk + 9 : chunk + 9 + 28], content[chunk + 9 + 40 :][: length - 40]
-    packed = compress(records)
+    packed = lz4_compress(records)
     body = head + struct.pack('<I', 3) + b'lz4' + struct.pack('<Q', len(packed)) + packed
     path.write_bytes(content[:chunk] + struct.pack('<BQ', 0x06, len(body)) + body)
 
@@ -351,8 +359,6 @@ def test_split_bags_are_read_in_order_and_lost_files_named(
 @pytest.mark.parametrize('mode', ['MESSAGE', 'FILE'])
 @STORAGES
 def test_bags_that_the_recorder_has_packed(tmp_path: Path, mode: str, storage: str) -> None:
-    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-
     images = pictures(3)
     writer = Writer(tmp_path / 'in', version=9, storage_plugin=StoragePlugin[storage.upper()])
     writer.set_compression(CompressionMode[mode], CompressionFormat.ZSTD)
@@ -366,3 +372,180 @@ def test_bags_that_the_recorder_has_packed(tmp_path: Path, mode: str, storage: s
             writer.write(connection, log_time, data)
     found = [pixels for _, pixels in read_images(tmp_path / 'in')]
     assert all((a == b).all() for a, b in zip(found, images, strict=True))
+
+
+# --- sizes that a file only claims, or hides -----------------------------------------------------
+
+
+def bomb(size: int, declared: bool) -> bytes:
+    """Zeros that zstd packs to nearly nothing, with or without their number in the head."""
+    if declared:
+        return bytes(zstd.compress(bytes(size)))
+    packer = zstd.ZstdCompressor()
+    blocks = [packer.compress(bytes(2**20)) for _ in range(size // 2**20)]
+    return b''.join([*blocks, packer.flush()])
+
+
+BOMBS = pytest.mark.parametrize('declared', [True, False], ids=['declared', 'hidden'])
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, 'MOST_BYTES', 2**20)
+
+
+def peak_mb(code: str) -> int:
+    """Peak memory of a process of its own that runs some code."""
+    ending = 'import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)'
+    command = [sys.executable, '-c', f'{code}\n{ending}']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+@BOMBS
+def test_bytes_are_unpacked_up_to_a_bound(declared: bool, small: None) -> None:
+    assert unpack_message(zstd.compress(bytes(2**20))) == bytes(2**20)
+    with pytest.raises(ValueError, match=r'the packed message: unpacks to .*more than 1 MiB'):
+        unpack_message(bomb(2**21, declared))
+    two_frames = zstd.compress(bytes(2**19)) + zstd.compress(bytes(2**19 + 1))
+    with pytest.raises(ValueError, match='unpacks to more than 1 MiB'):
+        unpack_message(two_frames)
+    with pytest.raises(ValueError, match='unpacks to more than 1 MiB'):
+        packing.unpack(lz4_compress(bytes(2**21)), 'lz4')
+
+
+@pytest.mark.slow
+@BOMBS
+def test_a_bomb_of_gigabytes_takes_no_more_than_the_bound(declared: bool, tmp_path: Path) -> None:
+    path = tmp_path / 'bomb.zst'
+    if declared:  # a head that claims 8 GiB, and nothing behind it
+        path.write_bytes(b'\x28\xb5\x2f\xfd\xe0' + (8 * 2**30).to_bytes(8, 'little'))
+    else:
+        path.write_bytes(bomb(2 * 2**30, declared))
+        assert path.stat().st_size < 300_000
+    code = 'from anomaly_seg_ros.bags.storage import unpack_message\n'
+    idle = peak_mb(code)
+    code += (
+        f'try:\n    unpack_message(open({str(path)!r}, "rb").read())\n'
+        'except ValueError as error:\n    assert "more than 512 MiB" in str(error)\n'
+    )
+    assert peak_mb(code) - idle < (20 if declared else 1200)  # the parts, and they joined
+
+
+@BOMBS
+def test_a_message_that_is_too_large_is_one_broken_frame(
+    declared: bool, small: None, tmp_path: Path
+) -> None:
+    with BagWriter(tmp_path / 'plain') as bag:
+        bag.add_topic('/image', RAW)
+        for i, image in enumerate(pictures(3)):
+            bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
+    with BagReader(tmp_path / 'plain') as reader:
+        messages = list(reader.messages(['/image']))
+    writer = Writer(tmp_path / 'in', version=9, storage_plugin=StoragePlugin.SQLITE3)
+    with writer:
+        connection = writer.add_connection('/image', RAW, typestore=TYPESTORE)
+        for i, (_, log_time, data) in enumerate(messages):
+            packed = bomb(2**21, declared) if i == 1 else zstd.compress(data)
+            writer.write(connection, log_time, packed)
+    frames = images_of(tmp_path / 'in', '/image')
+    assert [frame.message is None for frame in frames] == [False, True, False]
+    assert re.fullmatch(r'the packed message: unpacks to .*more than 1 MiB', frames[1].problem)
+    assert '\n' not in frames[1].problem
+
+
+def with_first_chunk(path: Path, size: int, packed: bytes, *, cut: bool) -> None:
+    """Puts other bytes into a chunk whose length must stay; without its end if `cut`."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b'\x28\xb5\x2f\xfd')
+    head = start - 8 - 4 - len('zstd')
+    length = int.from_bytes(content[start - 8 : start], 'little')
+    assert len(packed) <= length
+    padding = length - len(packed)
+    # A skippable frame of zstd fills the rest.
+    filler = b'\x50\x2a\x4d\x18' + (padding - 8).to_bytes(4, 'little') + bytes(padding - 8)
+    content[start : start + length] = packed + filler
+    content[head - 12 : head - 4] = size.to_bytes(8, 'little')
+    content[head - 4 : head] = bytes(4)
+    path.write_bytes(content[:-40] if cut else content)
+
+
+@pytest.mark.parametrize('cut', [False, True], ids=['whole', 'cut'])
+@pytest.mark.parametrize(
+    ('size', 'real', 'declared', 'problem'),
+    [
+        (2**21, 2**21, True, 'unpacks to 2 MiB, which is more than 1 MiB'),
+        (2**40, 2**10, True, 'unpacks to 1048576 MiB, which is more than 1 MiB'),
+        (2**10, 2**21, True, 'damaged: it holds more than the 1024 bytes that it declares'),
+        (2**10, 2**21, False, 'damaged: it holds more than the 1024 bytes that it declares'),
+    ],
+)
+def test_a_chunk_that_is_too_large_is_refused(
+    size: int, real: int, declared: bool, problem: str, cut: bool, small: None, tmp_path: Path
+) -> None:
+    with BagWriter(tmp_path / 'in', packed=True) as bag:
+        bag.add_topic('/image', RAW)
+        for i, image in enumerate(pictures(2, 300, 600)):
+            bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
+    path = data_file(tmp_path / 'in')
+    with_first_chunk(path, size, bomb(real, declared), cut=cut)
+    if cut:
+        with pytest.raises(ValueError, match='has no image topic'):
+            list(read_images(path))
+        with BagReader(path) as reader:
+            (found,) = reader.problems()
+        assert found.startswith('in.mcap: 1 ')
+        assert 'left out' in found
+        assert problem in found or 'damaged chunks' in found
+        return
+    with BagReader(path) as reader:
+        assert list(reader.images('/image')) == []
+        (found,) = reader.problems()
+    assert found.startswith(f'in.mcap: {problem} (the chunk at byte ')
+
+
+@BOMBS
+def test_a_packed_file_takes_at_most_half_of_what_is_free(
+    declared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / 'in').mkdir()
+    path = tmp_path / 'in' / 'in_0.db3.zstd'
+    path.write_bytes(bomb(2**24, declared))
+    free = shutil.disk_usage(tmp_path)._replace(free=2**24)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: free)
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    argv = ['bag', str(tmp_path / 'in'), '--checkpoint', 'default', '--out', str(tmp_path / 'o')]
+    assert main(argv) == 2
+    error = capsys.readouterr().err.strip()
+    assert re.search(r'in_0.db3.zstd. unpacks to .*more than 8 MiB, half of what is free', error)
+    assert f'zstd -d {path}' in error
+    assert '\n' not in error
+    assert [p.name for p in tmp_path.iterdir()] == ['in']
+
+
+def test_a_summary_that_does_not_speak_of_all_is_not_trusted(tmp_path: Path) -> None:
+    """Other numbers of messages in the statistics and the index: the file is read through."""
+    with BagWriter(tmp_path / 'in') as bag:
+        bag.add_topic('/image', RAW)
+        for i, image in enumerate(pictures(3)):
+            bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
+    path = data_file(tmp_path / 'in')
+    assert isinstance(open_storage(path), McapFile)
+    content = path.read_bytes()
+    statistics = content.rindex(b'\x0b' + (56).to_bytes(8, 'little'))
+    for place, value in ((9, 20), (9 + 8 + 2 + 4 + 4 + 4, 7)):  # messages; chunks
+        changed = bytearray(content)
+        changed[statistics + place] = value
+        path.write_bytes(changed)
+        storage = open_storage(path)
+        assert isinstance(storage, McapScan)
+        assert storage.counts == {'/image': 3}
+        assert len(list(storage.messages(['/image']))) == 3
+
+
+def test_deeply_nested_metadata_is_done_without(make: Callable[..., Path]) -> None:
+    bag = make(pictures(2))
+    (bag / 'metadata.yaml').write_text('[' * 20_000, encoding='utf-8')
+    with BagReader(bag) as reader:
+        assert len(list(reader.images('/image'))) == 2
+        assert reader.problems() == ['metadata.yaml is damaged; the files are read without it']

@@ -150,15 +150,23 @@ class BagReader:
         ]
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
-        """Gives all messages of these topics, file by file, by log time within a file."""
+        """Gives all messages of these topics, file by file, by log time within a file.
+
+        Raises:
+            ValueError: A message that is packed alone is damaged or too large.
+        """
+        for topic, log_time, data in self._as_recorded(topics):
+            yield BagMessage(topic, log_time, unpack_message(data))
+
+    def _as_recorded(self, topics: Collection[str]) -> Iterator[BagMessage]:
+        """Gives the messages, packed where the recorder has packed each alone."""
         for _, storage in self._storages:
-            for topic, log_time, data in storage.messages(topics):
-                yield BagMessage(topic, log_time, unpack_message(data))
+            yield from storage.messages(topics)
 
     def images(self, topic: str) -> Iterator[BagImage]:
         """Gives every message of an image topic once, broken ones too."""
         kind = self.topics[topic]
-        for number, (_, log_time, data) in enumerate(self.messages([topic])):
+        for number, (_, log_time, data) in enumerate(self._as_recorded([topic])):
             yield _image(number, log_time, data, kind)
 
     def image_names(self, topic: str) -> dict[int, str]:
@@ -167,17 +175,18 @@ class BagReader:
         if self.topics.get(name_topic) != TEXT:
             return {}
         names: dict[int, str] = {}
-        for _, log_time, data in self.messages([name_topic]):
-            with suppress(SerdeError):
-                text: Any = TYPESTORE.deserialize_cdr(data, TEXT)
+        for _, log_time, data in self._as_recorded([name_topic]):
+            with suppress(SerdeError, ValueError):
+                text: Any = TYPESTORE.deserialize_cdr(unpack_message(data), TEXT)
                 names[log_time] = str(text.data)
         return names
 
 
 def _image(number: int, log_time: int, data: bytes, kind: str) -> BagImage:
     try:
-        return BagImage(number, log_time, TYPESTORE.deserialize_cdr(data, kind))
-    except SerdeError as error:
+        message = TYPESTORE.deserialize_cdr(unpack_message(data), kind)
+        return BagImage(number, log_time, message)
+    except (SerdeError, ValueError) as error:
         return BagImage(number, log_time, None, str(error))
 
 

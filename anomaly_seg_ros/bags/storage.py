@@ -7,20 +7,18 @@ import logging
 from pathlib import Path, PurePath
 import re
 import shutil
-import sys
 import tempfile
 from typing import NamedTuple
 
 from rosbags.rosbag2 import Reader
 import yaml
 
-from anomaly_seg_ros.bags import mcap_scan, sqlite_scan
+from anomaly_seg_ros.bags import packing, sqlite_scan
+from anomaly_seg_ros.bags.mcap_file import McapFile
+from anomaly_seg_ros.bags.mcap_records import MAGIC as MCAP_MAGIC
+from anomaly_seg_ros.bags.mcap_scan import McapScan
 from anomaly_seg_ros.bags.message import BagMessage, Storage
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from anomaly_seg_ros.bags.sqlite_scan import SqliteScan
 
 METADATA = 'metadata.yaml'
 SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
@@ -28,7 +26,6 @@ _PACKED = '.zstd'
 _logger = logging.getLogger(__name__)
 
 _ROS1_MAGIC = b'#ROSBAG V'
-_ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
 
 
 class BagFiles(NamedTuple):
@@ -65,7 +62,7 @@ def find_bag_files(path: Path) -> BagFiles:
         return BagFiles(sorted(here, key=_split_number), {}, [why])
     try:
         names, announced = _read_metadata(metadata)
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError):
+    except (yaml.YAMLError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
         why = f'{METADATA} is damaged; the files are read without it'
         return BagFiles(sorted(here, key=_split_number), {}, [why])
     files = [path / name for name in names]
@@ -118,22 +115,22 @@ def open_storage(path: Path) -> Storage:
             f'{str(path)!r} is a ROS 1 bag; make a rosbag2 of it: '
             f'rosbags-convert --src {path} --dst {path.with_suffix("")}'
         )
-    if not start.startswith((mcap_scan.MAGIC, sqlite_scan.MAGIC)):
+    if not start.startswith((MCAP_MAGIC, sqlite_scan.MAGIC)):
         what = 'no mcap or sqlite3 file' if start else 'empty'
         raise ValueError(f'{str(path)!r} is no file of a rosbag2: it is {what}')
+    is_mcap = start.startswith(MCAP_MAGIC)
     try:
-        return IndexedFile(path)
+        return McapFile(path) if is_mcap else SqliteFile(path)
     except Exception as error:  # noqa: BLE001 - damage surfaces in any step of the decoding
         _logger.info('%s is read without its index: %s', path, error)
     try:
-        scan = mcap_scan.McapScan if start.startswith(mcap_scan.MAGIC) else sqlite_scan.SqliteScan
-        return scan(path)
+        return McapScan(path) if is_mcap else SqliteScan(path)
     except ValueError as error:
         raise ValueError(f'nothing of {str(path)!r} can be read: {error}') from None
 
 
-class IndexedFile:
-    """A whole file of a bag, read in the order of its log times.
+class SqliteFile:
+    """A whole sqlite3 file of a bag, read in the order of its log times.
 
     Attributes:
         topics: Topic to message type.
@@ -173,33 +170,28 @@ class IndexedFile:
 class PackedFile:
     """A file that the recorder packed as a whole (`--compression-mode file`).
 
-    It is unpacked into a temporary folder, as far as it goes.
+    It is unpacked into a temporary folder, as far as it goes and at most to half of what is free
+    there.
 
     Raises:
-        ValueError: What is in it is no bag file.
+        ValueError: It is too large, or what is in it is no bag file.
     """
 
     def __init__(self, path: Path):
         self._folder = tempfile.TemporaryDirectory(prefix='anomaly_seg_bag_')
         unpacked = Path(self._folder.name, path.name.removesuffix(_PACKED))
-        cut = ''
         try:
-            with zstd.open(path, 'rb') as packed, unpacked.open('wb') as file:
-                shutil.copyfileobj(packed, file)
-        except (EOFError, zstd.ZstdError) as error:
-            cut = f'{error}; '
-        try:
+            self._cut = _unpack_file(path, unpacked)
             self._file = open_storage(unpacked)
         except ValueError:
             self._folder.cleanup()
             raise
-        self._cut = cut
         self.topics, self.counts = self._file.topics, self._file.counts
 
     @property
     def problem(self) -> str:
         """What of the recording is lost and why; '' if nothing is."""
-        return self._cut + self._file.problem
+        return '; '.join(filter(None, (self._cut, self._file.problem)))
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
         """Gives the messages of these topics."""
@@ -211,15 +203,36 @@ class PackedFile:
         self._folder.cleanup()
 
 
+def _unpack_file(path: Path, unpacked: Path) -> str:
+    """Unpacks a file; gives why it stopped before the end, '' if it did not.
+
+    Raises:
+        ValueError: It takes more than half of what is free.
+    """
+    most = shutil.disk_usage(unpacked.parent).free // 2
+    try:
+        return packing.unpack_file(path, unpacked, most)
+    except packing.TooLargeError as error:
+        raise ValueError(
+            f'{str(path)!r} {error}, half of what is free in {str(unpacked.parent.parent)!r}; '
+            f'unpack it where there is room: zstd -d {path}'
+        ) from None
+
+
 def unpack_message(data: bytes) -> bytes:
     """Unpacks a message that the recorder packed alone (`--compression-mode message`).
 
-    CDR starts with a zero, so the two cannot be confused. What cannot be unpacked comes back as
-    it is, and is then no CDR.
+    CDR starts with a zero, so the two cannot be confused.
+
+    Raises:
+        ValueError: It is damaged, or larger than `packing.MOST_BYTES`.
     """
-    if not data.startswith(_ZSTD_MAGIC):
+    if not data.startswith(packing.ZSTD_MAGIC):
         return data
     try:
-        return zstd.decompress(data)
-    except zstd.ZstdError:
-        return data
+        unpacked = packing.unpack(data, 'zstd')
+    except ValueError as error:
+        raise ValueError(f'the packed message: {error}') from None
+    if not unpacked.whole:
+        raise ValueError(f'the packed message of {len(data)} bytes is cut short')
+    return unpacked.data

@@ -1,0 +1,180 @@
+"""Reads a whole MCAP file by its summary, in the order of the log times."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+import heapq
+from pathlib import Path
+import struct
+from typing import NamedTuple
+
+from anomaly_seg_ros.bags.mcap_records import (
+    CHANNEL,
+    CHUNK,
+    CHUNK_INDEX,
+    chunk_records,
+    FOOTER,
+    MAGIC,
+    MESSAGE,
+    read_message,
+    read_record,
+    read_string,
+    read_uint,
+    Record,
+    SCHEMA,
+    STATISTICS,
+)
+from anomaly_seg_ros.bags.message import BagMessage
+
+_FOOTER_BYTES = 9 + 20 + len(MAGIC)
+_CHUNK_INDEX_HEAD = struct.Struct('<QQQQI')
+_STATISTICS_HEAD = struct.Struct('<QHIIIIQQI')
+_COUNT = struct.Struct('<HQ')
+
+
+class _ChunkPlace(NamedTuple):
+    """Where a chunk lies, from which log time on, and which channels it has (None: not said)."""
+
+    start: int
+    offset: int
+    channels: frozenset[int] | None
+
+
+class McapFile:
+    """An MCAP file whose summary speaks of all of it.
+
+    A chunk is unpacked when its time has come, at most `packing.MOST_BYTES` of it. A damaged one
+    ends the reading.
+
+    Source: the format specification on mcap.dev, version 0.
+
+    Attributes:
+        topics: Topic to message type.
+        counts: Topic to number of messages.
+        problem: Why reading stopped early; '' if it did not.
+
+    Raises:
+        ValueError: It has no such summary.
+    """
+
+    def __init__(self, path: Path):
+        self.problem = ''
+        self.topics: dict[str, str] = {}
+        self._channels: dict[int, str] = {}
+        self._chunks: list[_ChunkPlace] = []
+        self._size = path.stat().st_size
+        self._file = path.open('rb')
+        try:
+            counts = self._read_summary()
+        except struct.error as error:
+            self._file.close()
+            raise ValueError(f'its summary is damaged: {error}') from None
+        except ValueError:
+            self._file.close()
+            raise
+        self.counts = dict.fromkeys(self.topics, 0)
+        for channel, count in counts.items():
+            self.counts[self._channels[channel]] += count
+
+    def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
+        """Gives the messages of these topics, by log time."""
+        channels = {number for number, topic in self._channels.items() if topic in topics}
+        chunks = [c for c in self._chunks if c.channels is None or c.channels & channels]
+        # Each chunk first gives its earliest time alone, so that it waits packed until then.
+        in_time = heapq.merge(*(self._messages(c, channels) for c in chunks), key=lambda m: m[:2])
+        try:
+            for _, _, message in in_time:
+                if message is not None:
+                    yield message
+        except (ValueError, OSError) as error:
+            self.problem = str(error)
+
+    def _messages(
+        self, chunk: _ChunkPlace, channels: Collection[int]
+    ) -> Iterator[tuple[int, int, BagMessage | None]]:
+        yield chunk.start, -1, None
+        self._file.seek(chunk.offset)
+        record = read_record(self._file, self._size)
+        if record is None or record.kind != CHUNK or not record.whole:
+            raise ValueError(f'damaged: no chunk at byte {chunk.offset}')
+        records, why = chunk_records(record.content)
+        if why:
+            raise ValueError(f'{why} (the chunk at byte {chunk.offset})')
+        found = [
+            message
+            for kind, content, _ in records
+            if kind == MESSAGE and (message := read_message(content)) is not None
+        ]
+        for channel, log_time, data in sorted(found, key=lambda message: message.log_time):
+            if channel in channels:
+                yield (log_time, chunk.offset, BagMessage(self._channels[channel], log_time, data))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _read_summary(self) -> dict[int, int]:
+        """Reads topics and chunks; gives channel to number of messages.
+
+        Raises:
+            ValueError: It is missing or does not speak of all messages.
+            struct.error: It is damaged.
+        """
+        found: dict[int, list[bytes]] = {}
+        for kind, content, whole in self._summary():
+            if not whole:
+                raise ValueError('its summary is cut')
+            found.setdefault(kind, []).append(content)
+        self._chunks = [_chunk_place(content) for content in found.get(CHUNK_INDEX, [])]
+        if not self._chunks or STATISTICS not in found:
+            raise ValueError('it has no statistics or no index of chunks')
+        schemas = {read_uint(c, 0, 2): read_string(c, 2) for c in found.get(SCHEMA, [])}
+        for content in found.get(CHANNEL, []):
+            channel, schema = read_uint(content, 0, 2), read_uint(content, 2, 2)
+            topic = self._channels[channel] = read_string(content, 4)
+            if schema not in schemas:
+                raise ValueError(f'its summary has no type of {topic!r}')
+            self.topics[topic] = schemas[schema]
+        counts = _counts(found[STATISTICS][-1], len(self._chunks))
+        if unknown := counts.keys() - self._channels.keys():
+            raise ValueError(f'its summary has no topic of channel {min(unknown)}')
+        return counts
+
+    def _summary(self) -> Iterator[Record]:
+        """Gives the records between the data and the footer."""
+        self._file.seek(max(self._size - _FOOTER_BYTES, 0))
+        footer = self._file.read()
+        if not footer.endswith(MAGIC) or footer[0] != FOOTER:
+            raise ValueError('it has no footer')
+        start, end = read_uint(footer, 9, 8), self._size - _FOOTER_BYTES
+        if not 0 < start <= end:
+            raise ValueError('it has no summary')
+        self._file.seek(start)
+        while self._file.tell() < end:
+            record = read_record(self._file, end)
+            if record is None:
+                raise ValueError('its summary is cut')
+            yield record
+
+
+def _chunk_place(content: bytes) -> _ChunkPlace:
+    start, _, offset, _, size = _CHUNK_INDEX_HEAD.unpack_from(content)
+    offsets = content[_CHUNK_INDEX_HEAD.size :][:size]
+    channels = frozenset(channel for channel, _ in _COUNT.iter_unpack(offsets))
+    return _ChunkPlace(start, offset, channels or None)
+
+
+def _counts(content: bytes, chunks: int) -> dict[int, int]:
+    """Gives channel to number of messages from the statistics.
+
+    Raises:
+        ValueError: They speak of other messages or chunks.
+    """
+    total, _, _, _, _, chunk_count, _, _, size = _STATISTICS_HEAD.unpack_from(content)
+    counts = dict(_COUNT.iter_unpack(content[_STATISTICS_HEAD.size :][:size]))
+    if sum(counts.values()) != total or chunk_count != chunks:
+        raise ValueError(
+            f'its statistics speak of {total} messages in {chunk_count} chunks, its index of '
+            f'{sum(counts.values())} in {chunks}'
+        )
+    return counts
