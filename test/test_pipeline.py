@@ -18,6 +18,7 @@ from anomaly_seg_ros.frames.pipeline import (
     build_pipeline,
     default_threshold,
     PipelineSettings,
+    run_engine,
 )
 from anomaly_seg_ros.frames.preprocess import to_input_size
 
@@ -117,6 +118,40 @@ def test_settings_hold_from_the_next_frame_on(pipeline: Any) -> None:
     second = pipeline(image)
     assert second.mask.all()
     assert (second.overlay[12, 16] == image[12, 16]).all()  # alpha 0, away from the outline
+
+
+def test_the_way_of_a_frame_in_its_three_steps(fake_engine: Any, meta: Any) -> None:
+    """Frames of two cameras, each with its own pipeline, in one pass of the engine."""
+    pipelines = [
+        build_pipeline(fake_engine, meta, PipelineSettings(threshold)) for threshold in (0.4, 0.9)
+    ]
+    image = picture(48, 64)
+    image[..., 1] = 128  # share 0.5
+    prepared = [pipeline.prepare(image) for pipeline in pipelines]
+    assert [set(frame.times_ms) for frame in prepared] == [{'preprocess'}] * 2
+    batches: list[int] = []
+    infer_batch = fake_engine.infer_batch
+    fake_engine.infer_batch = lambda images: batches.append(len(images)) or infer_batch(images)
+    predictions = run_engine(fake_engine, prepared)
+    assert batches == [2]
+    for pipeline, frame, prediction, marked in zip(
+        pipelines, prepared, predictions, (True, False), strict=True
+    ):
+        result = pipeline.finish(frame, prediction)
+        assert result.mask.shape == (48, 64)
+        assert result.mask.all() == result.mask.any() == marked
+        assert (result.overlay == pipeline(image).overlay).all()
+        assert result.times_ms is result.at(whole=False).times_ms is frame.times_ms
+        assert set(result.times_ms) == {'preprocess', 'inference'}
+
+
+def test_the_stages_of_a_frame_are_timed(
+    pipeline: Any, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_engine.latency_s = 0.05
+    times_ms = pipeline(picture(480, 640)).times_ms
+    assert times_ms['inference'] >= 50
+    assert 0 < times_ms['preprocess'] < times_ms['inference']
 
 
 def test_overlay_is_made_of_the_other_outputs(pipeline: Any, meta: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 import time
 
@@ -38,56 +38,82 @@ class PipelineSettings:
     overlay_alpha: float = 0.45
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A frame that is ready for the engine.
+
+    Attributes:
+        frame: As the camera gave it.
+        network_input: (h, w, 3) RGB, the same at the network's size.
+        times_ms: Stage to milliseconds, the one record of the frame's way: whoever does a stage
+            writes it here, and the `Result` goes on with it.
+    """
+
+    frame: CameraFrame
+    network_input: NDArray[np.uint8]
+    times_ms: dict[str, float] = field(default_factory=dict)
+
+
+def run_engine(engine: Engine, frames: Sequence[Prepared]) -> list[Prediction]:
+    """Gives the predictions of frames, of one camera or of several, in one pass.
+
+    The pass is the 'inference' of each of them.
+    """
+    began = time.perf_counter()
+    predictions = engine.infer_batch([frame.network_input for frame in frames])
+    took_ms = (time.perf_counter() - began) * 1e3
+    for frame in frames:
+        frame.times_ms['inference'] = took_ms
+    return predictions
+
+
 class Result:
     """What is known of one frame; each output is computed when it is first asked for.
 
     All outputs have the size of the camera image.
 
     Args:
-        frame: As the camera gave it.
-        network_input: (h, w, 3) RGB, the same at the network's size.
-        prediction: Of `network_input`.
+        prepared: The frame, also at the network's size.
+        prediction: Of its network input.
         settings: That held when the frame came.
         min_area: Anomalous regions of fewer pixels of the network's size are dropped.
         calibration: Of the score, or None.
         colors: `color_table` of the classes.
-        times_ms: Stage to milliseconds.
+
+    Attributes:
+        times_ms: Stage to milliseconds, as far as the frame has come.
     """
 
     def __init__(
         self,
-        frame: CameraFrame,
-        network_input: NDArray[np.uint8],
+        prepared: Prepared,
         prediction: Prediction,
         settings: PipelineSettings,
         min_area: float,
         calibration: CalibrationTable | None,
         colors: NDArray[np.uint8],
-        times_ms: dict[str, float],
     ):
-        self._frame = frame
-        self.network_input = network_input
+        self._frame = prepared.frame
+        self.network_input = prepared.network_input
         self.prediction = prediction
         self.settings = settings
-        self.times_ms = times_ms
+        self.times_ms = prepared.times_ms
         self._min_area = min_area
         self._calibration = calibration
         self._colors = colors
-        self._size = frame.size
+        self._size = prepared.frame.size
 
     def at(self, whole: bool) -> Result:
         """Gives the same frame at camera size, or (`whole` False) at network size."""
         if whole or self._size == self.prediction.labels.shape:
             return self
         return Result(
-            CameraFrame(self.network_input),
-            self.network_input,
+            Prepared(CameraFrame(self.network_input), self.network_input, self.times_ms),
             self.prediction,
             self.settings,
             self._min_area,
             self._calibration,
             self._colors,
-            self.times_ms,
         )
 
     @property
@@ -169,7 +195,7 @@ class Result:
 
 
 class Pipeline:
-    """Image in, `Result` out, through one engine.
+    """Image in, `Result` out: `prepare`, the engine, `finish`.
 
     Args:
         engine: Any engine.
@@ -191,7 +217,13 @@ class Pipeline:
         self._calibration = None if calibration is None else calibration.table()
 
     def __call__(self, image: NDArray[np.uint8] | CameraFrame) -> Result:
-        """Runs one frame.
+        """Takes one frame all the way; arguments and errors as of `prepare`."""
+        prepared = self.prepare(image)
+        (prediction,) = run_engine(self.engine, [prepared])
+        return self.finish(prepared, prediction)
+
+    def prepare(self, image: NDArray[np.uint8] | CameraFrame) -> Prepared:
+        """Gives what the engine needs of a frame.
 
         Args:
             image: (H, W, 3) RGB uint8 of any size, or a frame in its camera's encoding.
@@ -199,27 +231,23 @@ class Pipeline:
         Raises:
             ValueError: Not an image, or a side of it is zero.
         """
-        start = time.perf_counter()
+        began = time.perf_counter()
         frame = image if isinstance(image, CameraFrame) else CameraFrame(image)
         network_input = frame.rgb_at(self.engine.input_size)
-        resized = time.perf_counter()
-        prediction = self.engine.infer(network_input)
-        times_ms = {
-            'preprocess': (resized - start) * 1e3,
-            'inference': (time.perf_counter() - resized) * 1e3,
-        }
-        # Taken once: another thread may replace them while this frame is on its way.
+        return Prepared(frame, network_input, {'preprocess': (time.perf_counter() - began) * 1e3})
+
+    def finish(self, prepared: Prepared, prediction: Prediction) -> Result:
+        """Gives the result of a frame, with the settings that hold now."""
         settings = self.settings
-        scale = prediction.labels.size / (frame.size[0] * frame.size[1])
+        height, width = prepared.frame.size
+        scale = prediction.labels.size / (height * width)
         return Result(
-            frame,
-            network_input,
+            prepared,
             prediction,
             settings,
             settings.min_region_area * scale,
             self._calibration,
             self._colors,
-            times_ms,
         )
 
 
