@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.image_bytes import decode
 
 # Encoding to (bytes per pixel, OpenCV code to RGB). ROS names a Bayer pattern by its first two
 # rows, OpenCV by the second row's second and third pixel: RGGB is 'BG' there.
@@ -33,8 +34,6 @@ _EIGHT_BIT: dict[str, tuple[int, int | None]] = {
 _SIXTEEN_BIT = ('mono16', '16UC1')
 ENCODINGS = (*_EIGHT_BIT, *_SIXTEEN_BIT)
 """Encodings that `to_rgb` takes."""
-
-_JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 
 Bytes: TypeAlias = 'array[int] | NDArray[np.uint8]'
 
@@ -118,26 +117,15 @@ def compressed_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8]:
     What the data hold counts, not what `format` says: many cameras leave that empty.
 
     Raises:
-        ValueError: Depth, no JPEG, PNG or WebP, or cut short.
+        ValueError: Depth, or no whole image of a bounded size, see `decode`.
     """
     if 'compressedDepth' in message.format:
         raise ValueError(f'format {message.format!r} is a depth image, not a camera image')
     data = np.frombuffer(message.data, np.uint8)
-    if _is_cut(data.tobytes()):
-        raise ValueError(f'the JPEG of {data.size} bytes is cut short: it has no end mark')
-    image = None
-    if data.size:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
+    try:
+        image = decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except ValueError as error:
         raise ValueError(
-            f'cannot decode {data.size} bytes of format {message.format!r} as an image'
-        )
+            f'cannot decode {data.size} bytes of format {message.format!r} as an image; {error}'
+        ) from None
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
-
-
-def _is_cut(data: bytes) -> bool:
-    """Whether a JPEG lacks its end; OpenCV would fill the rest of such a frame with grey.
-
-    Inside of a scan every 0xFF is followed by another byte than these marks.
-    """
-    return data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN)

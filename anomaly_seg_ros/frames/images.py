@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_seg_ros.frames.image_bytes import decode
+
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.ppm', '.tif', '.tiff')
 
 
@@ -16,17 +18,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no image or is cut short.
+        ValueError: The file is no whole image of a bounded size, see `decode`.
     """
     if not path.is_file():
         raise FileNotFoundError(f'no image file {str(path)!r}')
     # Not imread: that reports a broken file on stderr from C++ and follows EXIF rotation.
     data = np.fromfile(path, np.uint8)
-    image = None
-    if data.size:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise ValueError(f'cannot decode {str(path)!r} as an image; is it truncated?')
+    try:
+        image = decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except ValueError as error:
+        raise ValueError(f'cannot decode {str(path)!r} as an image; {error}') from None
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import LabelSet
+from anomaly_seg_ros.frames.image_bytes import decode
 from anomaly_seg_ros.frames.images import read_image
 
 
@@ -72,9 +73,12 @@ def read_labels(path: Path) -> NDArray[np.uint8]:
     """
     data = np.fromfile(path, np.uint8)
     # Not imread: that reports a broken file on stderr from C++.
-    labels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if labels is None or labels.dtype != np.uint8:
-        raise ValueError(f'cannot read {str(path)!r} as an 8-bit label image; is it truncated?')
+    try:
+        labels = decode(data, cv2.IMREAD_UNCHANGED)
+    except ValueError as error:
+        raise ValueError(f'cannot read {str(path)!r} as an 8-bit label image; {error}') from None
+    if labels.dtype != np.uint8:
+        raise ValueError(f'{str(path)!r} holds {labels.dtype}, not 8-bit label ids')
     if labels.ndim == 2:
         return labels.astype(np.uint8, copy=False)
     if (labels[..., 1:3] != labels[..., :1]).any():

@@ -1,0 +1,109 @@
+"""Decodes the bytes of an image file, whole ones of a bounded size only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import re
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_PIXELS = 1 << 27
+"""What an image may have, 16384x8192: a PNG of some kilobytes can claim gigabytes."""
+
+_PNG_START = b'\x89PNG\r\n\x1a\n'
+_JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
+_JPEG_SCAN = 0xDA
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Marks of the segments that hold the size; the three others are tables."""
+_JPEG_MARK = re.compile(rb'\xff([\x02-\xcf\xda-\xfe])', re.DOTALL)
+"""Marks that a segment follows."""
+
+
+def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
+    """Gives what OpenCV decodes, in its order of channels.
+
+    Args:
+        data: (n,) bytes of a file.
+        flags: Of `cv2.imdecode`.
+
+    Raises:
+        ValueError: No image, a JPEG that is cut short (OpenCV would fill the rest with grey), or
+            more than `MOST_PIXELS`; the text is the second half of a sentence.
+    """
+    content = data.tobytes()
+    size = claimed_size(content)
+    if size is not None and size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(
+            f'it is {size[1]}x{size[0]}, more than {MOST_PIXELS >> 20} million pixels'
+        )
+    if content.startswith(_JPEG_START) and is_cut(content):
+        raise ValueError(f'the JPEG of {len(content)} bytes is cut short: it has no end mark')
+    image = None
+    try:
+        image = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error as error:
+        raise ValueError(f'OpenCV refuses it: {" ".join(str(error).split())}') from None
+    if image is None:
+        raise ValueError('is it truncated?')
+    return image
+
+
+def claimed_size(content: bytes) -> tuple[int, int] | None:
+    """Gives the (height, width) in the head of a PNG, JPEG, WebP or BMP; None if there is none.
+
+    For other formats OpenCV's own limit of 2**30 pixels holds.
+    """
+    if content.startswith(_PNG_START):
+        return _number(content, 20, 4, 'big'), _number(content, 16, 4, 'big')
+    if content.startswith(_JPEG_START):
+        at = next((at for kind, at in _segments(content) if kind in _JPEG_SIZES), None)
+        if at is None:
+            return None
+        return _number(content, at + 3, 2, 'big'), _number(content, at + 5, 2, 'big')
+    if content.startswith(b'RIFF') and content[8:12] == b'WEBP':
+        return _webp_size(content)
+    if content.startswith(b'BM'):
+        sides = (int.from_bytes(content[at : at + 4], 'little', signed=True) for at in (22, 18))
+        height, width = map(abs, sides)
+        return height, width
+    return None
+
+
+def is_cut(jpeg: bytes) -> bool:
+    """Tells whether a JPEG lacks its end mark; what follows that does not matter.
+
+    Inside of a scan no byte 0xFF is followed by that of the end mark.
+    """
+    scan = next((at for kind, at in _segments(jpeg) if kind == _JPEG_SCAN), None)
+    return scan is None or jpeg.find(_JPEG_END, scan) < 0
+
+
+def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
+    """Gives the mark of each segment up to the first scan, and where the segment starts.
+
+    What a segment holds is skipped, a thumbnail with marks of its own for instance.
+    """
+    kind, at = 0, len(_JPEG_START)
+    while kind != _JPEG_SCAN and (mark := _JPEG_MARK.search(jpeg, at)) is not None:
+        kind, at = mark[1][0], mark.end()
+        yield kind, at
+        at += _number(jpeg, at, 2, 'big')
+
+
+def _webp_size(content: bytes) -> tuple[int, int] | None:
+    kind = content[12:16]
+    if kind == b'VP8X':
+        return _number(content, 27, 3) + 1, _number(content, 24, 3) + 1
+    if kind == b'VP8 ':
+        return _number(content, 28, 2) & 0x3FFF, _number(content, 26, 2) & 0x3FFF
+    if kind == b'VP8L':
+        bits = _number(content, 21, 4)
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    return None
+
+
+def _number(content: bytes, at: int, size: int, order: Any = 'little') -> int:
+    return int.from_bytes(content[at : at + size], order)

@@ -1,0 +1,137 @@
+"""What is decoded and what is refused before it is: cut JPEGs, and sizes that are only claimed."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+import struct
+from typing import Any
+import zlib
+
+import cv2
+import numpy as np
+from PIL import Image
+import pytest
+
+from anomaly_seg_ros.frames.image_bytes import claimed_size, decode, is_cut, MOST_PIXELS
+from anomaly_seg_ros.frames.images import read_image
+from training.datasets.dataset import read_labels
+
+NOISE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
+
+
+def encoded(suffix: str, image: np.ndarray = NOISE) -> bytes:
+    return bytes(cv2.imencode(suffix, image)[1])
+
+
+def pil_jpeg(**options: Any) -> bytes:
+    file = BytesIO()
+    Image.fromarray(NOISE).save(file, 'JPEG', **options)
+    return file.getvalue()
+
+
+def with_thumbnail(jpeg: bytes) -> bytes:
+    """Puts a small JPEG, marks and all, into a segment at the front."""
+    thumbnail = encoded('.jpg', NOISE[:8, :8])
+    return jpeg[:2] + b'\xff\xe1' + struct.pack('>H', len(thumbnail) + 2) + thumbnail + jpeg[2:]
+
+
+JPEGS = {
+    'plain': encoded('.jpg'),
+    'progressive': pil_jpeg(progressive=True),
+    'restarts': bytes(cv2.imencode('.jpg', NOISE, [cv2.IMWRITE_JPEG_RST_INTERVAL, 2])[1]),
+    'thumbnail': with_thumbnail(encoded('.jpg')),
+    'grey': encoded('.jpg', NOISE[..., 0]),
+}
+BEHIND = {
+    'nothing': b'',
+    'zeros': bytes(4096),
+    'scan mark': b'\xff\xda\x00\x0c' + bytes(range(256)),
+    'another image': encoded('.jpg', NOISE[:9, :9]),
+    'half of another image': encoded('.jpg', NOISE[:9, :9])[:-40],
+}
+
+
+def decoded(content: bytes) -> np.ndarray:
+    return decode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+
+
+@pytest.mark.parametrize('behind', BEHIND.values(), ids=BEHIND)
+@pytest.mark.parametrize('jpeg', JPEGS.values(), ids=JPEGS)
+def test_a_jpeg_is_whole_up_to_its_end_mark_whatever_follows(jpeg: bytes, behind: bytes) -> None:
+    assert not is_cut(jpeg + behind)
+    assert (decoded(jpeg + behind) == decoded(jpeg)).all()
+
+
+@pytest.mark.parametrize('share', [0.1, 0.3, 0.6, 0.9, 0.999])
+@pytest.mark.parametrize('jpeg', JPEGS.values(), ids=JPEGS)
+def test_a_jpeg_without_its_end_is_cut(jpeg: bytes, share: float, tmp_path: Path) -> None:
+    part = jpeg[: min(int(len(jpeg) * share), len(jpeg) - 2)]
+    assert is_cut(part)
+    (tmp_path / 'cut.jpg').write_bytes(part)
+    with pytest.raises(ValueError, match=r'cannot decode .*cut.jpg.* is cut short: it has no end'):
+        read_image(tmp_path / 'cut.jpg')
+
+
+FORMATS = {suffix: encoded(suffix) for suffix in ('.png', '.jpg', '.webp', '.bmp')}
+FORMATS['.webp, lossless'] = bytes(
+    cv2.imencode('.webp', NOISE, [cv2.IMWRITE_WEBP_QUALITY, 101])[1]
+)
+FORMATS['.webp, alpha'] = encoded('.webp', np.dstack([NOISE, NOISE[..., :1]]))
+FORMATS['.jpg, thumbnail'] = JPEGS['thumbnail']
+FORMATS['.jpg, progressive'] = JPEGS['progressive']
+
+
+@pytest.mark.parametrize('content', FORMATS.values(), ids=FORMATS)
+def test_the_size_stands_in_the_head(content: bytes) -> None:
+    assert claimed_size(content) == NOISE.shape[:2]
+    for length in range(40):
+        claimed_size(content[:length])  # whatever it gives, it does not fail
+
+
+def test_other_formats_have_no_claimed_size() -> None:
+    assert claimed_size(b'') is None
+    assert claimed_size(b'no image') is None
+    assert claimed_size(encoded('.tiff')) is None
+    assert (decoded(encoded('.tiff')) == NOISE).all()
+
+
+def png_of(height: int, width: int, rows: int = 0) -> bytes:
+    """A PNG whose head claims a size; only `rows` rows of zeros are there."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        )
+
+    head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes((width + 1) * rows))
+    parts = [chunk(b'IHDR', head), chunk(b'IDAT', pixels), chunk(b'IEND', b'')]
+    return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+
+
+@pytest.mark.parametrize('size', [(8193, 16384), (40_000, 40_000), (2**31 - 1, 2**31 - 1)])
+def test_a_picture_that_claims_too_many_pixels_is_refused(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gigabytes for OpenCV, or an error of its own that nobody expects."""
+    path = tmp_path / 'bomb.png'
+    path.write_bytes(png_of(*size, rows=1))
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
+    for read in (read_image, read_labels):
+        with pytest.raises(
+            ValueError, match=rf'bomb.png.* it is {size[1]}x{size[0]}, more than'
+        ) as e:
+            read(path)
+        assert '\n' not in str(e.value)
+    assert claimed_size(png_of(8192, 16384)) == (8192, 16384)
+    assert MOST_PIXELS == 8192 * 16384
+
+
+def test_an_error_of_opencv_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise cv2.error('OpenCV: (-215:Assertion failed)\n pixels <= CV_IO_MAX_IMAGE_PIXELS\n')
+
+    monkeypatch.setattr(cv2, 'imdecode', refuse)
+    with pytest.raises(ValueError, match=r'^OpenCV refuses it: OpenCV: \(-215.* pixels <= CV_IO_'):
+        decoded(b'II*\0')
