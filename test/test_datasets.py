@@ -352,6 +352,23 @@ def test_the_static_overlay_is_added_to_the_cityscapes_image_and_clipped(tmp_pat
         _ = build_dataset('fishyscapes', tmp_path, 'static_v1')[0]
 
 
+def test_an_overlay_that_is_no_array_of_the_images_size_is_refused(tmp_path: Path) -> None:
+    write_image(tmp_path / 'leftImg8bit/val/berlin' / f'{CITY}_leftImg8bit.png')
+    write(tmp_path / 'fs_val_v1' / f'0000_{CITY}_labels.png', label_of(0, 1))
+    path = tmp_path / 'fs_val_v1' / f'0000_{CITY}_rgb.npz'
+    np.savez_compressed(path, rgb=np.zeros(2**22, np.uint8))
+    dataset = build_dataset('fishyscapes', tmp_path, 'static_v1')
+    with pytest.raises(ValueError, match='holds no array "rgb" of shape'):
+        _ = dataset[0]
+    np.savez(path, other=np.zeros((HEIGHT, WIDTH, 3)))
+    with pytest.raises(ValueError, match='holds no array "rgb" of shape'):
+        _ = dataset[0]
+    for content in (b'', b'no archive', path.read_bytes()[:-30]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r'cannot read .*_rgb.npz. as an archive of arrays'):
+            _ = dataset[0]
+
+
 def test_a_published_split_that_lacks_frames_names_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -861,6 +861,19 @@ def bad_bytes(saved: Path) -> None:
     (saved / 'maps' / 'f00.npy').write_bytes(b'no array')
 
 
+def huge_claim(saved: Path) -> None:
+    """A head that claims 4 TB of float32 in front of two numbers."""
+    path = saved / 'maps' / 'f00.npy'
+    with path.open('wb') as file:
+        head = {'descr': '<f4', 'fortran_order': False, 'shape': (10**6, 10**6)}
+        np.lib.format.write_array_header_1_0(file, head)
+        file.write(bytes(8))
+
+
+def cut_archive(saved: Path) -> None:
+    (saved / 'maps' / 'f00.npy').write_bytes(b'PK\3\4 and no more')
+
+
 def bad_label(saved: Path) -> None:
     write_image(saved / 'labels' / 'f00.png', np.uint8([[0, 7]]))
 
@@ -891,6 +904,8 @@ def no_maps(saved: Path) -> None:
         (bad_size, "f00.npy' is (2, 2), labels"),
         (bad_type, 'holds int32 of shape (1, 2); a score map is'),
         (bad_bytes, "f00.npy' as a NumPy file"),
+        (huge_claim, "f00.npy' as a NumPy file"),
+        (cut_archive, "f00.npy' as a NumPy file"),
         (bad_label, "f00.png' holds label 7; use 0, 1 and 255"),
         (nan_score, "frame 'f00' has 1 NaN scores on labelled pixels"),
         (lone_map, "the first is 'g' of"),

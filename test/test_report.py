@@ -536,7 +536,8 @@ def test_a_picture_that_cannot_be_read_is_said(tmp_path: Path, make_page: Any) -
 @pytest.mark.parametrize(
     'content',
     [None, '', '{"format": 1, "rows": [', '{"format": 1, "rows": [{}]}',
-     '{"format": 9, "rows": []}', '[]', '{"format": 1}', '{"format": 1, "rows": [3]}', '\x00\xff'],
+     '{"format": 9, "rows": []}', '[]', '{"format": 1}', '{"format": 1, "rows": [3]}', '\x00\xff',
+     '[' * 20_000],
 )  # fmt: skip
 def test_foreign_results_are_one_clear_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None

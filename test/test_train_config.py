@@ -223,6 +223,9 @@ def test_broken_files_are_said(tmp_path: Path) -> None:
     broken.write_text('a: [1')
     with pytest.raises(ValueError, match='is not valid YAML'):
         load_train_config(broken)
+    broken.write_text('[' * 20_000)
+    with pytest.raises(ValueError, match='is not valid YAML: maximum recursion depth'):
+        load_train_config(broken)
     listing = tmp_path / 'list.yaml'
     listing.write_text('- 1')
     with pytest.raises(ValueError, match='holds no mapping'):

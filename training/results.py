@@ -250,7 +250,7 @@ def _read_json(path: Path, key: str) -> list[Any]:
             raise ValueError(f'key {key!r} is missing or no list')
         entries: list[Any] = content[key]
         return entries
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'cannot use {str(path)!r}: {error}') from None
 
 

@@ -7,6 +7,7 @@ Source: Blum et al., "The Fishyscapes Benchmark", 2021. Static comes in versions
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from .layout import check_split, expect_count, find_frames, Layout
 
 _LAF_TREE = r'(?:.+/)?leftImg8bit/.+/(?P<frame>[^/]+)_leftImg8bit\.png'
 _OFFICIAL_MASKS = r'fishyscapes_lostandfound/\d+_(?P<frame>[^/]+)_labels\.png'
+_NPY_HEAD_BYTES = 16_384
 _IMAGE = r'\.(png|jpg|webp)'
 
 LOST_AND_FOUND = (
@@ -121,7 +123,7 @@ def _read(path: Path, root: Path) -> NDArray[np.uint8]:
 
     Raises:
         FileNotFoundError: The Cityscapes image is missing.
-        ValueError: The overlay has no array 'rgb' of the image's size.
+        ValueError: The overlay cannot be read, or has no array 'rgb' of the image's size.
     """
     if path.suffix != '.npz':
         return read_image(path)
@@ -132,9 +134,26 @@ def _read(path: Path, root: Path) -> NDArray[np.uint8]:
             f'{str(path)!r} is an overlay and needs the Cityscapes image {str(base_path)!r}'
         )
     base = read_image(base_path)
-    with np.load(path, allow_pickle=False) as arrays:
-        overlay = arrays.get('rgb')
+    overlay = _read_overlay(path, 8 * base.size)
     if overlay is None or overlay.shape != base.shape:
         raise ValueError(f'{str(path)!r} holds no array "rgb" of shape {base.shape}')
     image: NDArray[np.uint8] = np.clip(base.astype(np.int64) + overlay, 0, 255).astype(np.uint8)
     return image
+
+
+def _read_overlay(path: Path, most: int) -> NDArray[np.generic] | None:
+    """Gives the array 'rgb' of an archive; None if it has none, or one of more than `most` bytes.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            sizes = {entry.filename: entry.file_size for entry in arrays.zip.infolist()}
+            # A packed array may claim more than anyone has memory for.
+            if sizes.get('rgb.npy', 0) > most + _NPY_HEAD_BYTES:
+                return None
+            overlay: NDArray[np.generic] | None = arrays.get('rgb')
+    except (ValueError, EOFError, OSError, AttributeError, MemoryError, BadZipFile) as error:
+        raise ValueError(f'cannot read {str(path)!r} as an archive of arrays: {error}') from None
+    return overlay

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,12 +109,15 @@ def read_truth(path: Path) -> Bytes:
 
 def _load(path: Path) -> NDArray[np.generic]:
     try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        # Mapped first: the shape in the head is then held against the size of the file, where a
+        # plain load would ask for as much memory as the head claims.
+        values = np.load(path, mmap_mode='r', allow_pickle=False)
+    except (ValueError, EOFError, OSError, BadZipFile) as error:
         raise ValueError(f'cannot read {str(path)!r} as a NumPy file: {error}') from None
     if not isinstance(values, np.ndarray):
+        values.close()
         raise ValueError(f'{str(path)!r} is an archive of arrays; save each map with numpy.save')
-    return values
+    return np.array(values)
 
 
 def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:

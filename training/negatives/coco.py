@@ -96,7 +96,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f'no instances file {str(path)!r}; check root and annotations')
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{str(path)!r} is not valid JSON: {error}') from None
     if not isinstance(content, dict):
         raise ValueError(f'{str(path)!r} is no COCO instances file: it holds no mapping')

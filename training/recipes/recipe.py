@@ -49,7 +49,7 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 def _parse(text: str, source: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise ValueError(f'{source} is not valid YAML: {reason}') from None
 

@@ -69,7 +69,7 @@ def read_training(folder: Path) -> Training:
             rows = [_numbers(row) for row in table]
         if not isinstance(config, dict) or 'epoch' not in columns:
             raise ValueError(f'{CONFIG_FILE} is no recipe, or {TABLE_FILE} no table of epochs')
-    except (ValueError, TypeError, csv.Error) as error:
+    except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise ValueError(f'cannot read the training run {str(folder)!r}: {error}') from None
     names = sorted(path.name for path in folder.glob('*samples*.png'))
     return Training(
