@@ -54,6 +54,16 @@ def test_the_file_holds_every_default_with_its_type() -> None:
     assert NodeConfig.from_mapping(values) == NodeConfig()
 
 
+def test_the_short_file_is_a_part_of_the_whole_and_changes_nothing(root: Path) -> None:
+    text = (root / 'config' / 'node_basic.yaml').read_text(encoding='utf-8')
+    values = yaml.safe_load(text)['/**']['ros__parameters']
+    assert 3 <= len(values) <= 8
+    assert NodeConfig.from_mapping(values) == NodeConfig()
+    comments = [line.strip() for line in text.split('ros__parameters:')[1].splitlines()][1::2]
+    assert all(comment.startswith('# ') for comment in comments)
+    assert len(comments) == len(values)
+
+
 @pytest.mark.parametrize('row', list(parameters()), ids=lambda row: row.name)
 def test_every_row_is_whole(row: Any) -> None:
     assert row.help
