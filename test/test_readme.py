@@ -17,6 +17,8 @@ import pytest
 from anomaly_seg_ros.cli import VERBS
 from anomaly_seg_ros.node.config import parameters
 from anomaly_seg_ros.node.launch_support import NODE_ARGUMENTS, RVIZ_ARGUMENTS
+from anomaly_seg_ros.node.outputs import OUTPUTS
+from anomaly_seg_ros.node.topics import LABEL_INFO_JSON
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ('anomaly_seg_ros', 'training')
@@ -137,6 +139,12 @@ def test_every_launch_argument_and_parameter_shown_exists(page: Path) -> None:
             assert set(re.findall(r'(\w+):=', found[2])) <= known, line
         if found := re.match(r'ros2 param set \S+ (\w+)', line):
             assert found[1] in {row.name for row in parameters()}
+
+
+@pytest.mark.parametrize('page', [README, ROOT / 'docs' / 'vehicle.md'], ids=lambda p: p.stem)
+def test_the_outputs_of_the_node_are_all_named(page: Path) -> None:
+    named = re.findall(r'`(~/\w+)`', page.read_text(encoding='utf-8'))
+    assert sorted(named) == sorted({*OUTPUTS, LABEL_INFO_JSON})
 
 
 @pages
