@@ -146,9 +146,10 @@ def test_coco_says_what_is_wrong_with_its_file(tmp_path: Path) -> None:
     file.write_text('{"images": []}')
     with pytest.raises(ValueError, match=r'instances_train2017\.json'):
         build_negatives('coco', {'root': root})
-    file.write_text('{"images"')
-    with pytest.raises(ValueError, match='not valid JSON'):
-        build_negatives('coco', {'root': root})
+    for broken in ('{"images"', '[' * 20_000):
+        file.write_text(broken)
+        with pytest.raises(ValueError, match='not valid JSON'):
+            build_negatives('coco', {'root': root})
 
 
 def test_runs_go_down_the_columns_and_begin_with_zeros() -> None:

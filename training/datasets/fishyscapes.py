@@ -141,7 +141,7 @@ def _read(path: Path, root: Path) -> NDArray[np.uint8]:
     return image
 
 
-def _read_overlay(path: Path, most: int) -> NDArray[np.generic] | None:
+def _read_overlay(path: Path, most: int) -> NDArray[np.integer] | None:
     """Gives the array 'rgb' of an archive; None if it has none, or one of more than `most` bytes.
 
     Raises:
@@ -153,7 +153,7 @@ def _read_overlay(path: Path, most: int) -> NDArray[np.generic] | None:
             # A packed array may claim more than anyone has memory for.
             if sizes.get('rgb.npy', 0) > most + _NPY_HEAD_BYTES:
                 return None
-            overlay: NDArray[np.generic] | None = arrays.get('rgb')
+            overlay: NDArray[np.integer] | None = arrays.get('rgb')
     except (ValueError, EOFError, OSError, AttributeError, MemoryError, BadZipFile) as error:
         raise ValueError(f'cannot read {str(path)!r} as an archive of arrays: {error}') from None
     return overlay
