@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 import importlib
 from pathlib import Path
-import re
 import sys
 from typing import Any
 
@@ -145,8 +144,3 @@ def test_the_shipped_table() -> None:
     assert OUTPUTS['~/anomaly_score'].encoding(floats) == '32FC1'
     assert image_outputs() == tuple(OUTPUTS)
     assert set(OUTPUTS) - set(usual_outputs()) == {'~/semantic_color'}
-
-
-def test_the_readme_names_every_output(root: Path) -> None:
-    named = set(re.findall('`(~/[a-z_]+)`', (root / 'README.md').read_text(encoding='utf-8')))
-    assert set(OUTPUTS) <= named

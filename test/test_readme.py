@@ -111,6 +111,7 @@ def test_every_link_and_path_named_exists(page: Path) -> None:
     paths = re.findall(
         r'(?<![\w/.-])((?:config|launch|docs|training|test|anomaly_seg_ros)/[\w./-]*)', text
     )
+    paths = [str(Path(name).parent) if 'NAME' in name else name for name in paths]
     missing = [name for name in paths if not (ROOT / name.rstrip('.')).exists()]
     assert missing == []
 
@@ -145,6 +146,18 @@ def test_every_launch_argument_and_parameter_shown_exists(page: Path) -> None:
 def test_the_outputs_of_the_node_are_all_named(page: Path) -> None:
     named = re.findall(r'`(~/\w+)`', page.read_text(encoding='utf-8'))
     assert sorted(named) == sorted({*OUTPUTS, LABEL_INFO_JSON})
+
+
+def test_what_runs_by_itself_reads_the_table() -> None:
+    text = (ROOT / 'CONTRIBUTING.md').read_text(encoding='utf-8').split('## Adding one')[1]
+    rows = [row.split(' | ') for row in re.findall(r'^\| (an? .+) \|$', text, re.M)]
+    tables = {
+        row[2].split('`')[1]: re.findall(r'test/\w+\.py', row[3]) for row in rows if '`' in row[2]
+    }
+    assert {'SCORES', 'MODELS', 'ENGINES', 'OBJECTIVES', 'OUTPUTS', 'VERBS'} <= set(tables)
+    for table in set(tables) - {'README.md'}:
+        for name in tables[table]:
+            assert table in (ROOT / name).read_text(encoding='utf-8'), f'{name}: no {table}'
 
 
 @pages
