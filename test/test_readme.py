@@ -57,7 +57,7 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
 
 @cache
 def parser(verb: str) -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(exit_on_error=False)
+    result = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
     import_module(f'{VERBS[verb][0]}.{verb}').add_arguments(result)
     return result
 
