@@ -32,7 +32,7 @@ from anomaly_seg_ros.frames.images import read_image, write_image
 from training.commands import evaluate
 from training.datasets.streethazards import CLASSES as STREETHAZARDS
 from training.evaluation.checkpoint_frames import check_room
-from training.evaluation.measure import FirstPass, Settings
+from training.evaluation.measure import FirstPass, MeasureSettings
 from training.evaluation.network_pass import open_pass, PassOutput
 from training.evaluation.pictures import choose
 from training.evaluation.resizing import nearest, network_input
@@ -405,13 +405,13 @@ def test_the_frame_table_holds_each_frame_on_its_own(
         assert (line.n_pixels, line.n_anomaly) == (truth.size, truth.sum())
         assert line.mask_share == pytest.approx((scores > row['mask_threshold']).mean())
         rank = int(np.ceil(0.999 * (scores.size - 1)))
-        assert line.frame_score == pytest.approx(np.sort(scores)[rank])
+        assert line.score_p999 == pytest.approx(np.sort(scores)[rank])
         if truth.any():
             assert line.ap == pytest.approx(average_precision_score(truth, scores), abs=1e-9)
             assert line.fpr95 == pytest.approx(first_ge(truth, scores), abs=1e-9)
         else:
             assert (line.ap, line.auroc, line.fpr95) == (None, None, None)
-    scores_of_frames = [line.frame_score for line in table]
+    scores_of_frames = [line.score_p999 for line in table]
     anomalous = [line.n_anomaly > 0 for line in table]
     assert row['frame_auroc'] == pytest.approx(roc_auc_score(anomalous, scores_of_frames))
 
@@ -750,7 +750,7 @@ def test_frames_measured_in_two_halves_and_merged_equal_the_whole() -> None:
     from training.evaluation.frame import Frame
 
     def measured(indices: range) -> FirstPass:
-        first = FirstPass(Settings(), ('msp',), 0, True)
+        first = FirstPass(MeasureSettings(), ('msp',), 0, True)
         for i in indices:
             image, labels = FRAMES[i]
             first.update(i, Frame(f'f{i}', labels, {'msp': fake_score(image)}))

@@ -96,12 +96,12 @@ def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
 
 def test_frames_come_back_and_undefined_is_empty(tmp_path: Path) -> None:
     rows = [
-        FrameRow(score='msp', frame='a,b', n_pixels=12, n_anomaly=3, ap=1 / 3, frame_score=-2.5),
+        FrameRow(score='msp', frame='a,b', n_pixels=12, n_anomaly=3, ap=1 / 3, score_p999=-2.5),
         FrameRow(score='msp', frame='c', n_pixels=0),
     ]
     write_frames(tmp_path, rows)
     lines = (tmp_path / 'frames.csv').read_text(encoding='utf-8').splitlines()
-    header = 'score,frame,n_pixels,n_anomaly,ap,auroc,fpr95,miou,mask_share,frame_score'
+    header = 'score,frame,n_pixels,n_anomaly,ap,auroc,fpr95,miou,mask_share,score_p999'
     assert lines[0] == header
     assert lines[2] == 'msp,c,0,,,,,,,'
     assert read_frames(tmp_path) == rows

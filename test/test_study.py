@@ -16,7 +16,7 @@ from training.recipes.train_config import load_train_config
 from training.results import FrameRow, ResultRow, write_frames, write_results
 from training.study.__main__ import chosen, main
 from training.study.rows import exposure_rows, GRIDS, loss_rows
-from training.study.steps import Data, run, Step, steps
+from training.study.steps import Data, run, steps, StudyStep
 from training.study.table import budgets, Measured, write_tables
 
 ALL = [row for grid in GRIDS.values() for row in grid()]
@@ -102,7 +102,7 @@ def test_chosen_rows_come_with_what_they_start_from() -> None:
 def test_a_step_runs_once_and_again_when_it_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step = Step('version', ('--version',), tmp_path, tmp_path / 'made')
+    step = StudyStep('version', ('--version',), tmp_path, tmp_path / 'made')
     run(step)
     assert capsys.readouterr().out == 'anomaly_seg --version\n'
     assert step.log.read_text(encoding='utf-8').strip()
@@ -117,7 +117,9 @@ def test_a_step_runs_again_when_its_input_changed(
 ) -> None:
     need = tmp_path / 'start.done'
     need.write_text('a')
-    step = Step('version', ('--version',), tmp_path, tmp_path / 'made', needs=(need,), recipe='x')
+    step = StudyStep(
+        'version', ('--version',), tmp_path, tmp_path / 'made', needs=(need,), recipe='x'
+    )
     (tmp_path / 'made').mkdir()
     run(step)
     assert (tmp_path / 'made').exists()  # what was there before a first run may be resumed
@@ -135,7 +137,7 @@ def test_a_step_runs_again_when_its_input_changed(
 
 def test_a_failed_step_names_its_command_and_log(tmp_path: Path) -> None:
     arguments = ('report', '/nowhere', '--out', 'x.html')
-    step = Step('report', arguments, tmp_path, tmp_path / 'made')
+    step = StudyStep('report', arguments, tmp_path, tmp_path / 'made')
     with pytest.raises(ValueError, match=r'report /nowhere.* failed with status 2.*report\.log'):
         run(step)
     assert not step.mark.exists()

@@ -174,3 +174,23 @@ for module in {modules!r}:
     importlib.import_module(module)
 """)
     assert result.returncode == 0, result.stderr
+
+
+TWICE = {
+    'FeatureFusion': "each network's own block, named as in its paper",
+    'DenseHybrid': 'the objective that trains what the score of the same name reads',
+    'NFlowJS': 'the objective that trains what the score of the same name reads',
+    'Layout': 'of the files of a dataset, and of the keys in a weights file',
+}
+"""Class names that stand in two modules, and why."""
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.parse(path.read_text(encoding='utf-8')).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    twice = {name: found for name, found in places.items() if len(found) > 1}
+    assert {name: found for name, found in twice.items() if name not in TWICE} == {}
+    assert set(TWICE) <= set(twice)

@@ -100,7 +100,7 @@ class FrameRow:
 
     Attributes:
         mask_share: Share of the labelled pixels that the row's mask threshold marks.
-        frame_score: 99.9th percentile of the scores of the labelled pixels.
+        score_p999: 99.9th percentile of the scores of the labelled pixels.
     """
 
     score: str
@@ -112,7 +112,7 @@ class FrameRow:
     fpr95: float | None = None
     miou: float | None = None
     mask_share: float | None = None
-    frame_score: float | None = None
+    score_p999: float | None = None
 
 
 FRAME_KEYS = tuple(f.name for f in fields(FrameRow))

@@ -28,12 +28,12 @@ BYTES_PER_FRAME = 100 << 20
 
 SHARE_OF_MEMORY = 0.75
 
-Score = NDArray[np.float32]
+ScoreMap = NDArray[np.float32]
 Labels = NDArray[np.uint8]
-Result = dict[str, Any]
+Measured = dict[str, Any]
 
 
-def make_frame(index: int) -> tuple[Score, Labels]:
+def make_frame(index: int) -> tuple[ScoreMap, Labels]:
     """Gives a frame like a max-logit map: 1 % anomalies, 5 % ignored, noise in every bit."""
     random = np.random.default_rng(index)
     labels = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -47,7 +47,7 @@ def make_frame(index: int) -> tuple[Score, Labels]:
     return score, labels
 
 
-def make_regions(index: int) -> tuple[Score, Labels]:
+def make_regions(index: int) -> tuple[ScoreMap, Labels]:
     """Gives a frame with many blobs in truth and prediction."""
     import cv2
 
@@ -61,7 +61,7 @@ def make_regions(index: int) -> tuple[Score, Labels]:
     return (score / score.std()).astype(np.float32), labels
 
 
-def ours(frames: int) -> Result:
+def ours(frames: int) -> Measured:
     """The streaming metric; also tells how sure its values are."""
     from training.metrics.pixel import PixelMetrics
 
@@ -78,7 +78,7 @@ def ours(frames: int) -> Result:
     return {'cpu_s': cpu, 'bounds': bounds} | {key: values[key] for key in KEYS}
 
 
-def usual(frames: int) -> Result:
+def usual(frames: int) -> Measured:
     """Every pixel in one array, then scikit-learn; FPR95 is the first TPR >= 0.95."""
     from sklearn.metrics import average_precision_score, roc_curve
 
@@ -100,7 +100,7 @@ def usual(frames: int) -> Result:
     return {'cpu_s': cpu, 'ap': float(ap), 'auroc': float(auroc), 'fpr95': float(fpr95)}
 
 
-def our_components(frames: int) -> Result:
+def our_components(frames: int) -> Measured:
     """The vectorised component metric."""
     from training.metrics.component import ComponentMetrics, TRACKS
 
@@ -108,19 +108,19 @@ def our_components(frames: int) -> Result:
     return _time_regions(frames, metrics.update) | metrics.compute()
 
 
-def usual_components(frames: int) -> Result:
+def usual_components(frames: int) -> Measured:
     """A loop that makes a mask of the frame for each component, as the benchmark's code does."""
     siou: list[float] = []
     ppv: list[float] = []
 
-    def update(score: Score, labels: Labels) -> None:
+    def update(score: ScoreMap, labels: Labels) -> None:
         _loop_over_masks(score, labels, siou, ppv)
 
     result = _time_regions(frames, update)
     return result | {'siou_gt': float(np.mean(siou)), 'ppv': float(np.mean(ppv))}
 
 
-def _time_regions(frames: int, update: Callable[[Score, Labels], None]) -> Result:
+def _time_regions(frames: int, update: Callable[[ScoreMap, Labels], None]) -> Measured:
     cpu = 0.0
     for index in range(frames):
         score, labels = make_regions(index)
@@ -130,7 +130,7 @@ def _time_regions(frames: int, update: Callable[[Score, Labels], None]) -> Resul
     return {'cpu_s': cpu}
 
 
-def _loop_over_masks(score: Score, labels: Labels, siou: list[float], ppv: list[float]) -> None:
+def _loop_over_masks(score: ScoreMap, labels: Labels, siou: list[float], ppv: list[float]) -> None:
     """Adds the sIoU of each true and the PPV of each predicted component of a frame."""
     import cv2
 
@@ -159,7 +159,7 @@ def _loop_over_masks(score: Score, labels: Labels, siou: list[float], ppv: list[
         ppv.append(float((truth[mask] > 0).mean()))
 
 
-WAYS: dict[str, Callable[[int], Result]] = {
+WAYS: dict[str, Callable[[int], Measured]] = {
     'ours': ours,
     'usual': usual,
     'our_components': our_components,
@@ -167,7 +167,7 @@ WAYS: dict[str, Callable[[int], Result]] = {
 }
 
 
-def measure(way: str, frames: int) -> Result:
+def measure(way: str, frames: int) -> Measured:
     """Runs one way in a process of its own.
 
     Raises:
@@ -177,7 +177,7 @@ def measure(way: str, frames: int) -> Result:
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f'{way} failed ({done.returncode}): {done.stderr[-500:]}')
-    result: Result = json.loads(done.stdout)
+    result: Measured = json.loads(done.stdout)
     return result
 
 
@@ -190,7 +190,7 @@ def frames_that_fit() -> int:
     return int(free_kb * 1024 * SHARE_OF_MEMORY / BYTES_PER_FRAME)
 
 
-def compare_pixels(frames: int, usual_frames: int) -> Result:
+def compare_pixels(frames: int, usual_frames: int) -> Measured:
     """Measures both ways; the usual one at its own size if the full one does not fit."""
     full = measure('ours', frames)
     result = {'frames': frames, 'ours': full}
@@ -216,7 +216,7 @@ def compare_pixels(frames: int, usual_frames: int) -> Result:
     return result | {'usual_frames': usual_frames, 'usual': other, 'ours_same': same}
 
 
-def compare_components(frames: int) -> Result:
+def compare_components(frames: int) -> Measured:
     """Measures component metrics against the loop over masks."""
     mine, other = measure('our_components', frames), measure('usual_components', frames)
     for key in ('siou_gt', 'ppv'):

@@ -41,7 +41,7 @@ STRIDE = 5
 
 
 @dataclass(frozen=True)
-class Row:
+class ParityRow:
     """One engine against the reference; shares in 0..1.
 
     Attributes:
@@ -143,13 +143,13 @@ def open_case(checkpoint: Path, case: str, score: str | None, work: Path, frames
     return open_engine(checkpoint, name, score, 'auto', out)
 
 
-def measure(args: argparse.Namespace, work: Path) -> list[Row]:
+def measure(args: argparse.Namespace, work: Path) -> list[ParityRow]:
     """Measures all cases, the reference first."""
     checkpoint = resolve_checkpoint(args.checkpoint)
     closed = build_dataset('camvid', args.root, 'val')
     strange = build_dataset('folder', args.anomaly_root)
     classes = len(read_meta(checkpoint).class_names)
-    rows: list[Row] = []
+    rows: list[ParityRow] = []
     reference: list[Prediction] = []
     for case in ['torch:fp32', *(args.engines.split(',') if args.engines else [])]:
         engine = open_case(checkpoint, case, args.score, work, args.root / 'train')
@@ -158,12 +158,12 @@ def measure(args: argparse.Namespace, work: Path) -> list[Row]:
         labels, order = agreement(found, reference)
         miou = mean_iou(found, closed, classes)
         ap = average_precision(predict(engine, strange, args.frames, case), strange)
-        rows.append(Row(case, engine.precision, labels, order, miou, ap))
+        rows.append(ParityRow(case, engine.precision, labels, order, miou, ap))
         engine.close()
     return rows
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[ParityRow]) -> str:
     """Gives a Markdown table; mIoU and AP beside their change from the first row, in points."""
     head = 'engine', 'computes in', 'equal labels %', 'rank corr.', 'mIoU (change)', 'AP (change)'
     lines = []

@@ -78,7 +78,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """What holds for the whole run."""
 
     meta: CheckpointMeta
@@ -101,7 +101,7 @@ def main(args: argparse.Namespace) -> int:
     score = checked_score(args.score or meta.score)
     image_size = parse_size(args.image)
     images = camera_images(args.source, image_size)
-    settings = Settings(
+    settings = BenchSettings(
         meta, score, images, image_size, args.source, args.rounds, args.calibration
     )
     cv2.setNumThreads(picture_threads())
@@ -142,7 +142,7 @@ def benchmark_size(
     candidates: list[Candidate],
     checkpoint: Path,
     size: tuple[int, int],
-    settings: Settings,
+    settings: BenchSettings,
     work: Path,
 ) -> list[ResultRow]:
     """Gives a row per candidate, in their order; one that cannot run here says why in its row."""
@@ -178,7 +178,7 @@ def benchmark_size(
 
 
 def opened_or_why_not(
-    candidate: Candidate, checkpoint: Path, settings: Settings, work: Path
+    candidate: Candidate, checkpoint: Path, settings: BenchSettings, work: Path
 ) -> Ready | str:
     """Gives the open engine, or one line that says why it cannot run here."""
     try:
@@ -189,7 +189,7 @@ def opened_or_why_not(
 
 
 def measure(
-    ready: list[Ready], checkpoint: Path, size: tuple[int, int], settings: Settings
+    ready: list[Ready], checkpoint: Path, size: tuple[int, int], settings: BenchSettings
 ) -> dict[str, ResultRow]:
     """Times the open engines together; gives a row by label."""
     works: dict[str, Work] = {}
@@ -229,7 +229,7 @@ def measure(
 
 
 def row_of(
-    entry: Ready, size: tuple[int, int], settings: Settings, samples: dict[str, Samples]
+    entry: Ready, size: tuple[int, int], settings: BenchSettings, samples: dict[str, Samples]
 ) -> ResultRow:
     """Gives the row of one engine from its own times."""
     network, pictures = samples[NETWORK], samples['pictures']

@@ -19,7 +19,7 @@ from anomaly_seg_ros.registry import lookup
 from training.datasets import build_dataset, DATASETS
 from training.evaluation.checkpoint_frames import CheckpointFrames
 from training.evaluation.map_frames import MapFrames
-from training.evaluation.measure import Settings
+from training.evaluation.measure import MeasureSettings
 from training.evaluation.network_pass import latency, open_pass, peak_mb
 from training.evaluation.origin import cautions, heard_warnings, network_origin, raw_thresholds
 from training.evaluation.pictures import draw_pictures
@@ -168,8 +168,8 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
         _write(args.out, rows, evaluation, said=heard)
 
 
-def _settings(args: argparse.Namespace, meta: CheckpointMeta) -> Settings:
-    return Settings(
+def _settings(args: argparse.Namespace, meta: CheckpointMeta) -> MeasureSettings:
+    return MeasureSettings(
         protocol=args.protocol,
         track=args.track or ('obstacle' if args.dataset in OBSTACLE_TRACK else 'anomaly'),
         temperature=meta.temperature,
@@ -185,7 +185,7 @@ def _joined(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[fl
 
 def _evaluate_maps(args: argparse.Namespace, shards: Shards) -> None:
     source = MapFrames(args.scores, args.labels, args.protocol)
-    settings = Settings(protocol=args.protocol, track=args.track or 'anomaly')
+    settings = MeasureSettings(protocol=args.protocol, track=args.track or 'anomaly')
     evaluation = evaluate_frames(source, settings, shards)
     _clear(args.out, shards)
     pictures = draw_pictures(source, evaluation, shards, args.out)

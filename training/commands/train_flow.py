@@ -23,7 +23,7 @@ from training.feeding.transforms import Augmentation
 from training.flows.pictures import write_samples
 from training.flows.storage import build_flow, keep_float32_exact, save_flow
 from training.loop.run_files import CONFIG_FILE, LAST_FILE, TABLE_FILE
-from training.loop.run_folder import check_resume, Row, write_rows, writing
+from training.loop.run_folder import check_resume, EpochRow, write_rows, writing
 from training.recipes.flow_config import FlowConfig, load_flow_config
 
 from .train import one_line_errors, StopRequest
@@ -102,7 +102,7 @@ class FlowTrainer:
         torch.manual_seed(config.seed)
         self.flow = build_flow(config.flow, **config.flow_options).to(self.device)
         self.optimizer = torch.optim.Adamax(self.flow.parameters(), lr=config.lr)
-        self.rows: list[Row] = []
+        self.rows: list[EpochRow] = []
 
     @property
     def best(self) -> float:
@@ -180,7 +180,7 @@ class FlowTrainer:
         ]
         return float(torch.cat(bits).mean())
 
-    def _finish_epoch(self, row: Row) -> None:
+    def _finish_epoch(self, row: EpochRow) -> None:
         best = row['val_bits_per_dim'] < self.best
         self.rows.append(row)
         if best:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .dataset import pair_by_stem
 from .frames import AS_IS, Frames
-from .layout import check_split, Frame
+from .layout import check_split, FrameFiles
 
 SPLITS = ('all',)
 
@@ -20,4 +20,4 @@ def folder(root: Path, split: str = 'all') -> Frames:
     """
     check_split('folder', split, SPLITS)
     pairs = pair_by_stem(root / 'images', root / 'labels_masks')
-    return Frames('folder', [Frame(i.stem, i, label) for i, label in pairs], anomaly=AS_IS)
+    return Frames('folder', [FrameFiles(i.stem, i, label) for i, label in pairs], anomaly=AS_IS)

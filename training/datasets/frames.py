@@ -12,7 +12,7 @@ from anomaly_seg_ros.classes import IGNORE, LabelSet
 from anomaly_seg_ros.frames.images import read_image
 
 from .dataset import NO_CLASSES, read_labels, Sample
-from .layout import Frame
+from .layout import FrameFiles
 
 UNKNOWN = -1
 
@@ -33,7 +33,7 @@ class Frames:
     def __init__(
         self,
         name: str,
-        frames: Sequence[Frame],
+        frames: Sequence[FrameFiles],
         *,
         anomaly: Mapping[int, int] | None = None,
         train_ids: Mapping[int, int] | None = None,

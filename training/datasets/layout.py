@@ -33,7 +33,7 @@ class Layout(NamedTuple):
     more_images: bool = False
 
 
-class Frame(NamedTuple):
+class FrameFiles(NamedTuple):
     """The files of one frame; the label file is None where the truth is not public."""
 
     name: str
@@ -47,7 +47,7 @@ def find_frames(
     layouts: Sequence[Layout],
     keep: Callable[[str], bool] = lambda frame: True,
     needs_labels: bool = True,
-) -> tuple[Layout, list[Frame]]:
+) -> tuple[Layout, list[FrameFiles]]:
     """Gives the first layout that `root` follows and its frames, sorted by name.
 
     Args:
@@ -70,12 +70,12 @@ def find_frames(
         if images and (labels or not needs_labels):
             _check_partners(dataset, layout, images, labels, needs_labels)
             names = images if not needs_labels else labels
-            return layout, [Frame(n, images[n], labels.get(n)) for n in sorted(names)]
+            return layout, [FrameFiles(n, images[n], labels.get(n)) for n in sorted(names)]
     known = '; '.join(f'{x.name}: {_readable(x.image)} with {_readable(x.label)}' for x in layouts)
     raise FileNotFoundError(f'no frames of {dataset} in {str(root)!r}; known layouts: {known}')
 
 
-def expect_count(dataset: str, split: str, frames: Sequence[Frame], count: int) -> None:
+def expect_count(dataset: str, split: str, frames: Sequence[FrameFiles], count: int) -> None:
     """Warns when a published split has another number of frames than it should."""
     if len(frames) != count:
         logger.warning(
@@ -84,7 +84,9 @@ def expect_count(dataset: str, split: str, frames: Sequence[Frame], count: int) 
         )  # fmt: skip
 
 
-def expect_names(dataset: str, split: str, frames: Sequence[Frame], names: Iterable[str]) -> None:
+def expect_names(
+    dataset: str, split: str, frames: Sequence[FrameFiles], names: Iterable[str]
+) -> None:
     """Warns about frames that a published split should have, by name."""
     missing = sorted(set(names) - {frame.name for frame in frames})
     if missing:

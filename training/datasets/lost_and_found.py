@@ -12,7 +12,7 @@ from pathlib import Path
 from anomaly_seg_ros.classes import IGNORE
 
 from .frames import Frames
-from .layout import expect_count, find_frames, Frame, Layout, split_rule
+from .layout import expect_count, find_frames, FrameFiles, Layout, split_rule
 
 RULES = ('smiyc', 'meta_ood', 'rba')
 
@@ -81,7 +81,7 @@ def lost_and_found(root: Path, split: str = 'test_no_known') -> Frames:
     return Frames('lost_and_found', frames, anomaly=layout.ids)
 
 
-def _usable(frames: list[Frame], folder: str) -> list[Frame]:
+def _usable(frames: list[FrameFiles], folder: str) -> list[FrameFiles]:
     """Drops the frames without labels; their places are known in the whole download alone."""
     total, invalid = INVALID[folder]
     if len(frames) != total:

@@ -20,12 +20,12 @@ from training.metrics.protocols import build_pixel_metrics
 
 from .frame import Floats, Frame
 
-Key = tuple[int, str]
+RowKey = tuple[int, str]
 """(index of the frame, score)."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class MeasureSettings:
     """How a set is measured.
 
     Attributes:
@@ -68,7 +68,7 @@ class FirstPass:
     """Everything that needs no threshold; mergeable across processes."""
 
     def __init__(
-        self, settings: Settings, scores: Sequence[str], classes: int, has_anomalies: bool
+        self, settings: MeasureSettings, scores: Sequence[str], classes: int, has_anomalies: bool
     ):
         """Starts with no frames.
 
@@ -85,9 +85,9 @@ class FirstPass:
         self.calibration = CalibrationError()
         self.calibration_before = CalibrationError()
         self.halves: dict[tuple[str, str], PixelMetrics] = {}
-        self.rows: dict[Key, dict[str, Any]] = {}
+        self.rows: dict[RowKey, dict[str, Any]] = {}
         # Median and top of each frame, between which pictures spread their colours.
-        self.ranges: dict[Key, tuple[float, float]] = {}
+        self.ranges: dict[RowKey, tuple[float, float]] = {}
 
     def update(self, index: int, frame: Frame) -> None:
         """Adds one frame.
@@ -190,7 +190,7 @@ class SecondPass:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: MeasureSettings,
         limits: Mapping[str, Limit | None],
         open_thresholds: Mapping[tuple[str, str], float],
         classes: int,
@@ -211,7 +211,7 @@ class SecondPass:
         self.open_sets = {
             key: OpenSetMetrics(classes, value) for key, value in open_thresholds.items()
         }
-        self.rows: dict[Key, dict[str, Any]] = {}
+        self.rows: dict[RowKey, dict[str, Any]] = {}
 
     def update(self, index: int, frame: Frame) -> None:
         """Adds one frame."""
@@ -226,7 +226,7 @@ class SecondPass:
             metrics.update(values, frame.truth)
             row: dict[str, Any] = {}
             if metrics.skipped == skipped:
-                row['frame_score'] = metrics.percentile[-1]
+                row['score_p999'] = metrics.percentile[-1]
                 if score in self.limits:
                     row['mask_share'] = float((values[valid] > self.limits[score]).mean())
             self.rows[index, score] = row

@@ -31,7 +31,7 @@ INLIER_COLOR = (60, 60, 60)
 IGNORE_COLOR = (0, 0, 0)
 
 
-class Choice(NamedTuple):
+class ChosenFrame(NamedTuple):
     """A frame that is drawn for a score."""
 
     score: str
@@ -71,7 +71,7 @@ def draw_pictures(
     choices = []
     for score in source.scores:
         rows = frame_table(evaluation, score)
-        choices += [Choice(score, i, kind, rows[i]) for kind, i in choose(rows)]
+        choices += [ChosenFrame(score, i, kind, rows[i]) for kind, i in choose(rows)]
     (out / PICTURES_FOLDER).mkdir(parents=True, exist_ok=True)
     for index in sorted({choice.number for choice in choices}):
         if index in shards.indices(len(source)):
@@ -93,7 +93,7 @@ def _paths(frame: str, score: str) -> dict[str, str]:
     }
 
 
-def _entry(choice: Choice, has_image: bool) -> Picture:
+def _entry(choice: ChosenFrame, has_image: bool) -> Picture:
     paths = _paths(choice.row.frame, choice.score)
     return Picture(
         score=choice.score,
@@ -120,7 +120,7 @@ def _draw_common(frame: Frame, source: FrameSource, out: Path) -> None:
 
 
 def _draw_score(
-    frame: Frame, source: FrameSource, evaluation: Evaluation, choice: Choice, out: Path
+    frame: Frame, source: FrameSource, evaluation: Evaluation, choice: ChosenFrame, out: Path
 ) -> None:
     paths = _paths(frame.name, choice.score)
     values = frame.scores[choice.score]

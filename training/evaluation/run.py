@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from .frame import FrameSource
-from .measure import FirstPass, Limit, SecondPass, Settings
+from .measure import FirstPass, Limit, MeasureSettings, SecondPass
 from .shards import Shards
 
 
@@ -20,13 +20,13 @@ class Evaluation:
         limits: Score name to what is marked as anomalous, None where no threshold is known.
     """
 
-    settings: Settings
+    settings: MeasureSettings
     first: FirstPass
     second: SecondPass
     limits: dict[str, Limit | None]
 
 
-def evaluate_frames(source: FrameSource, settings: Settings, shards: Shards) -> Evaluation:
+def evaluate_frames(source: FrameSource, settings: MeasureSettings, shards: Shards) -> Evaluation:
     """Measures all frames of a source.
 
     Raises:

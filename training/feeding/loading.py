@@ -18,10 +18,10 @@ from training.datasets import Dataset
 
 from .transforms import Augmentation
 
-Key = tuple[int, int]
+SampleKey = tuple[int, int]
 """(epoch, index): all that the randomness of one training sample depends on."""
 
-Paster = Callable[
+PasteOutliers = Callable[
     [NDArray[np.uint8], NDArray[np.uint8], np.random.Generator],
     tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]],
 ]
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     """(N, H, W) bool, where an outlier was pasted."""
 
 
-class EpochSampler(Sampler[list[Key]]):
+class EpochSampler(Sampler[list[SampleKey]]):
     """Shuffled batches of one epoch, from any step on.
 
     The order depends on the seed and the epoch alone, so a stopped run goes on exactly. With
@@ -64,7 +64,7 @@ class EpochSampler(Sampler[list[Key]]):
     def __len__(self) -> int:
         return self.length // self.batch_size
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
         for step in range(self.first_step, len(self)):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
@@ -88,13 +88,13 @@ class AugmentedFrames(TorchDataset['Batch | Exception']):
         dataset: Dataset,
         augmentation: Augmentation,
         seed: int,
-        paster: Paster | None = None,
+        paster: PasteOutliers | None = None,
         void_label: int | None = None,
     ):
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.paster, self.void_label = paster, void_label
 
-    def __getitem__(self, key: Key) -> Batch | Exception:
+    def __getitem__(self, key: SampleKey) -> Batch | Exception:
         """Gives a sample, or what is wrong with its files.
 
         An error that is raised in a worker process would arrive as the text of a traceback.

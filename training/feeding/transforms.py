@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
 
-Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+ImageAndLabels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Augmentation:
         image: NDArray[np.uint8],
         labels: NDArray[np.uint8],
         random: np.random.Generator,
-    ) -> Pair:
+    ) -> ImageAndLabels:
         """Gives an augmented copy.
 
         Args:
@@ -54,7 +54,7 @@ class Augmentation:
 
     def _scale_and_crop(
         self, image: NDArray[np.uint8], labels: NDArray[np.uint8], random: np.random.Generator
-    ) -> Pair:
+    ) -> ImageAndLabels:
         scale = float(np.exp(random.uniform(*np.log(self.scale))))
         height, width = (round(side * scale) for side in labels.shape)
         crop_height, crop_width = self.crop

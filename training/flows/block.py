@@ -12,7 +12,7 @@ from .coupling import AffineCoupling
 from .invertible_conv import InvertibleConv
 
 
-class Unit(nn.Module):
+class FlowUnit(nn.Module):
     """Glow steps one after another: ActNorm, invertible 1x1 convolution, affine coupling.
 
     Args:
@@ -72,7 +72,7 @@ class DenseFlowBlock(nn.Module):
         hidden: See `CouplingNet`, as `depth` and `growth`.
         depth: Dense layers of a coupling.
         growth: Channels that each of them appends.
-        checkpointing: See `Unit`.
+        checkpointing: See `FlowUnit`.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class DenseFlowBlock(nn.Module):
                 seen += channels if i == 1 else channels - added
                 self.augmentations.append(CrossUnitAugmentation(seen, added))
                 channels += added
-            self.units.append(Unit(channels, steps, hidden, depth, growth, checkpointing))
+            self.units.append(FlowUnit(channels, steps, hidden, depth, growth, checkpointing))
         self.out_channels = channels
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,7 +115,7 @@ class DenseFlowBlock(nn.Module):
         """Gives x; channels that augmentations added are dropped."""
         for i in reversed(range(len(self.units))):
             unit = self.units[i]
-            assert isinstance(unit, Unit)
+            assert isinstance(unit, FlowUnit)
             z = unit.inverse(z)
             if i:
                 z = z[:, : -self.added]

@@ -6,7 +6,7 @@ import torch
 from torch import nn, Tensor
 
 
-class DenseLayer(nn.Module):
+class CouplingLayer(nn.Module):
     """1x1 convolution, ReLU, 3x3 convolution, ReLU; the result is appended to the input."""
 
     def __init__(self, channels: int, growth: int):
@@ -52,7 +52,7 @@ class CouplingNet(nn.Module):
         super().__init__()
         self.enter = nn.Conv2d(in_channels, hidden, 1)
         self.dense = nn.Sequential(
-            *(DenseLayer(hidden + i * growth, growth) for i in range(depth)),
+            *(CouplingLayer(hidden + i * growth, growth) for i in range(depth)),
             GatedConv(hidden + depth * growth, hidden),
         )
         self.leave = nn.Conv2d(hidden, out_channels, 1)

@@ -25,7 +25,7 @@ from .run_files import LAST_FILE, OBJECTIVE_FILE
 MAY_DIFFER = ('workers', 'root', 'init', 'outliers.root', 'objective_options.flow')
 """Keys that a resumed run may have other values of: files may have moved."""
 
-Row = dict[str, float]
+EpochRow = dict[str, float]
 
 
 @dataclass
@@ -44,14 +44,14 @@ class Progress:
     step_in_epoch: int = 0
     kept_epoch: int = -1
     sums: dict[str, float] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
+    rows: list[EpochRow] = field(default_factory=list)
 
     @property
-    def kept(self) -> Row:
+    def kept(self) -> EpochRow:
         """The row of the weights that are kept; empty before the first."""
         return self.rows[self.kept_epoch - 1] if self.kept_epoch > 0 else {}
 
-    def means(self) -> Row:
+    def means(self) -> EpochRow:
         """Gives 'loss' and each of its terms, as means over the steps of the epoch so far."""
         steps = max(self.step_in_epoch, 1)
         terms = {f'loss_{name}': total / steps for name, total in self.sums.items()}
@@ -107,7 +107,7 @@ def writing(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def write_rows(path: Path, rows: list[Row]) -> None:
+def write_rows(path: Path, rows: list[EpochRow]) -> None:
     """Writes a CSV file anew, at once; what a row lacks stays empty."""
     with writing(path) as part, part.open('w', newline='', encoding='utf-8') as file:
         names = list(dict.fromkeys(name for row in rows for name in row))

@@ -29,9 +29,9 @@ from .optimizer import set_learning_rate, set_training
 from .run_files import CONFIG_FILE, KEPT_FOLDER, TABLE_FILE
 from .run_folder import (
     checkpoint_meta,
+    EpochRow,
     Progress,
     read_state,
-    Row,
     save_state,
     start_meta,
     stored_weights,
@@ -170,7 +170,7 @@ class Trainer:
         if not self._train_epoch():
             return False
         rate = self._learning_rate(self.step - 1)
-        row: Row = {'epoch': epoch, **self.progress.means(), 'lr': rate}
+        row: EpochRow = {'epoch': epoch, **self.progress.means(), 'lr': rate}
         if epoch % self.config.val_every == 0 or epoch == self.config.epochs:
             found = self.validate(self.kept_network, self.interrupted)
             if found is None:
@@ -265,7 +265,7 @@ class Trainer:
                 gradient = torch.zeros_like(parameter) if own is None else own
                 parameter.grad = cast('Tensor', self.fabric.all_reduce(gradient))
 
-    def _finish_epoch(self, row: Row, writer: SummaryWriter | None) -> None:
+    def _finish_epoch(self, row: EpochRow, writer: SummaryWriter | None) -> None:
         progress = self.progress
         progress.rows.append(row)
         better = row.get('val_miou', -1.0) > progress.kept.get('val_miou', -1.0)

@@ -16,7 +16,7 @@ BINS = 15
 ROWS = 64
 """Image rows whose float64 softmax is held at once."""
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 
 class Reliability(NamedTuple):
@@ -28,9 +28,9 @@ class Reliability(NamedTuple):
         accuracy: How many of them are right, as a share.
     """
 
-    share: Floats
-    confidence: Floats
-    accuracy: Floats
+    share: Doubles
+    confidence: Doubles
+    accuracy: Doubles
 
 
 class CalibrationError:
@@ -57,7 +57,7 @@ class CalibrationError:
         self._nll = Fraction()
 
     @property
-    def confidence(self) -> Floats:
+    def confidence(self) -> Doubles:
         """(B,) sum of the confidence in each bin."""
         return np.array([float(total) for total in self._confidence])
 
@@ -101,7 +101,7 @@ class CalibrationError:
         true = scaled[labels, np.arange(labels.size)]
         self.add(np.exp(-log_sum), guess == labels, log_sum - true)
 
-    def add(self, confidence: Floats, hit: NDArray[np.bool_], nll: Floats) -> None:
+    def add(self, confidence: Doubles, hit: NDArray[np.bool_], nll: Doubles) -> None:
         """Adds (n,) pixels: confidence in 0..1, whether the class is right, -log p(true class)."""
         bins = self.counts.size
         index = np.clip(np.searchsorted(self.edges, confidence) - 1, 0, bins - 1)

@@ -17,7 +17,7 @@ LEVELS = np.linspace(0.25, 0.75, 11)
 """The sIoU and PPV levels over which F1 is averaged."""
 
 Ids = NDArray[np.int32]
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 
 class ComponentSizes(NamedTuple):
@@ -55,9 +55,9 @@ class ComponentMetrics:
             raise ValueError('the threshold of component metrics is nan; give a score')
         self.threshold = threshold
         self.sizes = sizes
-        self.siou: list[Floats] = []
-        self.siou_predicted: list[Floats] = []
-        self.ppv: list[Floats] = []
+        self.siou: list[Doubles] = []
+        self.siou_predicted: list[Doubles] = []
+        self.ppv: list[Doubles] = []
 
     def update(self, score: NDArray[np.floating], anomaly: NDArray[np.uint8]) -> None:
         """Adds one frame.
@@ -171,7 +171,7 @@ class _Overlap(NamedTuple):
         pairs, pixels = np.unique(codes, return_counts=True)
         return cls(*np.divmod(pairs, predicted_count), pixels, truth_sizes, predicted_sizes)
 
-    def ratios(self) -> tuple[Floats, Floats, Floats]:
+    def ratios(self) -> tuple[Doubles, Doubles, Doubles]:
         """Gives sIoU of the truth, sIoU of the predictions and PPV of the predictions."""
         truth, predicted = (self.truth, self.truth_sizes), (self.predicted, self.predicted_sizes)
         counts = self.predicted_sizes > 0
@@ -184,7 +184,7 @@ def _siou(
     own: tuple[NDArray[np.int64], NDArray[np.int64]],
     other: tuple[NDArray[np.int64], NDArray[np.int64]],
     pixels: NDArray[np.int64],
-) -> Floats:
+) -> Doubles:
     """Gives I / (|H| + |k| - I - A) for each own component k that counts.
 
     H are the other components that touch k, I is their part inside k, A their part on further
@@ -200,16 +200,16 @@ def _siou(
     return inside[counts] / union[counts]
 
 
-def _pooled(frames: list[Floats]) -> Floats:
+def _pooled(frames: list[Doubles]) -> Doubles:
     return np.concatenate(frames) if frames else np.zeros(0)
 
 
-def _mean(values: Floats) -> float | None:
+def _mean(values: Doubles) -> float | None:
     """Gives the mean of an exact sum, which no order of the frames changes."""
     return math.fsum(values) / values.size if values.size else None
 
 
-def _f1(siou: Floats, ppv: Floats, level: float) -> float | None:
+def _f1(siou: Doubles, ppv: Doubles, level: float) -> float | None:
     """Gives F1 at one level; None without any component."""
     hits = int((siou >= level).sum())
     wrong = siou.size - hits + int((ppv < level).sum())

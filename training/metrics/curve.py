@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .score_counts import Bins, Keys, scores_of
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 FULL = 32
@@ -20,10 +20,10 @@ FULL = 32
 class CurvePoints(NamedTuple):
     """Points of the PR and ROC curves from the highest threshold to the lowest, (n,) each."""
 
-    threshold: Floats
-    tpr: Floats
-    fpr: Floats
-    precision: Floats
+    threshold: Doubles
+    tpr: Doubles
+    fpr: Doubles
+    precision: Doubles
 
 
 class Interval(NamedTuple):
@@ -97,9 +97,9 @@ class Ranking:
         )
 
     @property
-    def tpr(self) -> Floats:
+    def tpr(self) -> Doubles:
         """(m,) share of the anomalies in the bin or above it."""
-        rate: Floats = (self.hits_above + self.hits) / self.anomalies
+        rate: Doubles = (self.hits_above + self.hits) / self.anomalies
         return rate
 
     def average_precision(self) -> float | None:

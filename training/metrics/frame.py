@@ -13,20 +13,20 @@ from .pixel import PixelMetrics, Value
 QUANTILE = 0.999
 
 RULE = (
-    'a frame is anomalous if its region holds an anomaly pixel; frame score = 99.9th percentile '
-    'of the region (percentile), or mean score of the largest component above the threshold '
-    '(component); F1 is the best over frame thresholds; a false alarm is a component that '
-    'touches no anomaly pixel'
+    'a frame is anomalous if its region holds an anomaly pixel; frames are ranked by the 99.9th '
+    'percentile of the scores in their region (frame_*), or by the mean score of their largest '
+    'component above the threshold (frame_component_*); F1 is the best over these; a false alarm '
+    'is a component that touches no anomaly pixel'
 )
 """What the numbers mean, for the output; there is no published protocol."""
 
 
 class FrameMetrics:
-    """Frame-level AUROC and F1 for two frame scores, and false alarms per frame.
+    """AUROC and F1 of frames in two rankings, and false alarms per frame.
 
     The region of a frame are its pixels labelled 0 or 1; a frame without any is skipped.
     Components are 8-connected, hold pixels of the region with score > threshold, and have at
-    least `min_area_px` pixels. A frame without one has component score minus infinity.
+    least `min_area_px` pixels. A frame without one ranks lowest by components.
 
     >>> metrics = FrameMetrics(0.5, min_area_px=1)
     >>> metrics.update(np.float32([[0.9, 0.1]]), np.uint8([[1, 0]]))

@@ -13,13 +13,13 @@ from .pixel import check_frame, TARGET_TPR, Value
 QUANTILES = 384
 """Thresholds that each class of a frame gives at most."""
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 
 
 class _FrameBins(NamedTuple):
     """Bins of one frame from the highest down: lower edge, anomalies, inliers, (b,) each."""
 
-    edge: Floats
+    edge: Doubles
     hits: NDArray[np.int64]
     alarms: NDArray[np.int64]
 
@@ -111,7 +111,7 @@ class SmiycCurve:
         with np.errstate(invalid='ignore'):
             return CurvePoints(edge, hits / anomalies, alarms / inliers, precision)
 
-    def _cumulated(self) -> tuple[Floats, Floats, Floats]:
+    def _cumulated(self) -> tuple[Doubles, Doubles, Doubles]:
         """Gives thresholds that fall, and the anomalies and inliers at or above each."""
         if not self.frames:
             return np.zeros(0), np.zeros(0), np.zeros(0)
@@ -142,7 +142,7 @@ def _frame_bins(hit: NDArray[np.float16], normal: NDArray[np.float16]) -> _Frame
     return _FrameBins(edge[-2::-1], _histogram(hit, edge)[::-1], _histogram(normal, edge)[::-1])
 
 
-def _quantiles(rising: NDArray[np.float16], count: int) -> Floats:
+def _quantiles(rising: NDArray[np.float16], count: int) -> Doubles:
     """Gives `count` linear quantiles, evenly spaced from 0 to 1, of values that rise."""
     place = np.linspace(0, 1, count) * (rising.size - 1)
     below = np.minimum(place.astype(np.intp), max(rising.size - 2, 0))
@@ -150,13 +150,13 @@ def _quantiles(rising: NDArray[np.float16], count: int) -> Floats:
     low, high = rising[below].astype(np.float64), rising[above].astype(np.float64)
     share = place - below
     # From the nearer end, as NumPy does: equal neighbours give exactly their value.
-    values: Floats = np.where(
+    values: Doubles = np.where(
         share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share)
     )
     return values
 
 
-def _histogram(rising: NDArray[np.float16], edge: Floats) -> NDArray[np.int64]:
+def _histogram(rising: NDArray[np.float16], edge: Doubles) -> NDArray[np.int64]:
     """Counts values that rise in bins [a, b), the last one [a, b]."""
     values = rising.astype(np.float32).astype(np.float64)
     places = np.searchsorted(values, edge[:-1])

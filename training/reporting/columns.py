@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .markup import TIMES
-from .runs import Row
+from .runs import ReportRow
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Column:
     better: Literal[-1, 0, 1] = 0
     meaning: str = ''
 
-    def sort_value(self, row: Row) -> str:
+    def sort_value(self, row: ReportRow) -> str:
         """Gives what to sort by: a number, lower-case text, or '' for nothing."""
         if self.unit == 'text':
             return size_area(row) if self.key == 'input_size' else self.show(row).lower()
         value = row.number_of(self.key)
         return '' if value is None else repr(value)
 
-    def show(self, row: Row) -> str:
+    def show(self, row: ReportRow) -> str:
         """Gives the value without its unit, '' where there is none."""
         if self.unit == 'text':
             return size(row) if self.key == 'input_size' else row.name(self.key)
@@ -48,13 +48,13 @@ class Column:
             return ''
         return f'{value * 100 if self.unit == "%" else value:.{self.digits}f}'
 
-    def show_with_unit(self, row: Row) -> str:
+    def show_with_unit(self, row: ReportRow) -> str:
         """Gives the value with its unit, as in a sentence."""
         value = self.show(row)
         return f'{value} {self.unit}' if value and self.unit not in ('text', '') else value
 
 
-def size(row: Row) -> str:
+def size(row: ReportRow) -> str:
     """Gives the input size as height x width."""
     value = row.values.get('input_size')
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
@@ -62,7 +62,7 @@ def size(row: Row) -> str:
     return '' if value is None else str(value)
 
 
-def size_area(row: Row) -> str:
+def size_area(row: ReportRow) -> str:
     """Gives the pixels of the input size, '' where it is unknown."""
     value = row.values.get('input_size')
     try:
@@ -175,17 +175,17 @@ def metric(key: str) -> Column:
     return next(column for column in METRICS if column.key == key)
 
 
-def filled(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+def filled(columns: Sequence[Column], rows: Sequence[ReportRow]) -> list[Column]:
     """Gives the columns that at least one row has a value for."""
     return [column for column in columns if any(column.show(row) for row in rows)]
 
 
-def shared(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+def shared(columns: Sequence[Column], rows: Sequence[ReportRow]) -> list[Column]:
     """Gives the columns in which all rows say the same."""
     return [column for column in columns if len({column.show(row) for row in rows}) == 1]
 
 
-def best_rows(column: Column, rows: Sequence[Row]) -> set[int]:
+def best_rows(column: Column, rows: Sequence[ReportRow]) -> set[int]:
     """Gives the numbers of the rows that are best of their dataset, split and protocol.
 
     Speed is compared at the same input size only. Where all agree, or one stands alone, none is.

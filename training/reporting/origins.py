@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from .columns import Column, DATASET, filled, KNOWN, SETTINGS, shared, SPLIT
 from .markup import Markup, tag
 from .plots import row_labels
-from .runs import Row
+from .runs import ReportRow
 from .speed import is_speed_extra
 
 UNLISTED = frozenset({'command', 'commit', 'iou', 'class_names', 'warnings'})
@@ -17,11 +17,11 @@ OPEN = 12
 """Cards up to which all are open."""
 
 
-def origins_section(rows: Sequence[Row]) -> Markup:
+def origins_section(rows: Sequence[ReportRow]) -> Markup:
     """Gives one card per command, with the rows that it made."""
     if not rows:
         return Markup()
-    groups: dict[tuple[object, ...], list[Row]] = {}
+    groups: dict[tuple[object, ...], list[ReportRow]] = {}
     for row in rows:
         key = (row.folder, *map(row.name, ('command', 'commit', 'dataset', 'split', 'model')))
         groups.setdefault(key, []).append(row)
@@ -29,7 +29,7 @@ def origins_section(rows: Sequence[Row]) -> Markup:
     return tag('section', tag('h2', 'How each number was made'), *cards, id='origins')
 
 
-def _card(rows: Sequence[Row], is_open: bool) -> Markup:
+def _card(rows: Sequence[ReportRow], is_open: bool) -> Markup:
     """Gives the command and settings of rows that share them."""
     row = rows[0]
     columns = filled((DATASET, SPLIT, *SETTINGS), rows)
@@ -56,11 +56,11 @@ def _card(rows: Sequence[Row], is_open: bool) -> Markup:
     )
 
 
-def _score(row: Row) -> str:
+def _score(row: ReportRow) -> str:
     return row.name('score') or f'row {row.number}'
 
 
-def _settings_table(columns: Sequence[Column], rows: Sequence[Row]) -> Markup:
+def _settings_table(columns: Sequence[Column], rows: Sequence[ReportRow]) -> Markup:
     """Gives the settings in which rows of one command differ, a line per row."""
     head = tag('tr', tag('th', 'Score'), *(tag('th', column.label) for column in columns))
     lines = [
@@ -79,7 +79,7 @@ def _scrolling(table: Markup) -> Markup:
     return tag('div', table, class_='scroll', tabindex='0', role='region', aria_label='Values')
 
 
-def _more(rows: Sequence[Row]) -> Markup:
+def _more(rows: Sequence[ReportRow]) -> Markup:
     """Gives what the rows hold beyond the columns of the page, folded away."""
     found = [extras(row) for row in rows]
     keys = dict.fromkeys(key for each in found for key in each)
@@ -114,7 +114,7 @@ def commit_words(commit: str) -> str:
     return clean if clean == commit else f'{clean} with uncommitted changes'
 
 
-def extras(row: Row) -> dict[str, str]:
+def extras(row: ReportRow) -> dict[str, str]:
     """Gives what a row holds beyond the columns of the page, as text."""
     words = {
         key.replace('_', ' '): plain(value)

@@ -15,7 +15,7 @@ from .markup import join, Markup, tag
 from .origins import commit_words, origins_section
 from .pictures import frames_section
 from .plots import by_place, classes_section, curves_section, reliability_section
-from .runs import Row, Run
+from .runs import ReportRow, Run
 from .speed import speed_section
 from .table import ARROWS, results_section, table_columns
 from .trainings import Training, trainings_section
@@ -67,12 +67,12 @@ def _stamp(when: datetime) -> str:
     return f'{when:%Y-%m-%d %H:%M} UTC'
 
 
-def _names(rows: Iterable[Row], key: str) -> list[str]:
+def _names(rows: Iterable[ReportRow], key: str) -> list[str]:
     """Gives the different values of a key, in order."""
     return list(dict.fromkeys(row.name(key) for row in rows if row.name(key)))
 
 
-def _subject(runs: Sequence[Run], rows: Sequence[Row]) -> str:
+def _subject(runs: Sequence[Run], rows: Sequence[ReportRow]) -> str:
     """Gives what was evaluated in a few words."""
     models = _names(rows, 'model')
     if len(models) > 3:
@@ -80,7 +80,9 @@ def _subject(runs: Sequence[Run], rows: Sequence[Row]) -> str:
     return ', '.join(models) or ('Results' if runs else 'Training')
 
 
-def header(runs: Sequence[Run], trainings: Sequence[Training], rows: Sequence[Row]) -> Markup:
+def header(
+    runs: Sequence[Run], trainings: Sequence[Training], rows: Sequence[ReportRow]
+) -> Markup:
     """Says what was evaluated, when, and by which commit."""
     places, models = list(filter(None, by_place(rows))), _names(rows, 'model')
     many = [f'{len(runs)} folders'] if len(runs) > 1 else []
@@ -113,7 +115,7 @@ def header(runs: Sequence[Run], trainings: Sequence[Training], rows: Sequence[Ro
 
 def warnings_section(runs: Sequence[Run]) -> Markup:
     """Gives the warnings of all rows, and what could not be read."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[ReportRow]] = {}
     for run in runs:
         for row in run.rows:
             given = row.values.get('warnings') or []
@@ -134,13 +136,13 @@ def warnings_section(runs: Sequence[Run]) -> Markup:
     )
 
 
-def glance(rows: Sequence[Row]) -> Markup:
+def glance(rows: Sequence[ReportRow]) -> Markup:
     """Gives the best number of each dataset in large type."""
     cards = [card for name, group in by_place(rows).items() if (card := _card(name, group))]
     return tag('section', *cards, class_='glance', id='glance') if cards else Markup()
 
 
-def _card(name: str, rows: Sequence[Row]) -> Markup:
+def _card(name: str, rows: Sequence[ReportRow]) -> Markup:
     """Gives the row that is best by AP, or else by mIoU, of one dataset."""
     for key in ('ap', 'miou'):
         ranked = [row for row in rows if row.number_of(key) is not None]
@@ -169,7 +171,7 @@ def _card(name: str, rows: Sequence[Row]) -> Markup:
     )
 
 
-def metrics_section(rows: Sequence[Row]) -> Markup:
+def metrics_section(rows: Sequence[ReportRow]) -> Markup:
     """Explains each metric that the page shows in a sentence, with its direction."""
     shown = [column for column in table_columns(rows)[0] if column.meaning]
     groups = []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from .charts import guide, line_chart, reliability_chart, Series, swatch
 from .columns import Column, metric, size
 from .markup import DASH, join, Markup, tag
-from .runs import Bin, Curve, finite, Row
+from .runs import Bin, Curve, finite, ReportRow
 
 SHOWN = 10
 """Curves in one chart; more cannot be told apart."""
@@ -16,11 +16,11 @@ LEGEND = (metric('ap'), metric('auroc'), metric('fpr95'))
 TELLING = ('model', 'checkpoint', 'engine', 'precision')
 
 
-def place(row: Row) -> str:
+def place(row: ReportRow) -> str:
     """Gives the dataset and split of a row, and its protocol where that is not `exact`.
 
     >>> from pathlib import Path
-    >>> place(Row(1, Path(), {'dataset': 'camvid', 'split': 'test', 'protocol': 'course'}))
+    >>> place(ReportRow(1, Path(), {'dataset': 'camvid', 'split': 'test', 'protocol': 'course'}))
     'camvid test, protocol course'
     """
     name = ' '.join(filter(None, (row.name('dataset'), row.name('split'))))
@@ -28,15 +28,15 @@ def place(row: Row) -> str:
     return f'{name}, protocol {protocol}' if protocol not in ('', 'exact') else name
 
 
-def by_place(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def by_place(rows: Iterable[ReportRow]) -> dict[str, list[ReportRow]]:
     """Gives the rows of each dataset, split and protocol."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[ReportRow]] = {}
     for row in rows:
         groups.setdefault(place(row), []).append(row)
     return groups
 
 
-def row_labels(rows: Sequence[Row]) -> dict[int, str]:
+def row_labels(rows: Sequence[ReportRow]) -> dict[int, str]:
     """Gives each row's score, with what tells it from others of that score."""
     labels = {}
     for row in rows:
@@ -54,7 +54,7 @@ def row_labels(rows: Sequence[Row]) -> dict[int, str]:
     return {n: f'{v} · row {n}' if seen.count(v) > 1 else v for n, v in labels.items()}
 
 
-def curves_section(rows: Sequence[Row]) -> Markup:
+def curves_section(rows: Sequence[ReportRow]) -> Markup:
     """Gives PR and ROC of each dataset and split, all scores in one chart."""
     drawn = [row for row in rows if row.curve and (row.curve.pr or row.curve.roc)]
     if not drawn:
@@ -78,7 +78,7 @@ def curves_section(rows: Sequence[Row]) -> Markup:
 
 
 def _curves_figure(
-    name: str, rows: Sequence[Row], labels: dict[int, str], colours: dict[str, int]
+    name: str, rows: Sequence[ReportRow], labels: dict[int, str], colours: dict[str, int]
 ) -> Markup:
     """Gives the two charts of one dataset with their legend."""
     ranked = sorted(rows, key=lambda row: -(row.number_of('ap') or 0))[:SHOWN]
@@ -116,7 +116,7 @@ def _titled(title: str, note: str, chart: Markup) -> Markup:
 
 
 def _legend(
-    rows: Sequence[Row], labels: dict[int, str], colours: dict[str, int], left_out: int
+    rows: Sequence[ReportRow], labels: dict[int, str], colours: dict[str, int], left_out: int
 ) -> Markup:
     """Gives the legend, a table with the numbers behind the curves."""
     columns: list[Column] = [c for c in LEGEND if any(c.show(row) for row in rows)]
@@ -136,9 +136,9 @@ def _legend(
     )
 
 
-def reliability_section(rows: Sequence[Row]) -> Markup:
+def reliability_section(rows: Sequence[ReportRow]) -> Markup:
     """Gives the reliability diagrams; equal ones of several scores are shown once."""
-    groups: dict[tuple[object, ...], list[Row]] = {}
+    groups: dict[tuple[object, ...], list[ReportRow]] = {}
     for row in rows:
         if row.curve and (row.curve.reliability or row.curve.reliability_before):
             curve = row.curve
@@ -160,7 +160,7 @@ def reliability_section(rows: Sequence[Row]) -> Markup:
     )
 
 
-def _reliability_figure(rows: Sequence[Row]) -> Markup:
+def _reliability_figure(rows: Sequence[ReportRow]) -> Markup:
     """Gives the diagrams before and after the temperature."""
     row, curve = rows[0], rows[0].curve or Curve((), ())
     scores = ', '.join(dict.fromkeys(row.name('score') for row in rows))
@@ -178,7 +178,7 @@ def _reliability_figure(rows: Sequence[Row]) -> Markup:
     )
 
 
-def _reliability(title: str, when: str, bins: Sequence[Bin | None], row: Row) -> Markup:
+def _reliability(title: str, when: str, bins: Sequence[Bin | None], row: ReportRow) -> Markup:
     """Gives one diagram with its numbers."""
     shown = {'ECE': metric(f'ece{when}'), 'NLL': metric(f'nll{when}')}
     if not when:
@@ -188,9 +188,9 @@ def _reliability(title: str, when: str, bins: Sequence[Bin | None], row: Row) ->
     return tag('div', tag('h4', title), tag('p', ' · '.join(values), class_='hint'), chart)
 
 
-def classes_section(rows: Sequence[Row]) -> Markup:
+def classes_section(rows: Sequence[ReportRow]) -> Markup:
     """Gives the IoU of each class; equal ones of several scores are shown once."""
-    groups: dict[tuple[object, ...], list[Row]] = {}
+    groups: dict[tuple[object, ...], list[ReportRow]] = {}
     for row in rows:
         found = class_iou(row)
         if found:
@@ -203,7 +203,7 @@ def classes_section(rows: Sequence[Row]) -> Markup:
     )
 
 
-def class_iou(row: Row) -> dict[str, float | None]:
+def class_iou(row: ReportRow) -> dict[str, float | None]:
     """Gives the IoU of each class by name, empty where the row has none."""
     values = row.values.get('iou')
     if isinstance(values, dict):
@@ -216,7 +216,7 @@ def class_iou(row: Row) -> dict[str, float | None]:
     return {str(name): finite(value) for name, value in zip(names, values, strict=True)}
 
 
-def _class_table(row: Row) -> Markup:
+def _class_table(row: ReportRow) -> Markup:
     """Gives the classes of one network with a bar each, best first."""
     lines = []
     found = class_iou(row)

@@ -50,7 +50,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One row of a results.json.
 
     Attributes:
@@ -86,7 +86,7 @@ class Run:
 
     folder: Path
     written: datetime
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     pictures: tuple[Picture, ...]
     notes: tuple[str, ...]
 
@@ -151,7 +151,7 @@ def path_ends(paths: Iterable[str]) -> dict[str, str]:
     return ends
 
 
-def _named(row: Row, names: Mapping[str, str], ends: Mapping[str, str]) -> Row:
+def _named(row: ReportRow, names: Mapping[str, str], ends: Mapping[str, str]) -> ReportRow:
     name = names[data_source(row.values)]
     values = {**row.values, 'dataset': name or None}
     return replace(row, values=values, checkpoint=ends[row.name('checkpoint')])
@@ -168,7 +168,7 @@ def _read_run(folder: Path, first: int) -> Run:
     rows = []
     for number, values in enumerate(found, first):
         # A curve belongs to one row: the first with that score.
-        rows.append(Row(number, folder, values, curves.pop(str(values.get('score')), None)))
+        rows.append(ReportRow(number, folder, values, curves.pop(str(values.get('score')), None)))
     written = last_written(folder / RESULTS_FILE)
     return Run(folder, written, tuple(rows), tuple(pictures), tuple(notes))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from .columns import Column, METRICS, size, SPEED
 from .markup import DASH, join, Markup, tag, TIMES
-from .runs import finite, Row
+from .runs import finite, ReportRow
 
 SPEED_COLUMNS = (
     *(column for column in METRICS if column.group == SPEED),
@@ -45,9 +45,9 @@ def is_speed_extra(key: str) -> bool:
     return 'stage' in key or 'ratio' in key or key in OWN_KEYS
 
 
-def speed_section(rows: Sequence[Row]) -> Markup:
+def speed_section(rows: Sequence[ReportRow]) -> Markup:
     """Gives a table of what was timed; scores of one timed pass share a line."""
-    groups: dict[tuple[object, ...], list[Row]] = {}
+    groups: dict[tuple[object, ...], list[ReportRow]] = {}
     for row in rows:
         values = tuple(column.show(row) for column in SPEED_COLUMNS)
         if any(values):
@@ -75,7 +75,7 @@ def speed_section(rows: Sequence[Row]) -> Markup:
 
 
 def _line(
-    rows: Sequence[Row], columns: Sequence[Column], slowest: float, has_ratio: bool
+    rows: Sequence[ReportRow], columns: Sequence[Column], slowest: float, has_ratio: bool
 ) -> Markup:
     """Gives the line of rows that were timed together."""
     row = rows[0]
@@ -93,7 +93,7 @@ def _line(
     )
 
 
-def ratios(row: Row) -> Iterator[str]:
+def ratios(row: ReportRow) -> Iterator[str]:
     """Gives each ratio of a row as text."""
     for key, value in row.values.items():
         if 'ratio' not in key:
@@ -117,7 +117,7 @@ def _ratio_name(key: str) -> str:
     return '' if key == 'ratio_to_first' else f'{key.removeprefix("ratio_").replace("_", " ")} '
 
 
-def stages(row: Row) -> dict[str, float]:
+def stages(row: ReportRow) -> dict[str, float]:
     """Gives the time of each stage in ms, its median where there are several values."""
     found: dict[str, float] = {}
     for key, value in row.values.items():
@@ -130,7 +130,7 @@ def stages(row: Row) -> dict[str, float]:
     return found
 
 
-def _latency_bar(row: Row, slowest: float) -> Markup:
+def _latency_bar(row: ReportRow, slowest: float) -> Markup:
     """Gives a bar up to the median with a thin tail up to p95, and a mark at the floor."""
     p50, p95 = row.number_of('latency_ms.p50'), row.number_of('latency_ms.p95')
     bars = [
@@ -145,11 +145,11 @@ def _latency_bar(row: Row, slowest: float) -> Markup:
     return tag('div', *bars, class_='bars')
 
 
-def _named(row: Row) -> list[str]:
+def _named(row: ReportRow) -> list[str]:
     return [*map(row.name, ('what', 'engine', 'precision')), size(row)]
 
 
-def _stage_charts(rows: Sequence[Row]) -> Markup:
+def _stage_charts(rows: Sequence[ReportRow]) -> Markup:
     """Gives one stacked bar per row that tells its stages apart."""
     found = [(row, stages(row)) for row in rows]
     longest = max((sum(times.values()) for _, times in found), default=0)

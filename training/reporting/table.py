@@ -18,13 +18,13 @@ from .columns import (
     SPLIT,
 )
 from .markup import DASH, join, Markup, tag
-from .runs import finite, Row
+from .runs import finite, ReportRow
 
 BEHIND = 'Settings'
 ARROWS = {1: ('↑', 'higher is better'), -1: ('↓', 'lower is better')}
 
 
-def table_columns(rows: Sequence[Row]) -> tuple[list[Column], list[Column]]:
+def table_columns(rows: Sequence[ReportRow]) -> tuple[list[Column], list[Column]]:
     """Gives the columns of the table, and the settings that all rows share.
 
     Settings stand left where they tell rows of one score apart, else behind the numbers.
@@ -37,7 +37,7 @@ def table_columns(rows: Sequence[Row]) -> tuple[list[Column], list[Column]]:
     return left + telling + filled(METRICS, rows) + rest, same
 
 
-def tells_apart(column: Column, rows: Sequence[Row]) -> bool:
+def tells_apart(column: Column, rows: Sequence[ReportRow]) -> bool:
     """Says whether rows with the same score on the same data differ in a setting."""
     seen: dict[tuple[str, ...], str] = {}
     for row in rows:
@@ -47,7 +47,7 @@ def tells_apart(column: Column, rows: Sequence[Row]) -> bool:
     return False
 
 
-def results_section(rows: Sequence[Row]) -> Markup:
+def results_section(rows: Sequence[ReportRow]) -> Markup:
     """Gives the section with the table of all rows."""
     if not rows:
         return Markup()
@@ -78,7 +78,7 @@ def results_section(rows: Sequence[Row]) -> Markup:
     )
 
 
-def _same_line(same: Sequence[Column], rows: Sequence[Row]) -> Markup:
+def _same_line(same: Sequence[Column], rows: Sequence[ReportRow]) -> Markup:
     """Says what all rows have in common."""
     if not same:
         return Markup()
@@ -147,7 +147,7 @@ def _cell_class(columns: Sequence[Column], index: int) -> str | None:
     return ' '.join(filter(None, classes)) or None
 
 
-def _body(columns: Sequence[Column], rows: Sequence[Row]) -> list[Markup]:
+def _body(columns: Sequence[Column], rows: Sequence[ReportRow]) -> list[Markup]:
     """Gives the lines of the table."""
     best = {column.key: best_rows(column, rows) for column in columns}
     lines = []
@@ -169,7 +169,7 @@ def _body(columns: Sequence[Column], rows: Sequence[Row]) -> list[Markup]:
     return lines
 
 
-def _cell(column: Column, row: Row) -> Markup:
+def _cell(column: Column, row: ReportRow) -> Markup:
     """Gives what stands in a cell."""
     if column is SCORE:
         return _score_cell(row)
@@ -180,11 +180,11 @@ def _cell(column: Column, row: Row) -> Markup:
     return join([value, tag('small', bounds, title='AP lies between these') if bounds else ''])
 
 
-def ap_bounds(row: Row) -> str:
+def ap_bounds(row: ReportRow) -> str:
     """Gives the bounds that counting in bins left to AP, '' where two digits cannot tell them.
 
     >>> from pathlib import Path
-    >>> ap_bounds(Row(1, Path(), {'ap_interval': [0.1, 0.100001]}))
+    >>> ap_bounds(ReportRow(1, Path(), {'ap_interval': [0.1, 0.100001]}))
     ''
     """
     interval = row.values.get('ap_interval')
@@ -194,7 +194,7 @@ def ap_bounds(row: Row) -> str:
     return f'{low} {DASH} {high}' if low and high and low != high else ''
 
 
-def _score_cell(row: Row) -> Markup:
+def _score_cell(row: ReportRow) -> Markup:
     """Gives the score's name with the link to how its numbers were made."""
     link = tag(
         'a',

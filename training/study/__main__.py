@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 import sys
 
-from .rows import GRIDS, Row
+from .rows import GRIDS, StudyRow
 from .steps import Data, run, steps
 from .table import write_tables
 
@@ -48,7 +48,7 @@ def main() -> int:
     return 0
 
 
-def chosen(pattern: str) -> list[Row]:
+def chosen(pattern: str) -> list[StudyRow]:
     """Gives the rows whose name fits a shell pattern, and before them those they start from.
 
     Raises:

@@ -28,7 +28,7 @@ BASELINE = 'default'
 
 
 @dataclass(frozen=True)
-class Row:
+class StudyRow:
     """One trained network.
 
     Attributes:
@@ -56,23 +56,23 @@ class Row:
     command: str = 'train'
 
 
-def loss_rows() -> Iterator[Row]:
+def loss_rows() -> Iterator[StudyRow]:
     """Gives the networks after a common start, and what each loss makes of it on one budget."""
     for network, network_title in NETWORKS.items():
         start = f'{network}_start'
         recipe = RECIPES / 'study' / f'{start}.yaml'
-        yield Row(start, network_title, 'start', recipe, measured=False)
+        yield StudyRow(start, network_title, 'start', recipe, measured=False)
         for loss, title in LOSSES.items():
             name = f'{network}_{loss}'
             scores = ('void',) if loss == 'void' else ()
             recipe = RECIPES / 'study' / f'{name}.yaml'
-            yield Row(name, network_title, title, recipe, scores, start)
+            yield StudyRow(name, network_title, title, recipe, scores, start)
 
 
-def exposure_rows() -> Iterator[Row]:
+def exposure_rows() -> Iterator[StudyRow]:
     """Gives the default checkpoint and what fine-tuning it with outliers makes of it."""
-    yield Row(BASELINE, 'BiSeNetV2', 'as it ships', None, ('nflow_js',))
-    yield Row(
+    yield StudyRow(BASELINE, 'BiSeNetV2', 'as it ships', None, ('nflow_js',))
+    yield StudyRow(
         'dense_hybrid',
         'BiSeNetV2',
         'DenseHybrid',
@@ -81,9 +81,9 @@ def exposure_rows() -> Iterator[Row]:
         outliers=True,
     )
     recipe = Path('config/flow/camvid.yaml')
-    yield Row('flow', 'DenseFlow', 'start', recipe, measured=False, command='train_flow')
+    yield StudyRow('flow', 'DenseFlow', 'start', recipe, measured=False, command='train_flow')
     for name, title in (('nflow_js', 'NFlowJS'), ('nflow_js_photos', 'NFlowJS + photos')):
-        yield Row(
+        yield StudyRow(
             name,
             'BiSeNetV2',
             title,

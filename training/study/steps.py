@@ -15,7 +15,7 @@ import sys
 from training.loop.run_files import KEPT_FOLDER, LAST_FILE
 from training.recipes.recipe import read_recipe
 
-from .rows import BASELINE, FITTED, PLAIN_SCORES, Row
+from .rows import BASELINE, FITTED, PLAIN_SCORES, StudyRow
 
 FITTED_FOLDER = 'fitted'
 """The checkpoint with its temperature and statistics."""
@@ -28,7 +28,7 @@ TEST = 'camvid_test'
 
 
 @dataclass(frozen=True)
-class Step:
+class StudyStep:
     """One command; what it prints goes to a log, and a mark says that it ended well.
 
     Attributes:
@@ -96,7 +96,7 @@ class Data:
         }
 
 
-def steps(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[Step]:
+def steps(row: StudyRow, data: Data, out: Path, changes: Sequence[str]) -> list[StudyStep]:
     """Gives the commands of a row, in order.
 
     Args:
@@ -113,7 +113,7 @@ def steps(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[Step]
     return [*training, fit, *_measuring(row, data, out, fit.mark)]
 
 
-def _training(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[Step]:
+def _training(row: StudyRow, data: Data, out: Path, changes: Sequence[str]) -> list[StudyStep]:
     if row.recipe is None:
         return []
     # A flow has no keys of a network's recipe.
@@ -130,7 +130,7 @@ def _training(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[S
     if row.outliers:
         changes.append(f'outliers.root={data.negatives}')
     folder = out / TRAIN
-    step = Step(
+    step = StudyStep(
         TRAIN,
         (row.command, str(row.recipe), *changes, '--out', str(folder)),
         out,
@@ -142,16 +142,16 @@ def _training(row: Row, data: Data, out: Path, changes: Sequence[str]) -> list[S
     return [step]
 
 
-def _fitting(trained: str, data: Data, out: Path, needs: tuple[Path, ...]) -> Step:
+def _fitting(trained: str, data: Data, out: Path, needs: tuple[Path, ...]) -> StudyStep:
     """Fits temperature and statistics into a copy of the checkpoint."""
     arguments = (
         *('fit_score', '--checkpoint', trained, '--score', ','.join(('temperature', *FITTED))),
         *('--dataset', 'camvid', '--root', str(data.camvid), '--out', str(out / FITTED_FOLDER)),
     )
-    return Step('fit', arguments, out, out / FITTED_FOLDER, needs=needs)
+    return StudyStep('fit', arguments, out, out / FITTED_FOLDER, needs=needs)
 
 
-def _measuring(row: Row, data: Data, out: Path, fitted: Path) -> list[Step]:
+def _measuring(row: StudyRow, data: Data, out: Path, fitted: Path) -> list[StudyStep]:
     scores = (*PLAIN_SCORES, *FITTED, *row.scores)
     return [
         _evaluation(out, fitted, TEST, ('msp',), 'camvid', data.camvid, 'test'),
@@ -170,17 +170,17 @@ def _evaluation(
     dataset: str,
     root: Path,
     split: str | None = None,
-) -> Step:
+) -> StudyStep:
     arguments = (
         *('evaluate', '--checkpoint', str(out / FITTED_FOLDER), '--score', ','.join(scores)),
         *('--engine', 'torch', '--dataset', dataset, '--root', str(root)),
         *(('--split', split) if split else ()),
         *('--out', str(out / name)),
     )
-    return Step(name, arguments, out, out / name, needs=(fitted,))
+    return StudyStep(name, arguments, out, out / name, needs=(fitted,))
 
 
-def run(step: Step) -> None:
+def run(step: StudyStep) -> None:
     """Runs a command unless the same has ended well before, on the same input.
 
     Raises:

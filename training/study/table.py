@@ -12,7 +12,7 @@ from training.loop.run_files import CONFIG_FILE
 from training.reporting.markdown import markdown_table
 from training.results import read_frames, read_results, ResultRow, RESULTS_FILE
 
-from .rows import CHOICES, FITTED, GRIDS, PLAIN_SCORES, Row
+from .rows import CHOICES, FITTED, GRIDS, PLAIN_SCORES, StudyRow
 from .steps import TEST, TRAIN
 
 ANOMALY_SETS = ('camvid_anomaly_val', 'road_anomaly_val')
@@ -50,7 +50,7 @@ class Measured:
         folder: Of its results.
     """
 
-    row: Row
+    row: StudyRow
     folder: Path
 
     def results(self, name: str) -> dict[str, ResultRow]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
 from anomaly_seg_ros.frames.pipeline import default_threshold
-from training.evaluation.measure import Settings
+from training.evaluation.measure import MeasureSettings
 from training.evaluation.network_pass import latency, peak_mb
 from training.evaluation.pictures import draw_pictures
 from training.evaluation.rows import curve_entry, frame_table, result_row
@@ -36,7 +36,7 @@ def measure_frames(
     (score,) = frames.scores
     threshold = meta.calibrations[score].raw(default_threshold(meta, score))
     alone = Shards({})
-    settings = Settings(thresholds={score: threshold})
+    settings = MeasureSettings(thresholds={score: threshold})
     evaluation = evaluate_frames(frames, settings, alone)
     row = result_row(evaluation, score, origin)
     write_pictures(out, draw_pictures(frames, evaluation, alone, out))
