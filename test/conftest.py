@@ -28,6 +28,7 @@ from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.commands.make_bag import write_bag
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import launch_support
+from anomaly_seg_ros.node.statistics import UNPROCESSED
 from anomaly_seg_ros.prediction import check_engine_input, Prediction
 
 if TYPE_CHECKING:
@@ -338,7 +339,9 @@ class Rig(Bench):
             raise self.open_fault
         return self.engine
 
-    def start(self, autostart: bool = False, **values: Any) -> AnomalySegNode:
+    def start(
+        self, autostart: bool = False, cameras: Sequence[str] = ('',), **values: Any
+    ) -> AnomalySegNode:
         """Makes the node; values are parameters."""
         from rclpy.parameter import Parameter
 
@@ -347,7 +350,7 @@ class Rig(Bench):
         values = {'checkpoint': str(self.checkpoint), 'autostart': autostart, **values}
         overrides = [Parameter(name, value=value) for name, value in values.items()]
         self.node = AnomalySegNode(
-            self.open_engine, namespace=self.namespace, parameter_overrides=overrides
+            self.open_engine, cameras, namespace=self.namespace, parameter_overrides=overrides
         )
         self.add(self.node)
         return self.node
@@ -409,12 +412,12 @@ class Rig(Bench):
             lambda: all(self.user.count_publishers(self.name(topic)) for topic in outputs),
             f'publishers of {outputs}',
         )
-        image_outputs = self.node._outputs
+        advertised = self.node.cameras[0].outputs if self.node.cameras else {}
         self.spin_until(
             lambda: all(
-                image_outputs[topic].publisher.get_subscription_count()
+                advertised[topic].publisher.get_subscription_count()
                 for topic in outputs
-                if topic in image_outputs
+                if topic in advertised
             ),
             'listeners to match',
         )
@@ -422,15 +425,16 @@ class Rig(Bench):
     def deafen(self, topic: str) -> None:
         """Stops listening, and waits until the node knows."""
         self.user.destroy_subscription(self._readers.pop(topic))
-        publisher = self.node._outputs[topic].publisher
+        publisher = self.node.cameras[0].outputs[topic].publisher
         self.spin_until(lambda: publisher.get_subscription_count() == 0, 'listener to be gone')
 
     def send(self, message: Any) -> None:
         """Publishes and waits until the node has it."""
-        before = self.node.statistics.count('received')
+        before = self.node.cameras[0].statistics.count('received')
         self.publisher.publish(message)
         self.spin_until(
-            lambda: self.node.statistics.count('received') > before, 'the image to arrive'
+            lambda: self.node.cameras[0].statistics.count('received') > before,
+            'the image to arrive',
         )
 
     def answer(self, message: Any, *topics: str) -> list[Any]:
@@ -451,8 +455,8 @@ class Rig(Bench):
 
     def settle(self) -> None:
         """Waits until the worker has dealt with every frame that came in."""
-        statistics = self.node.statistics
-        ends = ('processed', 'failed', 'too_old', 'skipped')
+        statistics = self.node.cameras[0].statistics
+        ends = ('processed', *UNPROCESSED)
         self.spin_until(
             lambda: sum(map(statistics.count, ends)) >= statistics.count('received'),
             'the worker',

@@ -123,3 +123,11 @@ def test_unknown_names_are_errors_that_help() -> None:
         NodeConfig.from_mapping({'treshold': 0.5})
     with pytest.raises(ValueError, match=r"unknown parameter 'xyz'$"):
         NodeConfig.from_mapping({'xyz': 0.5})
+
+
+def test_dynamic_values_hold_at_once_and_the_others_from_a_configure_on() -> None:
+    configured = NodeConfig(score_encoding='32FC1', score_scale='raw', threshold=0.5)
+    now = NodeConfig(engine='torch', threshold=0.7, output_resolution='network')
+    assert now.in_force(configured) == NodeConfig(
+        score_encoding='32FC1', score_scale='raw', threshold=0.7, output_resolution='network'
+    )

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 import re
 import sys
+import threading
 import types
 from typing import Any
 
@@ -27,10 +28,12 @@ from std_msgs.msg import String
 
 from anomaly_seg_ros.checkpoint.folder import read_meta, update_meta
 from anomaly_seg_ros.frames.pipeline import build_pipeline, PipelineSettings
-from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node import topics, watchdog
 from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
+from anomaly_seg_ros.node.statistics import UNPROCESSED
+from anomaly_seg_ros.ros.camera import THROTTLE_S
 from anomaly_seg_ros.ros.conversions import ImageWriter
-from anomaly_seg_ros.ros.node import AnomalySegNode, THROTTLE_S
+from anomaly_seg_ros.ros.node import AnomalySegNode
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
 
@@ -179,7 +182,9 @@ def test_works_again_after_deactivate_and_after_cleanup(
         rig.spin_until(
             lambda: (
                 rig.publisher.get_subscription_count()
-                and node._outputs[topics.SEMANTIC_MASK].publisher.get_subscription_count()
+                and node.cameras[0]
+                .outputs[topics.SEMANTIC_MASK]
+                .publisher.get_subscription_count()
             ),
             'everyone to match again',
         )
@@ -275,7 +280,7 @@ def test_a_failed_configure_keeps_nothing(rig: Any) -> None:
     assert node.trigger_configure() == FAILURE
     assert rig.engine.closed == 1
     assert node._engine is None
-    assert node._outputs == {}
+    assert node.cameras == []
     node.trigger_configure()
     assert rig.engine.closed == 2
 
@@ -297,12 +302,37 @@ def test_a_failed_activate_keeps_nothing_running(
         patch.setattr(node, 'create_subscription', lambda *_, **__: [][0])
         assert node.trigger_activate() == ERROR
     assert node._worker is None
-    assert node._mailbox is None
     assert state(node) == 'unconfigured'
     assert node.trigger_configure() == SUCCESS
     assert node.trigger_activate() == SUCCESS
     rig.connect(topics.SEMANTIC_MASK)
     rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+
+
+@pytest.mark.parametrize('fault', [ValueError('no such policy'), RuntimeError('no thread')])
+def test_a_failed_activate_leaves_no_publisher_active(
+    fault: Exception, rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = rig.start()
+    assert node.trigger_configure() == SUCCESS
+    publishers = [output.publisher for output in node.cameras[0].outputs.values()]
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise fault
+
+    for place, name in ((node, 'create_subscription'), (threading.Thread, 'start')):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, refuse)
+            result = node.trigger_activate()
+        assert result == (FAILURE if isinstance(fault, ValueError) else ERROR)
+        assert not any(publisher.is_activated for publisher in publishers)
+        assert node.count_subscribers(rig.name(topics.IMAGE)) == 0
+        if state(node) == 'unconfigured':
+            assert node.trigger_configure() == SUCCESS
+            publishers = [output.publisher for output in node.cameras[0].outputs.values()]
+    assert node.trigger_activate() == SUCCESS
+    assert len(publishers) == len(OUTPUTS)
+    assert all(publisher.is_activated for publisher in publishers)
 
 
 def test_engine_gets_what_the_parameters_say(rig: Any, tmp_path: Path) -> None:
@@ -420,11 +450,11 @@ def test_nothing_is_made_for_nobody(
 
         monkeypatch.setattr(publisher, 'publish', spied)
 
-    for topic, output in node._outputs.items():
+    for topic, output in node.cameras[0].outputs.items():
         spy(topic, output.publisher)
     rig.send(image_message(picture()))
     rig.settle()
-    assert node.statistics.count('processed') == 1
+    assert node.cameras[0].statistics.count('processed') == 1
     assert made == published == []
     rig.listen(topics.OVERLAY)
     rig.answer(image_message(picture()), topics.OVERLAY)
@@ -443,7 +473,7 @@ def test_listeners_of_both_kinds_are_served(rig: Any, image_message: Callable[..
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     kind = type(image_message(picture()))
     rig.user.create_subscription(kind, rig.name(topics.SEMANTIC_MASK), got.append, best_effort)
-    publisher = rig.node._outputs[topics.SEMANTIC_MASK].publisher
+    publisher = rig.node.cameras[0].outputs[topics.SEMANTIC_MASK].publisher
     rig.spin_until(lambda: publisher.get_subscription_count() == 2)
     rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
     rig.spin_until(lambda: got)
@@ -467,15 +497,15 @@ def test_newest_frame_wins(rig: Any, image_message: Callable[..., Any]) -> None:
     rig.settle()
     assert rig.engine.seen == [1, 4]
     assert [message.header for message in heard] == [sent[0].header, sent[3].header]
-    assert node.statistics.count('skipped') == 2
-    assert node.statistics.count('received') == 4
+    assert node.cameras[0].statistics.count('skipped') == 2
+    assert node.cameras[0].statistics.count('received') == 4
     status = next_status(rig, 'input', lambda s: values(s)['frames_received'] == '4')
     assert values(status)['frames_skipped'] == '2'
 
 
 def test_depth_of_the_input_is_one(rig: Any) -> None:
     node = rig.activate()
-    assert node._subscription.qos_profile.depth == 1
+    assert node.cameras[0].subscription.qos_profile.depth == 1
 
 
 def test_a_slow_engine_leaves_the_node_responsive(
@@ -501,8 +531,192 @@ def test_deactivating_waits_for_the_frame_in_work(
     rig.send(image_message(picture(7)))
     rig.spin_until(lambda: rig.engine.seen == [7])
     assert node.trigger_deactivate() == SUCCESS
-    assert node.statistics.count('processed') == 1
+    assert node.cameras[0].statistics.count('processed') == 1
     rig.spin_until(lambda: rig.heard[topics.SEMANTIC_MASK])
+
+
+def counts(node: AnomalySegNode) -> dict[str, int]:
+    names = ('received', 'processed', *UNPROCESSED)
+    return {name: node.cameras[0].statistics.count(name) for name in names}
+
+
+def test_a_frame_that_waits_at_deactivate_is_counted(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.engine.gate.clear()
+    rig.send(image_message(picture(7)))
+    rig.spin_until(lambda: rig.engine.seen == [7], 'the engine to begin')
+    rig.send(image_message(picture(8)))
+    rig.send(image_message(picture(9)))
+    threading.Timer(0.2, rig.engine.gate.set).start()
+    assert node.trigger_deactivate() == SUCCESS
+    assert rig.engine.seen == [7]
+    assert counts(node) == {
+        'received': 3,
+        'processed': 1,
+        'skipped': 1,
+        'too_old': 0,
+        'failed': 0,
+        'discarded': 1,
+    }
+    assert node.trigger_activate() == SUCCESS
+    status = next_status(rig, 'input', lambda s: values(s)['frames_received'] == '3')
+    assert values(status)['frames_discarded'] == '1'
+
+
+def test_every_frame_is_accounted_for(rig: Any, image_message: Callable[..., Any]) -> None:
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    for turn in range(4):
+        rig.engine.latency_s = 0.002 * turn
+        for number in range(12):
+            image = image_message(picture(), 'rgb8' if number % 4 else 'rgb12')
+            rig.publisher.publish(image)
+            rig.executor.spin_once(timeout_sec=0.002)
+        assert node.trigger_deactivate() == SUCCESS
+        total = counts(node)
+        assert total.pop('received') == sum(total.values())
+        assert node.trigger_activate() == SUCCESS
+        rig.spin_until(rig.publisher.get_subscription_count)
+    assert total['processed'] > 0
+    assert total['failed'] > 0
+
+
+def test_the_engine_is_called_by_one_thread(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines are not safe between threads."""
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    infer, threads = rig.engine.infer, set()
+
+    def noted(image: NDArray[np.uint8]) -> Any:
+        threads.add(threading.get_ident())
+        return infer(image)
+
+    monkeypatch.setattr(rig.engine, 'infer', noted)
+    for _ in range(5):
+        rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+        assert set_parameter(node, threshold=0.5).successful
+    assert len(threads) == 1
+    assert threads != {threading.get_ident()}
+
+
+def test_it_says_that_most_frames_are_skipped(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.engine.latency_s = 0.1
+
+    def overrun(_: Any = None) -> None:
+        for _ in range(6):
+            rig.send(image_message(picture()))
+
+    def skipping(status: Any) -> bool:
+        overrun()
+        return 'were skipped' in status.message
+
+    overrun()
+    status = next_status(rig, 'input', skipping)
+    assert status.level == DiagnosticStatus.WARN
+    share = re.match(r'(\d+) % of the images of the last 5 s were skipped', status.message)
+    assert share is not None
+    assert 50 < int(share[1]) < 100
+
+    def good(status: Any) -> bool:
+        rig.settle()
+        rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+        return bool(status.level == DiagnosticStatus.OK)
+
+    monkeypatch.setattr('anomaly_seg_ros.node.statistics.RECENT_S', 1.0)
+    rig.engine.latency_s = 0.0
+    next_status(rig, 'input', good)
+
+
+def test_statistics_do_not_outlive_their_engine(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.engine.latency_s = 0.2
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    slow = next_status(rig, 'inference', lambda s: values(s)['frames_processed'] == '1')
+    assert float(values(slow)['inference_time_ms']) >= 200
+    # The same engine goes on counting.
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    next_status(rig, 'inference', lambda s: values(s)['frames_processed'] == '1')
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_cleanup() == SUCCESS
+    rig.engine.latency_s = 0.0
+    assert set_parameter(node, engine='onnx').successful
+    assert node.trigger_configure() == SUCCESS
+    status = next_status(rig, 'inference', lambda s: s.message == 'no frame processed yet')
+    assert values(status)['inference_time_ms'] == 'n/a'
+    assert node.trigger_activate() == SUCCESS
+    rig.spin_until(rig.publisher.get_subscription_count)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    fast = next_status(rig, 'inference', lambda s: values(s)['frames_processed'] == '1')
+    assert float(values(fast)['inference_time_ms']) < 200
+
+
+def test_two_cameras_are_a_matter_of_a_list(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One engine and one worker for both; each has its topics, its frames and its statistics."""
+    node = rig.start(cameras=('front', 'left'))
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    assert len(rig.opened) == 1
+    passes: list[int] = []
+    infer_batch = rig.engine.infer_batch
+
+    def noted(images: Any) -> Any:
+        passes.append(len(images))
+        return infer_batch(images)
+
+    monkeypatch.setattr(rig.engine, 'infer_batch', noted)
+    senders, heard = [], {}
+    for name in ('front', 'left'):
+        senders.append(rig.camera(topic=rig.name(f'{name}/image')))
+        heard[name] = []
+        topic = rig.name(f'~/{name}/semantic_mask')
+        kind = type(image_message(picture()))
+        rig.user.create_subscription(kind, topic, heard[name].append, QoSProfile(depth=1))
+        rig.listen(f'~/{name}/label_info_json', kind=String, latched=True)
+    rig.spin_until(
+        lambda: (
+            all(sender.get_subscription_count() for sender in senders)
+            and all(
+                camera.outputs[topics.SEMANTIC_MASK].publisher.get_subscription_count()
+                for camera in node.cameras
+            )
+        ),
+        'both cameras to match',
+    )
+    rig.spin_until(lambda: rig.heard['~/left/label_info_json'], 'its label info')
+    rig.engine.gate.clear()
+    rig.engine.seen.clear()
+    sent = [image_message(picture(mark)) for mark in (1, 2, 3)]
+    received = [camera.statistics for camera in node.cameras]
+    senders[0].publish(sent[0])
+    rig.spin_until(lambda: rig.engine.seen == [1], 'the engine to begin')
+    for sender, message in zip(senders, sent[1:], strict=True):
+        sender.publish(message)
+    rig.spin_until(lambda: [s.count('received') for s in received] == [2, 1], 'both images')
+    rig.engine.gate.set()
+    rig.spin_until(lambda: (len(heard['front']), len(heard['left'])) == (2, 1), 'three masks')
+    assert passes == [1, 2]
+    assert [mask.header for mask in heard['front']] == [sent[0].header, sent[1].header]
+    assert heard['left'][0].header == sent[2].header
+    status = next_status(rig, 'left input', lambda s: values(s)['frames_received'] == '1')
+    assert values(status)['topic'] == rig.name('left/image')
+    status = next_status(rig, 'front inference', lambda s: values(s)['frames_processed'] == '2')
+    assert node.trigger_deactivate() == SUCCESS
+    assert [s.count('processed') for s in received] == [2, 1]
 
 
 # --- bad input -----------------------------------------------------------------------------------
@@ -537,7 +751,7 @@ def test_a_bad_message_is_one_line_and_a_diagnostic_and_nothing_dies(
     for _ in range(5):
         rig.send(broken(image_message(picture()), **fields))
         rig.settle()
-    assert node.statistics.count('failed') == 5
+    assert node.cameras[0].statistics.count('failed') == 5
     status = next_status(rig, 'input', lambda s: what in s.message)
     assert status.level == DiagnosticStatus.WARN
     assert values(status)['frames_failed'] == '5'
@@ -619,7 +833,7 @@ def test_old_frames_are_skipped(rig: Any, image_message: Callable[..., Any], cap
     stale = image_message(picture())  # stamped in 1970
     rig.send(stale)
     rig.settle()
-    assert node.statistics.count('too_old') == 1
+    assert node.cameras[0].statistics.count('too_old') == 1
     status = next_status(rig, 'input', lambda s: 'max_age_s is 2.0' in s.message)
     assert values(status)['frames_too_old'] == '1'
     assert len(errors(capfd.readouterr().err)) == 1
@@ -856,9 +1070,7 @@ def test_diagnostics_come_every_second(rig: Any) -> None:
 
 
 def test_nobody_publishes(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from anomaly_seg_ros.ros import diagnostics
-
-    monkeypatch.setattr(diagnostics, 'INPUT_TIMEOUT_S', 0.2)
+    monkeypatch.setattr(watchdog, 'INPUT_TIMEOUT_S', 0.2)
     rig.activate()
     image = rig.name(topics.IMAGE)
     status = next_status(rig, 'input', lambda s: s.level == DiagnosticStatus.WARN)
@@ -872,9 +1084,7 @@ def test_nobody_publishes(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_incompatible_qos_is_reported_with_the_way_out(
     rig: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    from anomaly_seg_ros.ros import diagnostics
-
-    monkeypatch.setattr(diagnostics, 'INPUT_TIMEOUT_S', 0.2)
+    monkeypatch.setattr(watchdog, 'INPUT_TIMEOUT_S', 0.2)
     rig.activate(input_reliability='reliable')
     rig.camera(reliable=False)
     status = next_status(rig, 'input', lambda s: values(s)['incompatible_qos'] != '0')
@@ -888,11 +1098,11 @@ def test_incompatible_qos_is_reported_with_the_way_out(
 def test_auto_reads_any_camera_that_comes(rig: Any, image_message: Callable[..., Any]) -> None:
     node = rig.activate()
     rig.listen(topics.SEMANTIC_MASK)
-    assert node._subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    assert node.cameras[0].subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
     # A reliable camera: the node becomes reliable too.
     first = rig.camera(reliable=True)
     rig.spin_until(
-        lambda: node._subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE,
+        lambda: node.cameras[0].subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE,
         'the upgrade',
     )
     rig.spin_until(first.get_subscription_count)
@@ -903,7 +1113,7 @@ def test_auto_reads_any_camera_that_comes(rig: Any, image_message: Callable[...,
     rig.user.destroy_publisher(first)
     second = rig.camera(reliable=False)
     rig.spin_until(second.get_subscription_count, 'the way back')
-    assert node._subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    assert node.cameras[0].subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
     rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
     status = next_status(rig, 'input', lambda s: values(s)['reliability'] == 'best_effort')
     assert values(status)['incompatible_qos'] == '0'
@@ -916,7 +1126,7 @@ def test_the_reliability_that_is_asked_for_stays(asked: str, rig: Any) -> None:
     rig.spin_until(rig.publisher.get_subscription_count)
     next_status(rig, 'input', lambda s: values(s)['publishers'] == '1')
     assert values(next_status(rig, 'input'))['reliability'] == asked
-    assert node._subscription.qos_profile.reliability.name.lower() == asked
+    assert node.cameras[0].subscription.qos_profile.reliability.name.lower() == asked
 
 
 def test_quality_of_service_can_be_overridden(rig: Any, image_message: Callable[..., Any]) -> None:
@@ -926,7 +1136,7 @@ def test_quality_of_service_can_be_overridden(rig: Any, image_message: Callable[
         f'qos_overrides.{mask}.publisher.reliability': 'best_effort',
     }
     node = rig.activate(**overrides)
-    assert node._subscription.qos_profile.depth == 3
+    assert node.cameras[0].subscription.qos_profile.depth == 3
     (info,) = node.get_publishers_info_by_topic(mask)
     assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
     # Only what was named.
@@ -938,7 +1148,7 @@ def test_quality_of_service_can_be_overridden(rig: Any, image_message: Callable[
     assert node.trigger_cleanup() == SUCCESS
     assert node.trigger_configure() == SUCCESS
     assert node.trigger_activate() == SUCCESS
-    assert node._subscription.qos_profile.depth == 3
+    assert node.cameras[0].subscription.qos_profile.depth == 3
 
 
 def test_an_override_that_makes_no_sense_is_an_error_and_no_hang(rig: Any, capfd: Any) -> None:

@@ -145,9 +145,7 @@ def test_the_way_of_a_frame_in_its_three_steps(fake_engine: Any, meta: Any) -> N
         assert set(result.times_ms) == {'preprocess', 'inference'}
 
 
-def test_the_stages_of_a_frame_are_timed(
-    pipeline: Any, fake_engine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stages_of_a_frame_are_timed(pipeline: Any, fake_engine: Any) -> None:
     fake_engine.latency_s = 0.05
     times_ms = pipeline(picture(480, 640)).times_ms
     assert times_ms['inference'] >= 50

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 import time
 
@@ -45,13 +45,15 @@ class Prepared:
     Attributes:
         frame: As the camera gave it.
         network_input: (h, w, 3) RGB, the same at the network's size.
+        began: When its way began, by `time.perf_counter`.
         times_ms: Stage to milliseconds, the one record of the frame's way: whoever does a stage
             writes it here, and the `Result` goes on with it.
     """
 
     frame: CameraFrame
     network_input: NDArray[np.uint8]
-    times_ms: dict[str, float] = field(default_factory=dict)
+    began: float
+    times_ms: dict[str, float]
 
 
 def run_engine(engine: Engine, frames: Sequence[Prepared]) -> list[Prediction]:
@@ -93,7 +95,7 @@ class Result:
         calibration: CalibrationTable | None,
         colors: NDArray[np.uint8],
     ):
-        self._frame = prepared.frame
+        self._prepared = prepared
         self.network_input = prepared.network_input
         self.prediction = prediction
         self.settings = settings
@@ -108,7 +110,7 @@ class Result:
         if whole or self._size == self.prediction.labels.shape:
             return self
         return Result(
-            Prepared(CameraFrame(self.network_input), self.network_input, self.times_ms),
+            replace(self._prepared, frame=CameraFrame(self.network_input)),
             self.prediction,
             self.settings,
             self._min_area,
@@ -119,7 +121,7 @@ class Result:
     @property
     def image(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB camera image."""
-        return self._frame.rgb
+        return self._prepared.frame.rgb
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
@@ -222,19 +224,23 @@ class Pipeline:
         (prediction,) = run_engine(self.engine, [prepared])
         return self.finish(prepared, prediction)
 
-    def prepare(self, image: NDArray[np.uint8] | CameraFrame) -> Prepared:
+    def prepare(
+        self, image: NDArray[np.uint8] | CameraFrame, began: float | None = None
+    ) -> Prepared:
         """Gives what the engine needs of a frame.
 
         Args:
             image: (H, W, 3) RGB uint8 of any size, or a frame in its camera's encoding.
+            began: When its way began, by `time.perf_counter`; None for now.
 
         Raises:
             ValueError: Not an image, or a side of it is zero.
         """
-        began = time.perf_counter()
+        began = time.perf_counter() if began is None else began
         frame = image if isinstance(image, CameraFrame) else CameraFrame(image)
         network_input = frame.rgb_at(self.engine.input_size)
-        return Prepared(frame, network_input, {'preprocess': (time.perf_counter() - began) * 1e3})
+        times_ms = {'preprocess': (time.perf_counter() - began) * 1e3}
+        return Prepared(frame, network_input, began, times_ms)
 
     def finish(self, prepared: Prepared, prediction: Prediction) -> Result:
         """Gives the result of a frame, with the settings that hold now."""

@@ -7,7 +7,7 @@ The node declares what stands here, `config/node.yaml` is printed from it
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, Field, field, fields
+from dataclasses import dataclass, Field, field, fields, replace
 import difflib
 from typing import Any, NamedTuple
 
@@ -145,6 +145,11 @@ class NodeConfig:
             raise ValueError(
                 'score_scale raw does not fit score_encoding mono8; set score_encoding to 32FC1'
             )
+
+    def in_force(self, configured: NodeConfig) -> NodeConfig:
+        """Gives these values where they hold from the next frame on, else those of a configure."""
+        now = {row.name: getattr(self, row.name) for row in parameters() if row.effect == DYNAMIC}
+        return replace(configured, **now)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> NodeConfig:

@@ -10,17 +10,30 @@ import time
 import numpy as np
 
 WINDOW = 100
-"""Frames that rates and percentiles are taken over."""
+"""Frames that percentiles are taken over."""
 RECENT_S = 5.0
 """Seconds after which an arrival no longer counts for the rate, and a problem is forgotten."""
 
+ARRIVALS = 1000
+"""Arrivals that are remembered: those of `RECENT_S` up to 200 Hz."""
+FEW = 5
+"""Recent arrivals below which no share is given of them."""
+
+UNPROCESSED = ('skipped', 'too_old', 'failed', 'discarded')
+"""What becomes of a frame that is not processed: a newer one came before its turn, its stamp was
+too old, it could not be used, or it waited when the node was deactivated."""
+
 
 class FrameStatistics:
-    """What happened to the frames so far; written by the worker, read by the diagnostics timer."""
+    """What happened to the frames so far; written by the worker, read by the diagnostics timer.
+
+    Every frame that is 'received' becomes 'processed' or one of `UNPROCESSED`.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._arrivals: deque[float] = deque(maxlen=WINDOW)
+        self._arrivals: deque[float] = deque(maxlen=ARRIVALS)
+        self._skips: deque[float] = deque(maxlen=ARRIVALS)
         self._durations: dict[str, deque[float]] = {}
         self._counts: Counter[str] = Counter()
         self._problem = ('', -np.inf)
@@ -45,16 +58,18 @@ class FrameStatistics:
         """Notes a frame that was not processed.
 
         Args:
-            why: 'skipped' (a newer one came), 'too_old' or 'failed'.
+            why: One of `UNPROCESSED`.
             problem: What a user should know, if anything.
         """
         with self._lock:
             self._counts[why] += 1
+            if why == 'skipped':
+                self._skips.append(time.monotonic())
             if problem:
                 self._problem = (problem, time.monotonic())
 
     def count(self, what: str) -> int:
-        """Gives how often 'received', 'processed', 'skipped', 'too_old' or 'failed' happened."""
+        """Gives the number of frames 'received', 'processed', or one of `UNPROCESSED`."""
         with self._lock:
             return self._counts[what]
 
@@ -67,11 +82,23 @@ class FrameStatistics:
     def rate_hz(self) -> float | None:
         """Gives the rate of the recent arrivals; None with fewer than two."""
         with self._lock:
-            since = time.monotonic() - RECENT_S
-            recent = [arrival for arrival in self._arrivals if arrival >= since]
+            recent = self._recent_arrivals()
         if len(recent) < 2 or recent[-1] == recent[0]:
             return None
         return (len(recent) - 1) / (recent[-1] - recent[0])
+
+    def skipped_share(self) -> float | None:
+        """Gives the share of the recent arrivals that were skipped; None with fewer than `FEW`."""
+        with self._lock:
+            recent = self._recent_arrivals()
+            if len(recent) < FEW:
+                return None
+            skips = sum(skip >= recent[0] for skip in self._skips)
+        return min(1.0, skips / len(recent))
+
+    def _recent_arrivals(self) -> list[float]:
+        since = time.monotonic() - RECENT_S
+        return [arrival for arrival in self._arrivals if arrival >= since]
 
     def silence_s(self) -> float | None:
         """Gives the seconds since the last arrival; None before the first one."""

@@ -25,6 +25,17 @@ COMPRESSED_SUFFIX = '/compressed'
 """Goes behind a topic name that is resolved already: a remap of `image` must reach it too."""
 
 
+def of_camera(name: str, camera: str) -> str:
+    """The name that a name of this module has for one of several cameras; '' is the only one.
+
+    >>> of_camera(IMAGE, 'front'), of_camera(OVERLAY, 'front'), of_camera(OVERLAY, '')
+    ('front/image', '~/front/overlay', '~/overlay')
+    """
+    if not camera:
+        return name
+    return f'~/{camera}/{name[2:]}' if name.startswith('~/') else f'{camera}/{name}'
+
+
 def resolve(name: str, namespace: str = '', node_name: str = NODE_NAME) -> str:
     """The absolute name that ROS gives to a name of this module.
 

@@ -21,9 +21,9 @@ from std_msgs.msg import Header, String
 
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.outputs import image_outputs, usual_outputs
+from anomaly_seg_ros.node.watchdog import NOT_CONFIGURED
 from anomaly_seg_ros.ros import qos
 from anomaly_seg_ros.ros.conversions import ImageWriter
-from anomaly_seg_ros.ros.diagnostics import NOT_CONFIGURED
 
 FRAME_ID = 'camera'
 

@@ -11,25 +11,14 @@ import sys
 import tempfile
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic
-from anomaly_seg_ros.checkpoint.folder import (
-    CheckpointMeta,
-    read_meta,
-    resolve_checkpoint,
-    weights_hash,
-)
+from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint, weights_hash
 from anomaly_seg_ros.engines import ENGINES, open_engine, PRECISIONS
-from anomaly_seg_ros.frames.pipeline import (
-    build_pipeline,
-    default_threshold,
-    Pipeline,
-    PipelineSettings,
-)
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import label_info
+from anomaly_seg_ros.node.node_pipeline import node_pipeline, warm_up
 from anomaly_seg_ros.node.outputs import usual_outputs
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.provenance import code_version
@@ -49,7 +38,6 @@ from training.results import ResultRow, typed_command
 BAG_FOLDER = 'bag'
 TIMELINE_FILE = 'timeline.csv'
 SUMMARY_FILE = 'summary.json'
-WARM_UP = 2
 SHOWN = 3
 """Problems that are said on the terminal one by one."""
 
@@ -91,7 +79,8 @@ def main(args: argparse.Namespace) -> int:
         labels = find_labels(reader, topic, names, args.labels)
         engine = open_engine(checkpoint, args.engine, args.score, args.precision)
         stack.callback(engine.close)
-        pipeline = node_pipeline(engine, read_meta(checkpoint))
+        pipeline = node_pipeline(engine, read_meta(checkpoint), NodeConfig())
+        warm_up(engine)
         prepare_out(args.out, args.bag)
         store = stack.enter_context(tempfile.TemporaryDirectory(prefix='anomaly_seg_bag_'))
         run = BagPass(pipeline, names, labels, LabelledFrames(engine.score_name, Path(store)))
@@ -120,25 +109,6 @@ def find_labels(
     )
     keys = [FrameKey(image.number, image.stamp, names.get(image.log_time, '')) for image in images]
     return match_labels(folder, keys)
-
-
-def node_pipeline(engine: Engine, meta: CheckpointMeta) -> Pipeline:
-    """Gives the pipeline of the node at its default parameters, warmed up.
-
-    Raises:
-        ValueError: The score has no calibration.
-    """
-    if engine.score_name not in meta.calibrations:
-        raise ValueError(
-            f'score {engine.score_name!r} of this checkpoint has no calibration; run fit_score '
-            'first'
-        )
-    config = NodeConfig()
-    threshold = default_threshold(meta, engine.score_name)
-    settings = PipelineSettings(threshold, config.min_region_area, config.overlay_alpha)
-    for _ in range(WARM_UP):
-        engine.infer(np.zeros((*engine.input_size, 3), np.uint8))
-    return build_pipeline(engine, meta, settings)
 
 
 def node_label_info(checkpoint: Path, engine: Engine, threshold: float) -> str:

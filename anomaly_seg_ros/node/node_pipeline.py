@@ -1,0 +1,47 @@
+"""The pipeline as the node's parameters want it; `bag` takes frames through the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.frames.pipeline import (
+    build_pipeline,
+    default_threshold,
+    Pipeline,
+    PipelineSettings,
+)
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.prediction import Engine
+
+
+def node_pipeline(engine: Engine, meta: CheckpointMeta, config: NodeConfig) -> Pipeline:
+    """Gives the pipeline of one camera.
+
+    Raises:
+        ValueError: The score has no calibration.
+    """
+    if engine.score_name not in meta.calibrations:
+        raise ValueError(
+            f'score {engine.score_name!r} of this checkpoint has no calibration; run fit_score '
+            'on it first'
+        )
+    return build_pipeline(engine, meta, pipeline_settings(engine, meta, config))
+
+
+def pipeline_settings(
+    engine: Engine, meta: CheckpointMeta, config: NodeConfig
+) -> PipelineSettings:
+    """Gives what may change between two frames, as the parameters say."""
+    threshold = config.threshold
+    if threshold < 0:
+        threshold = default_threshold(meta, engine.score_name)
+    return PipelineSettings(threshold, config.min_region_area, config.overlay_alpha)
+
+
+def warm_up(engine: Engine, most: int = 1) -> None:
+    """Runs blank frames in passes of 1 to `most`, twice each: the first of a size take longer."""
+    blank = np.zeros((*engine.input_size, 3), np.uint8)
+    for count in range(1, most + 1):
+        for _ in range(2):
+            engine.infer_batch([blank] * count)

@@ -1,0 +1,128 @@
+"""The one thread that calls the engine: takes what waits, runs it in one pass, hands it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+import threading
+from typing import Generic, Protocol, TypeVar
+
+from anomaly_seg_ros.frames.pipeline import Prepared, run_engine
+from anomaly_seg_ros.node.inbox import Inbox
+from anomaly_seg_ros.prediction import Engine, Prediction
+
+END_S = 10.0
+"""How long the frames in work may take to end."""
+
+Message = TypeVar('Message')
+MessageIn = TypeVar('MessageIn', contravariant=True)
+
+
+class Client(Protocol[MessageIn]):
+    """A camera as the worker sees it; calls come from the worker's thread."""
+
+    def prepare(self, message: MessageIn) -> Prepared | None:
+        """Gives what the engine needs of an image, None where it shall not be processed."""
+        ...
+
+    def finish(self, message: MessageIn, prepared: Prepared, prediction: Prediction) -> None:
+        """Takes what the engine gave."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Hears why a frame was lost."""
+        ...
+
+    def discard(self) -> None:
+        """Hears, from whoever stops the worker, that an image waited in vain."""
+        ...
+
+
+@dataclass(frozen=True)
+class FrameInWork(Generic[Message]):
+    """An image on its way through the engine."""
+
+    client: Client[Message]
+    message: Message
+    prepared: Prepared
+
+    def hand_back(self, prediction: Prediction) -> None:
+        """Gives the camera what the engine gave."""
+        try:
+            self.client.finish(self.message, self.prepared, prediction)
+        except Exception as error:  # noqa: BLE001 - one frame must not end the thread
+            self.client.fail(error)
+
+
+class Worker(Generic[Message]):
+    """Runs the newest image of each camera through the engine, in a thread of its own.
+
+    An engine is not safe between threads: nothing else may call it between `start` and `stop`.
+    What is wrong with one frame does not touch the others of its pass, and never ends the thread.
+
+    Args:
+        engine: Shared by all cameras.
+        most: Frames of one pass at most: the number of cameras.
+    """
+
+    def __init__(self, engine: Engine, most: int):
+        self._engine = engine
+        self._most = most
+        self._inbox: Inbox[Client[Message], Message] = Inbox()
+        self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
+
+    def start(self) -> None:
+        """Begins to take images."""
+        self._thread.start()
+
+    def put(self, client: Client[Message], message: Message) -> bool:
+        """Hands in the newest image of a camera; tells whether one was dropped that waited."""
+        return self._inbox.put(client, message)
+
+    def stop(self) -> None:
+        """Discards what waits, and lets the frames in work end.
+
+        Raises:
+            RuntimeError: They have not ended in `END_S`; engine and topics are still in use.
+        """
+        for client, _ in self._inbox.close():
+            client.discard()
+        if self._thread.ident is None:
+            return  # never started
+        self._thread.join(END_S)
+        if self._thread.is_alive():
+            raise RuntimeError(
+                f'a frame has not ended after {END_S:.0f} s; engine and topics stay as they are, '
+                'because it may still use them'
+            )
+
+    def _run(self) -> None:
+        while waiting := self._inbox.take(self._most):
+            self._infer([frame for entry in waiting for frame in _ready(*entry)])
+
+    def _infer(self, frames: Sequence[FrameInWork[Message]]) -> None:
+        """Runs frames in one pass, or one by one where the pass fails."""
+        if not frames:
+            return
+        try:
+            predictions = run_engine(self._engine, [frame.prepared for frame in frames])
+        except Exception as error:  # noqa: BLE001 - likewise
+            if len(frames) == 1:
+                frames[0].client.fail(error)
+                return
+            for frame in frames:
+                self._infer([frame])
+            return
+        for frame, prediction in zip(frames, predictions, strict=True):
+            frame.hand_back(prediction)
+
+
+def _ready(client: Client[Message], message: Message) -> Iterator[FrameInWork[Message]]:
+    """Gives the frame of a message, or nothing where it has none or cannot be used."""
+    try:
+        prepared = client.prepare(message)
+    except Exception as error:  # noqa: BLE001 - likewise
+        client.fail(error)
+        return
+    if prepared is not None:
+        yield FrameInWork(client, message, prepared)

@@ -1,0 +1,275 @@
+"""One camera of the node: its input, what is made of its images, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+import json
+import time
+from typing import Any, NamedTuple
+
+import rclpy
+from rclpy.lifecycle import LifecycleNode
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+
+from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.frames.image_message import to_frame
+from anomaly_seg_ros.frames.pipeline import Prepared
+from anomaly_seg_ros.node import topics, watchdog
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.label_info import label_info
+from anomaly_seg_ros.node.node_pipeline import node_pipeline, pipeline_settings
+from anomaly_seg_ros.node.outputs import Output, OUTPUTS
+from anomaly_seg_ros.node.statistics import FrameStatistics
+from anomaly_seg_ros.prediction import Engine, Prediction
+from anomaly_seg_ros.ros import qos
+from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks
+from anomaly_seg_ros.ros.conversions import message_type, message_writer, Writer
+
+THROTTLE_S = 5.0
+"""Seconds between two log lines of the same kind."""
+
+
+class Advertised(NamedTuple):
+    """An output with its publisher and the message that is filled for each frame."""
+
+    output: Output
+    publisher: Any
+    writer: Writer
+
+
+class Camera:
+    """Owns all that there is once a camera, from configure to cleanup; the engine is shared.
+
+    Publishers and the subscription are made and destroyed by the executor's thread; `prepare`,
+    `finish` and `fail` are called by the worker's. What both read is replaced by one reference.
+
+    Args:
+        node: Where it belongs.
+        name: Of one of several cameras; '' is the only one.
+        engine: What runs its images.
+        meta: Of the checkpoint.
+        weights: `weights_hash` of the checkpoint.
+        config: The parameters at configure.
+
+    Raises:
+        ValueError: The score has no calibration.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        name: str,
+        engine: Engine,
+        meta: CheckpointMeta,
+        weights: str,
+        config: NodeConfig,
+    ):
+        self.name = name
+        self.statistics = FrameStatistics()
+        self.outputs: dict[str, Advertised] = {}
+        self.subscription: Any = None
+        self._node = node
+        self.topic = node.resolve_topic_name(topics.of_camera(topics.IMAGE, name))
+        self._engine, self._meta, self._weights = engine, meta, weights
+        self._config = config
+        self._pipeline = node_pipeline(engine, meta, config)
+        self._label_info: Any = None
+        self._put: Callable[[Camera, Image], bool]
+        self._active_since = 0.0
+        self._incompatible_qos = 0
+
+    # --- what a transition of the node does ----------------------------------------------------
+
+    def advertise(self) -> None:
+        """Makes the publishers and publishes the label info."""
+        for topic, output in OUTPUTS.items():
+            publisher = self._node.create_lifecycle_publisher(
+                message_type(output.kind),
+                topics.of_camera(topic, self.name),
+                qos.output(),
+                qos_overriding_options=qos.output_overrides(),
+            )
+            writer = message_writer(output.kind, output.encoding(self._config))
+            self.outputs[topic] = Advertised(output, publisher, writer)
+        # A plain publisher: what a lifecycle publisher gets while inactive never reaches late
+        # joiners.
+        self._label_info = self._node.create_publisher(
+            String, topics.of_camera(topics.LABEL_INFO_JSON, self.name), qos.latched()
+        )
+        self._publish_label_info()
+
+    def subscribe(self, put: Callable[[Camera, Image], bool]) -> None:
+        """Reads the camera from now on.
+
+        Args:
+            put: Takes each image; tells whether another one was dropped for it.
+        """
+        self._put = put
+        self._active_since = time.monotonic()
+        self._make_subscription()
+
+    def unsubscribe(self) -> None:
+        """Reads the camera no longer; may be called again."""
+        if self.subscription is not None:
+            self._node.destroy_subscription(self.subscription)
+            self.subscription = None
+
+    def close(self) -> None:
+        """Destroys everything; nothing may be in work any more."""
+        self.unsubscribe()
+        for advertised in self.outputs.values():
+            self._node.destroy_lifecycle_publisher(advertised.publisher)
+        self.outputs.clear()
+        if self._label_info is not None:
+            self._node.destroy_publisher(self._label_info)
+            self._label_info = None
+
+    def change(self, config: NodeConfig) -> None:
+        """Takes new values of the dynamic parameters, from the next frame on."""
+        before = self._pipeline.settings.threshold
+        self._config = config
+        self._pipeline.settings = pipeline_settings(self._engine, self._meta, config)
+        if self._pipeline.settings.threshold != before:
+            self._publish_label_info()
+
+    def _publish_label_info(self) -> None:
+        threshold = self._pipeline.settings.threshold
+        info = label_info(self._meta, self._engine, self._weights, threshold, self._config)
+        self._label_info.publish(String(data=json.dumps(info)))
+
+    # --- input ---------------------------------------------------------------------------------
+
+    def _make_subscription(self) -> None:
+        reliability = qos.choose_reliability(
+            self._node, self.topic, self._config.input_reliability
+        )
+        self.subscription = self._node.create_subscription(
+            Image,
+            topics.of_camera(topics.IMAGE, self.name),
+            self._receive,
+            qos.image_input(reliability),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos),
+            qos_overriding_options=qos.image_input_overrides(),
+        )
+        self._incompatible_qos = 0
+
+    def review_reliability(self) -> None:
+        """Subscribes anew when the camera that is there now wants another reliability."""
+        if self.subscription is None or not self._node.count_publishers(self.topic):
+            return
+        wanted = qos.choose_reliability(self._node, self.topic, self._config.input_reliability)
+        if wanted != self.subscription.qos_profile.reliability:
+            self.unsubscribe()
+            self._make_subscription()
+
+    def _on_incompatible_qos(self, event: Any) -> None:
+        self._incompatible_qos = event.total_count
+        self._node.get_logger().warning(
+            f'a publisher of {self.topic} offers incompatible QoS; set input_reliability to '
+            'best_effort or auto',
+            throttle_duration_sec=THROTTLE_S,
+        )
+
+    def _receive(self, message: Image) -> None:
+        """Hands the newest image to the worker; the executor stays free."""
+        self.statistics.arrived()
+        if self._put(self, message):
+            self.statistics.dropped('skipped')
+
+    # --- frames, in the worker's thread --------------------------------------------------------
+
+    def prepare(self, message: Image) -> Prepared | None:
+        """Gives what the engine needs of an image; None where its stamp is too old.
+
+        Raises:
+            ValueError: The message is no image that can be read.
+        """
+        if self._is_too_old(message, self._config.max_age_s):
+            return None
+        began = time.perf_counter()
+        frame = to_frame(message)
+        self.statistics.encoding = message.encoding
+        self.statistics.size = (message.height, message.width)
+        return self._pipeline.prepare(frame, began)
+
+    def finish(self, message: Image, prepared: Prepared, prediction: Prediction) -> None:
+        """Makes and publishes what somebody listens to."""
+        began = time.perf_counter()
+        config = self._config
+        result = self._pipeline.finish(prepared, prediction)
+        result = result.at(config.output_resolution == 'input')
+        published_ms = 0.0
+        for output, publisher, writer in self.outputs.values():
+            if publisher.get_subscription_count() == 0:
+                continue
+            filled = writer.fill(output.content(result, config), message.header)
+            made = time.perf_counter()
+            publisher.publish(filled)
+            published_ms += (time.perf_counter() - made) * 1e3
+        self.statistics.anomalous_share = result.anomalous_share
+        ended = time.perf_counter()
+        result.times_ms['publish'] = published_ms
+        result.times_ms['postprocess'] = (ended - began) * 1e3 - published_ms
+        result.times_ms['processing'] = (ended - prepared.began) * 1e3
+        self.statistics.done(result.times_ms)
+
+    def fail(self, error: Exception) -> None:
+        """Counts and reports a frame that was lost."""
+        if isinstance(error, ValueError):
+            self._drop('failed', f'image dropped: {error}')
+        elif rclpy.ok(context=self._node.context):
+            self._drop('failed', f'image dropped: {type(error).__name__}: {error}')
+        else:  # publishing fails in many ways once the context is down; that is no error
+            self.statistics.dropped('failed')
+
+    def discard(self) -> None:
+        """Counts an image that waited when the node was deactivated."""
+        self.statistics.dropped('discarded')
+
+    def _drop(self, why: str, problem: str) -> None:
+        self.statistics.dropped(why, problem)
+        camera = f'{self.name}: ' if self.name else ''
+        self._node.get_logger().error(f'{camera}{problem}', throttle_duration_sec=THROTTLE_S)
+
+    def _is_too_old(self, message: Image, max_age_s: float) -> bool:
+        if max_age_s <= 0:
+            return False
+        clock = self._node.get_clock()
+        age = clock.now() - Time.from_msg(message.header.stamp, clock.clock_type)
+        age_s = age.nanoseconds * 1e-9
+        if age_s <= max_age_s:
+            return False
+        self._drop(
+            'too_old',
+            f'image dropped: its stamp is {age_s:.1f} s old, max_age_s is {max_age_s}; does the '
+            'camera share the clock of this node?',
+        )
+        return True
+
+    # --- diagnostics ---------------------------------------------------------------------------
+
+    def statuses(self) -> Iterator[watchdog.Status]:
+        """Gives what is said of this camera; of its input only while it is read."""
+        frames = self.statistics
+        found = [
+            watchdog.inference_status(frames),
+            watchdog.anomaly_status(frames, self._pipeline.settings.threshold),
+        ]
+        if self.subscription is not None:
+            found.insert(0, watchdog.input_status(self._input_state(), frames))
+        for status in found:
+            yield replace(status, task=f'{self.name} {status.task}'.lstrip())
+
+    def _input_state(self) -> watchdog.InputState:
+        since_active = time.monotonic() - self._active_since
+        silence = self.statistics.silence_s()
+        return watchdog.InputState(
+            topic=self.topic,
+            reliability=self.subscription.qos_profile.reliability.name.lower(),
+            publishers=self._node.count_publishers(self.topic),
+            incompatible=self._incompatible_qos,
+            waiting_s=since_active if silence is None else min(silence, since_active),
+        )
