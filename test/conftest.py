@@ -18,12 +18,8 @@ from numpy.typing import NDArray
 import pytest
 
 from anomaly_seg_ros.calibration import Calibration
-from anomaly_seg_ros.checkpoint.folder import (
-    CheckpointMeta,
-    read_meta,
-    WEIGHTS_FILE,
-    write_meta,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, WEIGHTS_FILE
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta, write_meta
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.commands.make_bag import write_bag
 from anomaly_seg_ros.frames.images import write_image
@@ -37,6 +33,9 @@ if TYPE_CHECKING:
     from anomaly_seg_ros.ros.node import AnomalySegNode
 
 ROOT = Path(__file__).resolve().parent.parent
+NO_TENSORS = (2).to_bytes(8, 'little') + b'{}'
+"""A safetensors file without any."""
+
 DEADLINE_S = 20.0
 """Of everything that is waited for; a loaded machine of two cores needs seconds at times."""
 
@@ -178,7 +177,7 @@ def fake_checkpoint(tmp_path: Path) -> Path:
     folder = tmp_path / 'fake_checkpoint'
     folder.mkdir()
     write_meta(folder, fake_meta())
-    (folder / WEIGHTS_FILE).write_bytes(b'no weights')
+    (folder / WEIGHTS_FILE).write_bytes(NO_TENSORS)
     return folder
 
 
@@ -197,7 +196,7 @@ def _tiny_checkpoint(
 ) -> Path:
     import torch
 
-    from anomaly_seg_ros.checkpoint.folder import save_checkpoint, update_meta
+    from anomaly_seg_ros.checkpoint.folder import save_checkpoint
     from anomaly_seg_ros.engines.scored_model import ScoredModel
     from anomaly_seg_ros.models import build_model, MODELS
     from anomaly_seg_ros.registry import lookup
@@ -222,7 +221,7 @@ def _tiny_checkpoint(
         ]
         for value in last[-1].parameters():
             value.mul_(3 / spread)
-    save_checkpoint(folder, meta, model.state_dict())
+    checkpoint = save_checkpoint(folder, meta, model.state_dict())
     scores = [
         'energy',
         'entropy',
@@ -235,7 +234,7 @@ def _tiny_checkpoint(
         for score in scores:
             values = ScoredModel(model, meta, score)(images)[1].numpy()
             calibrations[score] = Calibration.fit(values)
-    update_meta(folder, calibrations=calibrations, thresholds=dict.fromkeys(scores, 0.95))
+    checkpoint.with_meta(calibrations=calibrations, thresholds=dict.fromkeys(scores, 0.95))
     return folder
 
 
@@ -251,7 +250,9 @@ def exported_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPath
     from anomaly_seg_ros.commands.export import export_engine
 
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp('exported') / 'tiny'))
-    export_engine(folder, None, read_meta(folder).input_size, 'auto', folder / 'engines/openvino')
+    checkpoint = Checkpoint.open(folder)
+    size = checkpoint.meta.input_size
+    export_engine(checkpoint, None, size, 'auto', folder / 'engines/openvino')
     return folder
 
 

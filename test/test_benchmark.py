@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros import process as allocator
-from anomaly_seg_ros.checkpoint.folder import read_meta, write_meta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main as cli
 from anomaly_seg_ros.frames.image_message import to_rgb
 from anomaly_seg_ros.frames.pipeline import build_pipeline
@@ -154,21 +154,23 @@ def test_a_call_survives_its_way_to_another_process() -> None:
 
 
 def test_a_checkpoint_of_another_size_shares_the_weights(fake_checkpoint: Path) -> None:
-    with candidates.sized_checkpoint(fake_checkpoint, (24, 32)) as same:
-        assert same == fake_checkpoint
-    with candidates.sized_checkpoint(fake_checkpoint, (48, 64)) as other:
-        assert read_meta(other).input_size == (48, 64)
-        assert (other / 'weights.safetensors').read_bytes() == b'no weights'
-        assert read_meta(other).thresholds == read_meta(fake_checkpoint).thresholds
-    assert not other.exists()
-    assert read_meta(fake_checkpoint).input_size == (24, 32)
+    checkpoint = Checkpoint.open(fake_checkpoint)
+    with candidates.sized_checkpoint(checkpoint, (24, 32)) as same:
+        assert same is checkpoint
+    with candidates.sized_checkpoint(checkpoint, (48, 64)) as other:
+        assert other.meta.input_size == (48, 64)
+        assert other.weights_sha256 == checkpoint.weights_sha256
+        assert other.meta.thresholds == checkpoint.meta.thresholds
+    assert not other.folder.exists()
+    assert Checkpoint.open(fake_checkpoint).meta.input_size == (24, 32)
 
 
 @pytest.mark.slow
 def test_an_engine_that_cannot_be_made_tells_its_last_line(fake_checkpoint: Path) -> None:
     wanted = Candidate('openvino', 'auto')
+    checkpoint = Checkpoint.open(fake_checkpoint)
     with pytest.raises(ImportError) as caught:
-        candidates.prepare(wanted, fake_checkpoint, 'max_logit', fake_checkpoint / 'work')
+        candidates.prepare(wanted, checkpoint, 'max_logit', fake_checkpoint / 'work')
     assert 'anomaly_seg export' in str(caught.value)
     assert '\n' not in str(caught.value)
 
@@ -304,7 +306,9 @@ def test_floor_of_an_engine_on_a_gpu_uses_that_gpu() -> None:
     assert whole['floor_ms'] == pytest.approx(2.0)
 
 
-def test_counted_operations_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counted_operations_by_hand(
+    fake_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     class Scored(torch.nn.Module):  # type: ignore[misc]
@@ -318,10 +322,7 @@ def test_counted_operations_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from anomaly_seg_ros.engines import scored_model
 
     monkeypatch.setattr(scored_model, 'load_scored_model', lambda *_: Scored())
-    monkeypatch.setattr(
-        'anomaly_seg_ros.checkpoint.folder.read_meta', lambda *_: ResultRow(score='msp')
-    )
-    gflop, numbers = floor.count(tmp_path, (4, 6))
+    gflop, numbers = floor.count(Checkpoint.open(fake_checkpoint), (4, 6))
     # 2x3 places, 2 of 3 channels each, two operations per product: 72. Read 4*6*3 = 72 numbers,
     # written 2*3*2 = 12, weights 6 and biases 2.
     assert gflop * 1e9 == pytest.approx(72)
@@ -533,7 +534,6 @@ def test_a_worker_tells_why_its_engine_does_not_open(tmp_path: Path) -> None:
 def test_a_checkpoint_that_no_engine_can_run_is_an_error(
     fake_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_meta(fake_checkpoint, read_meta(fake_checkpoint))
     arguments = ['--checkpoint', str(fake_checkpoint), '--engine', 'torch', '--image', '48x64']
     assert cli(['benchmark', '--out', str(tmp_path / 'out'), *arguments]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1

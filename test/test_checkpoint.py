@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+import hashlib
 import json
 from pathlib import Path
 import shutil
@@ -12,16 +14,12 @@ import pytest
 
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.folder import (
-    CheckpointMeta,
+    Checkpoint,
     DEFAULT_FOLDER,
-    META_FILE,
-    read_meta,
-    resolve_checkpoint,
-    update_meta,
+    save_checkpoint,
     WEIGHTS_FILE,
-    weights_hash,
-    write_meta,
 )
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta, META_FILE, write_meta
 
 pytestmark = pytest.mark.timeout(300)  # importing torch, on a loaded machine
 
@@ -57,17 +55,17 @@ def test_meta_comes_back_as_it_was(tmp_path: Path, make_fake_meta: Callable[...,
         fitted={'sml': 'camvid train'},
     )
     write_meta(tmp_path, meta)
-    assert read_meta(tmp_path) == meta
+    assert Checkpoint.open(tmp_path).meta == meta
     assert meta.channels == 12
     assert [path.name for path in tmp_path.iterdir()] == [META_FILE]
 
 
 def test_update_changes_only_what_is_named(fake_checkpoint: Path) -> None:
-    before = read_meta(fake_checkpoint)
-    after = update_meta(fake_checkpoint, thresholds={'msp': 0.5})
-    assert read_meta(fake_checkpoint) == after
-    assert after.thresholds == {'msp': 0.5}
-    assert after.calibrations == before.calibrations
+    before = Checkpoint.open(fake_checkpoint).meta
+    after = Checkpoint.open(fake_checkpoint).with_meta(thresholds={'msp': 0.5})
+    assert Checkpoint.open(fake_checkpoint) == after
+    assert after.meta.thresholds == {'msp': 0.5}
+    assert after.meta.calibrations == before.calibrations
 
 
 @pytest.mark.parametrize(
@@ -93,7 +91,7 @@ def test_update_changes_only_what_is_named(fake_checkpoint: Path) -> None:
 def test_meta_that_does_not_fit(fake_checkpoint: Path, values: dict[str, Any], what: str) -> None:
     change_meta(fake_checkpoint, **values)
     with pytest.raises(ValueError, match=what) as error:
-        read_meta(fake_checkpoint)
+        Checkpoint.open(fake_checkpoint)
     assert str(fake_checkpoint / META_FILE) in str(error.value)
 
 
@@ -101,126 +99,119 @@ def test_meta_that_does_not_fit(fake_checkpoint: Path, values: dict[str, Any], w
 def test_meta_that_is_no_json_object(fake_checkpoint: Path, text: str) -> None:
     (fake_checkpoint / META_FILE).write_text(text, encoding='utf-8')
     with pytest.raises(ValueError, match='cannot use'):
-        read_meta(fake_checkpoint)
+        Checkpoint.open(fake_checkpoint)
 
 
 def test_meta_that_is_no_text(fake_checkpoint: Path) -> None:
     (fake_checkpoint / META_FILE).write_bytes(b'\xff\xfe\xfa')
     with pytest.raises(ValueError, match='cannot use'):
-        read_meta(fake_checkpoint)
+        Checkpoint.open(fake_checkpoint)
 
 
 def test_missing_folder_and_missing_files(tmp_path: Path, fake_checkpoint: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r'no checkpoint folder .*nowhere'):
-        resolve_checkpoint(tmp_path / 'nowhere')
+        Checkpoint.open(tmp_path / 'nowhere')
     with pytest.raises(FileNotFoundError, match=r'it has no meta\.json.*import_weights'):
-        read_meta(tmp_path)
+        Checkpoint.open(tmp_path)
     (fake_checkpoint / WEIGHTS_FILE).unlink()
     with pytest.raises(FileNotFoundError, match=r'has no weights\.safetensors'):
-        weights_hash(fake_checkpoint)
+        _ = Checkpoint.open(fake_checkpoint).network_key
 
 
 def test_the_word_default_is_the_folder_in_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, 'is_dir', lambda self: True)
-    assert resolve_checkpoint('default') == DEFAULT_FOLDER
+    monkeypatch.setattr('anomaly_seg_ros.checkpoint.folder.read_meta', lambda path: path)
+    assert Checkpoint.open('default').folder == DEFAULT_FOLDER
     assert DEFAULT_FOLDER.parts[-3:] == ('anomaly_seg_ros', 'checkpoints', 'default')
 
 
 def test_hash_follows_weights_and_graph_only(fake_checkpoint: Path) -> None:
-    first = weights_hash(fake_checkpoint)
-    update_meta(fake_checkpoint, thresholds={}, calibrations={}, training={'x': 1}, score='msp')
-    assert weights_hash(fake_checkpoint) == first
-    update_meta(fake_checkpoint, mean=(0.1, 0.2, 0.3))
-    second = weights_hash(fake_checkpoint)
+    first = Checkpoint.open(fake_checkpoint).network_key
+    Checkpoint.open(fake_checkpoint).with_meta(
+        thresholds={}, calibrations={}, training={'x': 1}, score='msp'
+    )
+    assert Checkpoint.open(fake_checkpoint).network_key == first
+    Checkpoint.open(fake_checkpoint).with_meta(mean=(0.1, 0.2, 0.3))
+    second = Checkpoint.open(fake_checkpoint).network_key
     assert second != first
-    (fake_checkpoint / WEIGHTS_FILE).write_bytes(b'other weights')
-    assert weights_hash(fake_checkpoint) not in (first, second)
 
 
 def test_a_pointer_of_git_lfs_is_named(fake_checkpoint: Path) -> None:
     (fake_checkpoint / WEIGHTS_FILE).write_text(LFS_POINTER)
     with pytest.raises(ValueError, match="only a git-lfs pointer; run 'git lfs pull'"):
-        weights_hash(fake_checkpoint)
+        _ = Checkpoint.open(fake_checkpoint).network_key
 
 
 def test_network_comes_back_as_it_was(folder: Path) -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint.folder import load_checkpoint, save_checkpoint
-
-    model, meta = load_checkpoint(folder)
+    checkpoint = Checkpoint.open(folder)
+    model, meta = checkpoint.network(), checkpoint.meta
     assert not model.training
     save_checkpoint(folder / 'again', meta, model.state_dict())
-    again, meta_again = load_checkpoint(folder / 'again')
+    checkpoint = Checkpoint.open(folder / 'again')
+    again, meta_again = checkpoint.network(), checkpoint.meta
     assert meta_again == meta
     state = model.state_dict()
     assert list(again.state_dict()) == list(state)
     assert all(torch.equal(value, state[key]) for key, value in again.state_dict().items())
-    assert weights_hash(folder / 'again') == weights_hash(folder)
+    assert Checkpoint.open(folder / 'again').network_key == Checkpoint.open(folder).network_key
     assert sorted(path.name for path in (folder / 'again').iterdir()) == [META_FILE, WEIGHTS_FILE]
 
 
 def test_half_precision_weights_become_float32(folder: Path) -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint.folder import read_weights, save_checkpoint
-
-    weights = {key: value.half() for key, value in read_weights(folder).items()}
-    save_checkpoint(folder, read_meta(folder), weights)
-    assert {value.dtype for value in read_weights(folder).values()} == {torch.float32}
+    weights = {
+        key: value.half() for key, value in Checkpoint.open(folder).network_weights().items()
+    }
+    save_checkpoint(folder, Checkpoint.open(folder).meta, weights)
+    assert {value.dtype for value in Checkpoint.open(folder).network_weights().values()} == {
+        torch.float32
+    }
 
 
 @pytest.mark.parametrize('size', [0, 4, 100, -1])
 def test_truncated_weights(folder: Path, size: int) -> None:
-    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
 
     data = (folder / WEIGHTS_FILE).read_bytes()
     (folder / WEIGHTS_FILE).write_bytes(data[:size])
     with pytest.raises(ValueError, match='the file is truncated or no safetensors file'):
-        load_checkpoint(folder)
+        Checkpoint.open(folder).network()
 
 
 def test_a_pickle_is_not_opened(folder: Path) -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
-
     torch.save({'x': torch.zeros(1)}, folder / WEIGHTS_FILE)
     with pytest.raises(ValueError, match='no safetensors file'):
-        load_checkpoint(folder)
+        Checkpoint.open(folder).network()
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_weights_that_are_not_finite(folder: Path, value: float) -> None:
-    from anomaly_seg_ros.checkpoint.folder import (
-        load_checkpoint,
-        read_weights,
-        save_checkpoint,
-    )
 
-    weights = read_weights(folder)
+    weights = Checkpoint.open(folder).network_weights()
     key = sorted(weights)[3]
     weights[key].view(-1)[0] = value
-    save_checkpoint(folder, read_meta(folder), weights)
+    save_checkpoint(folder, Checkpoint.open(folder).meta, weights)
     with pytest.raises(ValueError, match=rf"weight '{key}' in .* is not finite"):
-        load_checkpoint(folder)
+        Checkpoint.open(folder).network()
 
 
 def test_weights_of_another_network(folder: Path) -> None:
-    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
 
     change_meta(folder, model='enet', model_options={})
     with pytest.raises(ValueError, match=r'does not fit ENet: .*keys missing.*keys unexpected'):
-        load_checkpoint(folder)
+        Checkpoint.open(folder).network()
 
 
 def test_weights_of_another_size(folder: Path) -> None:
-    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
 
     names = [f'class {i}' for i in range(5)]
     change_meta(folder, class_names=names, class_colors=[[0, 0, 0]] * 5)
     with pytest.raises(ValueError, match=r'shapes differ \(head.* instead of'):
-        load_checkpoint(folder)
+        Checkpoint.open(folder).network()
 
 
 @pytest.mark.parametrize(
@@ -234,11 +225,10 @@ def test_weights_of_another_size(folder: Path) -> None:
     ],
 )
 def test_networks_that_do_not_exist(folder: Path, values: dict[str, Any], what: str) -> None:
-    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
 
     change_meta(folder, **values)
     with pytest.raises(ValueError, match=what):
-        load_checkpoint(folder)
+        Checkpoint.open(folder).network()
 
 
 # Heads that start afresh
@@ -258,7 +248,7 @@ def two_heads(classes: int = 3, outlier: bool = True) -> Any:
 def test_a_head_that_the_weights_lack_starts_afresh() -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint.folder import load_state
+    from anomaly_seg_ros.checkpoint.weights import load_state
 
     old, network = two_heads(outlier=False), two_heads()
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -275,7 +265,7 @@ def test_a_head_that_the_weights_lack_starts_afresh() -> None:
 def test_a_head_of_another_shape_starts_afresh_as_a_whole() -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint.folder import load_state
+    from anomaly_seg_ros.checkpoint.weights import load_state
 
     old, network = two_heads(classes=5), two_heads(classes=3)
     weights = old.state_dict()
@@ -287,7 +277,7 @@ def test_a_head_of_another_shape_starts_afresh_as_a_whole() -> None:
 
 
 def test_a_head_that_the_network_lacks_is_left_out() -> None:
-    from anomaly_seg_ros.checkpoint.folder import load_state
+    from anomaly_seg_ros.checkpoint.weights import load_state
 
     old, network = two_heads(), two_heads(outlier=False)
     with pytest.raises(ValueError, match='2 keys unexpected'):
@@ -298,7 +288,7 @@ def test_a_head_that_the_network_lacks_is_left_out() -> None:
 def test_new_heads_that_fit_are_loaded() -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint.folder import load_state
+    from anomaly_seg_ros.checkpoint.weights import load_state
 
     old, network = two_heads(), two_heads()
     assert load_state(network, old.state_dict(), 'old', new=('head.', 'logits_ood.')) == ()
@@ -306,7 +296,7 @@ def test_new_heads_that_fit_are_loaded() -> None:
 
 
 def test_all_but_new_heads_stays_strict() -> None:
-    from anomaly_seg_ros.checkpoint.folder import load_state
+    from anomaly_seg_ros.checkpoint.weights import load_state
 
     weights = two_heads(outlier=False).state_dict()
     weights['body.0.extra'] = weights.pop('body.0.bias')
@@ -324,61 +314,181 @@ def sml(shift: float = 0.0) -> dict[str, Any]:
     return {'mean': torch.arange(11.0) + shift, 'std': torch.ones(11)}
 
 
+def keys(checkpoint: Checkpoint) -> dict[str, str]:
+    """What engines of some scores are held against, by score."""
+    return {score: checkpoint.score_key(score) for score in ('max_logit', 'sml', 'mahalanobis')}
+
+
+def changed(before: Checkpoint, after: Checkpoint) -> set[str]:
+    old, new = keys(before), keys(after)
+    return {score for score in old if old[score] != new[score]}
+
+
 def test_statistics_are_kept_apart_from_the_network(folder: Path) -> None:
     import torch
 
-    from anomaly_seg_ros.checkpoint.folder import (
-        load_checkpoint,
-        read_statistics,
-        read_weights,
-        save_checkpoint,
-        save_statistics,
+    weights = {k: value.half() for k, value in Checkpoint.open(folder).network_weights().items()}
+    plain = save_checkpoint(folder, Checkpoint.open(folder).meta, weights)
+    assert plain.statistics('sml') == {}
+    assert changed(plain, plain) == set()
+    both = plain.with_statistics(
+        {'sml': sml(), 'mahalanobis': {'means': torch.ones(2)}}, 'camvid train'
     )
+    assert both == Checkpoint.open(folder)
+    assert both.meta.fitted == {'sml': 'camvid train', 'mahalanobis': 'camvid train'}
+    assert torch.equal(both.statistics('sml')['mean'], torch.arange(11.0))
+    assert both.network_weights().keys() == weights.keys()
+    both.network()
+    assert changed(plain, both) == {'sml', 'mahalanobis'}
+    assert both.network_key == plain.network_key
+    assert both.weights_sha256 != plain.weights_sha256
 
-    weights = {key: value.half() for key, value in read_weights(folder).items()}
-    save_checkpoint(folder, read_meta(folder), weights)
-    assert read_statistics(folder, 'sml') == {}
-    hashes = [weights_hash(folder)]
-    meta = save_statistics(
-        folder, {'sml': sml(), 'other': {'mean': torch.ones(2)}}, 'camvid train'
-    )
-    assert meta == read_meta(folder)
-    assert meta.fitted == {'sml': 'camvid train', 'other': 'camvid train'}
-    assert torch.equal(read_statistics(folder, 'sml')['mean'], torch.arange(11.0))
-    assert read_weights(folder).keys() == weights.keys()
-    load_checkpoint(folder)
-    hashes.append(weights_hash(folder))
+    again = both.with_statistics({'sml': sml(1.0)}, 'cityscapes train')
+    assert again.meta.fitted == {'sml': 'cityscapes train', 'mahalanobis': 'camvid train'}
+    assert torch.equal(again.statistics('sml')['mean'], torch.arange(11.0) + 1)
+    assert torch.equal(again.statistics('mahalanobis')['means'], torch.ones(2))
+    assert changed(both, again) == {'sml'}
 
-    meta = save_statistics(folder, {'sml': sml(1.0)}, 'cityscapes train')
-    assert meta.fitted == {'sml': 'cityscapes train', 'other': 'camvid train'}
-    assert torch.equal(read_statistics(folder, 'sml')['mean'], torch.arange(11.0) + 1)
-    assert torch.equal(read_statistics(folder, 'other')['mean'], torch.ones(2))
-    hashes.append(weights_hash(folder))
-    assert len(set(hashes)) == 3
-
-    meta = save_statistics(folder, {'sml': None, 'other': None}, '')
-    assert meta.fitted == {}
-    assert read_statistics(folder, 'sml') == {}
-    assert weights_hash(folder) == hashes[0]
+    cleared = again.with_statistics({'sml': None, 'mahalanobis': None}, '')
+    assert cleared.meta.fitted == {}
+    assert cleared.statistics('sml') == {}
+    assert changed(plain, cleared) == set()
+    assert cleared.weights_sha256 == plain.weights_sha256
 
 
 def test_statistics_that_are_not_finite(folder: Path) -> None:
-    from anomaly_seg_ros.checkpoint.folder import (
-        load_checkpoint,
-        read_statistics,
-        save_statistics,
-    )
 
-    save_statistics(folder, {'sml': sml(float('nan'))}, 'camvid train')
+    Checkpoint.open(folder).with_statistics({'sml': sml(float('nan'))}, 'camvid train')
     with pytest.raises(ValueError, match=r"weight 'score\.sml\.mean' in .* is not finite"):
-        read_statistics(folder, 'sml')
-    load_checkpoint(folder)
+        Checkpoint.open(folder).statistics('sml')
+    Checkpoint.open(folder).network()
 
 
-def test_the_hash_follows_the_options_of_scores(fake_checkpoint: Path) -> None:
-    first = weights_hash(fake_checkpoint)
-    update_meta(fake_checkpoint, score_options={'sml': {'dilated_smoothing': False}})
-    assert weights_hash(fake_checkpoint) != first
+@pytest.mark.parametrize(
+    ('change', 'scores'),
+    [
+        ({'score_options': {'sml': {'dilated_smoothing': False}}}, {'sml'}),
+        ({'temperature': 2.0}, {'msp', 'energy'}),
+        ({'mean': (0.1, 0.2, 0.3)}, {'msp', 'energy', 'max_logit', 'sml'}),
+        ({'gamma': 0.5}, {'msp', 'energy', 'max_logit', 'sml'}),
+        ({'void_index': 3}, {'msp', 'energy', 'max_logit', 'sml'}),
+        ({'model': 'enet'}, {'msp', 'energy', 'max_logit', 'sml'}),
+        ({'model_options': {'layout': 'b'}}, {'msp', 'energy', 'max_logit', 'sml'}),
+        (
+            {'class_names': ('a', 'b'), 'class_colors': ((0, 0, 0),) * 2},
+            {'msp', 'energy', 'max_logit', 'sml'},
+        ),
+        ({'thresholds': {}, 'calibrations': {}, 'training': {'x': 1}, 'score': 'msp'}, set()),
+    ],
+)
+def test_only_the_keys_of_what_changed_change(
+    fake_checkpoint: Path, change: dict[str, Any], scores: set[str]
+) -> None:
+    before = Checkpoint.open(fake_checkpoint)
+    after = before.with_meta(**change)
+    names = ('msp', 'energy', 'max_logit', 'sml')
+    assert {s for s in names if before.score_key(s) != after.score_key(s)} == scores
+    assert len({after.score_key(s) for s in names}) == len(names)
+
+
+def test_the_network_key_is_that_of_the_values_not_of_the_file(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    before = Checkpoint.open(folder)
+    assert before.network_key
+    tensors = load_file(folder / WEIGHTS_FILE)
+    save_file(tensors, folder / WEIGHTS_FILE, metadata={'by': 'another program'})
+    after = Checkpoint(folder, replace(before.meta, weights_sha256=''))
+    assert after.weights_sha256 != before.weights_sha256
+    assert after.network_key == before.network_key
+    key = next(key for key in sorted(tensors) if tensors[key].is_floating_point())
+    tensors[key].view(-1)[0] += 1
+    save_file(tensors, folder / WEIGHTS_FILE)
+    assert Checkpoint(folder, after.meta).network_key != before.network_key
+
+
+# The sum of the weights file
+
+
+def test_weights_that_meta_json_was_not_written_for(folder: Path) -> None:
+    data = bytearray((folder / WEIGHTS_FILE).read_bytes())
+    data[-1000] ^= 1
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    checkpoint = Checkpoint.open(folder)
+    for use in (lambda: checkpoint.network_key, checkpoint.network):
+        with pytest.raises(ValueError, match=r'has sha256 .*was written for .*again') as error:
+            use()
+        assert str(folder / WEIGHTS_FILE) in str(error.value)
+        assert '\n' not in str(error.value)
+
+
+def test_a_checkpoint_of_before_has_no_sum_and_is_taken(folder: Path) -> None:
+    change_meta(folder, weights_sha256=...)
+    data = bytearray((folder / WEIGHTS_FILE).read_bytes())
+    data[-1000] ^= 1
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    Checkpoint.open(folder).network()
+
+
+def test_the_shipped_checkpoint_carries_the_sum_of_its_weights() -> None:
+    checkpoint = Checkpoint.open('default')
+    assert checkpoint.meta.weights_sha256 == sha256((DEFAULT_FOLDER / WEIGHTS_FILE).read_bytes())
+    assert checkpoint.weights_sha256 == checkpoint.meta.weights_sha256
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'',
+        b'\x02\x00\x00\x00\x00\x00\x00\x00',
+        b'\xff' * 100,
+        (2).to_bytes(8, 'little') + b'[]',
+        (2).to_bytes(8, 'little') + b'{}x',
+        (8).to_bytes(8, 'little') + b'{"a": 1}',
+        (8).to_bytes(8, 'little') + b'{"a":{}}',
+        *(
+            len(text).to_bytes(8, 'little') + text + b'1234'
+            for text in (
+                json.dumps({'a': {'dtype': 'F32', 'shape': [1], 'data_offsets': offsets}}).encode()
+                for offsets in ([0, 8], [1, 4], [4, 0], [0, 3], ['0', '4'], 4, [0])
+            )
+        ),
+    ],
+)
+def test_files_that_are_no_safetensors(fake_checkpoint: Path, data: bytes) -> None:
+    (fake_checkpoint / WEIGHTS_FILE).write_bytes(data)
+    with pytest.raises(ValueError, match='the file is truncated or no safetensors file'):
+        _ = Checkpoint.open(fake_checkpoint).weights_sha256
+
+
+def test_a_kill_between_the_two_files_leaves_a_checkpoint(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Checkpoint.open(folder)
+    weights = {key: value + 1 for key, value in checkpoint.network_weights().items()}
+    rename = Path.replace
+
+    def replace_at_most(count: int) -> Callable[..., Path]:
+        left = iter(range(count))
+
+        def replacing(path: Path, target: Path) -> Path:
+            next(left)  # StopIteration stands for the kill
+            return rename(path, target)
+
+        return replacing
+
+    for count in range(3):
+        monkeypatch.setattr(Path, 'replace', replace_at_most(count))
+        with pytest.raises(StopIteration):
+            save_checkpoint(folder, checkpoint.meta, weights)
+        monkeypatch.undo()
+        Checkpoint.open(folder).network()
+    save_checkpoint(folder, checkpoint.meta, weights)
+    assert Checkpoint.open(folder).meta.weights_sha256
 
 
 def test_channels_count_void(make_fake_meta: Callable[..., CheckpointMeta]) -> None:

@@ -12,12 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.checkpoint.folder import (
-    read_meta,
-    read_weights,
-    save_checkpoint,
-    update_meta,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.commands.export import export_engine
 from anomaly_seg_ros.engines import choice as choice_file
 from anomaly_seg_ros.engines import open_engine, openvino_engine
@@ -51,7 +46,7 @@ def change_engine(folder: Path, **values: Any) -> None:
 
 
 def wanted(checkpoint: Path, score: str = 'max_logit', precision: str = 'auto') -> Wanted:
-    return Wanted(checkpoint, score, precision, SIZE)
+    return Wanted(Checkpoint.open(checkpoint), score, precision, SIZE)
 
 
 # --- the order -----------------------------------------------------------------------------------
@@ -113,11 +108,11 @@ def test_a_ready_engine_beside_the_checkpoint_is_taken(
 
     monkeypatch.setattr(openvino_engine, 'build', build)
     for name in ('auto', 'openvino'):
-        engine = open_engine(exported_checkpoint, name, precision='fp32')
+        engine = open_engine(Checkpoint.open(exported_checkpoint), name, precision='fp32')
         assert (engine.name, engine.precision, engine.input_size) == ('openvino', 'fp32', SIZE)
         assert "engine 'openvino': ready in 'openvino'" in engine.reason
     with pytest.raises(AssertionError, match='built anew'):
-        open_engine(exported_checkpoint, 'openvino', 'msp')
+        open_engine(Checkpoint.open(exported_checkpoint), 'openvino', 'msp')
 
 
 def test_a_ready_engine_of_another_precision_or_size_is_left_alone(folder: Path) -> None:
@@ -127,8 +122,8 @@ def test_a_ready_engine_of_another_precision_or_size_is_left_alone(folder: Path)
         for precision in ('auto', 'fp32', 'bf16')
     ]
     assert found == [folder / 'engines' / 'openvino'] * 2 + [None]
-    assert open_engine(folder).precision == 'fp32'
-    other = Wanted(folder, 'max_logit', 'auto', (32, 32))
+    assert open_engine(Checkpoint.open(folder)).precision == 'fp32'
+    other = Wanted(Checkpoint.open(folder), 'max_logit', 'auto', (32, 32))
     assert choose_engine(other, 'openvino').folder is None
 
 
@@ -136,20 +131,23 @@ def test_a_ready_engine_of_another_precision_or_size_is_left_alone(folder: Path)
 
 
 def new_weights(folder: Path) -> None:
-    weights = read_weights(folder)
+    weights = Checkpoint.open(folder).network_weights()
     key = next(key for key, value in weights.items() if key.endswith('weight'))
     weights[key] = weights[key] * 1.5
-    save_checkpoint(folder, read_meta(folder), weights)
+    save_checkpoint(folder, Checkpoint.open(folder).meta, weights)
 
 
 CHANGES: list[tuple[Callable[[Path], object], str]] = [
-    (new_weights, 'was exported from weights'),
-    (lambda folder: update_meta(folder, mean=(0.1, 0.1, 0.1)), 'was exported from weights'),
+    (new_weights, 'was exported from other weights'),
+    (
+        lambda folder: Checkpoint.open(folder).with_meta(mean=(0.1, 0.1, 0.1)),
+        'was exported from other weights',
+    ),
     (
         lambda folder: change_engine(folder, versions={'openvino': '2999.1.0'}),
         'was made by openvino 2999.1.0, here is',
     ),
-    (lambda folder: change_engine(folder, format=1), 'format 1 is not 4; export it again'),
+    (lambda folder: change_engine(folder, format=1), 'format 1 is not 5; export it again'),
 ]
 
 
@@ -175,11 +173,11 @@ def test_what_does_not_fit_is_made_anew_with_the_reason(
 
 def test_the_engine_made_anew_has_the_new_weights(folder: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    old = open_engine(folder, 'openvino', precision='fp32').infer(image)
+    old = open_engine(Checkpoint.open(folder), 'openvino', precision='fp32').infer(image)
     new_weights(folder)
-    engine = open_engine(folder, 'openvino', precision='fp32')
+    engine = open_engine(Checkpoint.open(folder), 'openvino', precision='fp32')
     assert 'made anew' in engine.reason
-    new, exact = engine.infer(image), open_engine(folder, 'torch').infer(image)
+    new, exact = engine.infer(image), open_engine(Checkpoint.open(folder), 'torch').infer(image)
     assert np.abs(new.score - exact.score).max() < 0.01 * np.ptp(exact.score)
     assert np.abs(old.score - exact.score).max() > 0.01 * np.ptp(exact.score)
 
@@ -243,25 +241,27 @@ def test_without_torch_only_a_ready_engine_runs(
     exported_checkpoint: Path, installed: Callable[..., None]
 ) -> None:
     installed('openvino')
-    assert open_engine(exported_checkpoint).name == 'openvino'
+    assert open_engine(Checkpoint.open(exported_checkpoint)).name == 'openvino'
     with pytest.raises(ImportError, match=r"holds none ready for score 'msp'.*pip install torch"):
-        open_engine(exported_checkpoint, 'openvino', score='msp')
+        open_engine(Checkpoint.open(exported_checkpoint), 'openvino', score='msp')
     with pytest.raises(ImportError, match="engine 'torch' needs torch; pip install torch"):
-        open_engine(exported_checkpoint, 'torch')
+        open_engine(Checkpoint.open(exported_checkpoint), 'torch')
     with pytest.raises(ImportError, match=r'needs torch_tensorrt; .*config/requirements/gpu\.txt'):
-        open_engine(exported_checkpoint, 'tensorrt')
+        open_engine(Checkpoint.open(exported_checkpoint), 'tensorrt')
     installed()
     with pytest.raises(ImportError, match=r'no engine can run here: .*pip install openvino'):
-        open_engine(exported_checkpoint)
+        open_engine(Checkpoint.open(exported_checkpoint))
 
 
 def test_a_ready_onnx_engine_runs_without_torch(
     tiny_checkpoint: Path, tmp_path: Path, installed: Callable[..., None]
 ) -> None:
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / 'checkpoint'))
-    export_engine(folder, None, SIZE, 'auto', folder / 'engines' / 'o', engine='onnx')
+    export_engine(
+        Checkpoint.open(folder), None, SIZE, 'auto', folder / 'engines' / 'o', engine='onnx'
+    )
     installed('onnxruntime')
-    engine = open_engine(folder)
+    engine = open_engine(Checkpoint.open(folder))
     assert (engine.name, engine.precision) == ('onnx', 'fp32')
 
 
@@ -269,8 +269,8 @@ def test_unknown_names_list_the_known(tiny_checkpoint: Path) -> None:
     with pytest.raises(
         ValueError, match="unknown engine 'onxx'; choose one of: auto, tensorrt, openvino, onnx"
     ):
-        open_engine(tiny_checkpoint, 'onxx')
+        open_engine(Checkpoint.open(tiny_checkpoint), 'onxx')
     with pytest.raises(ValueError, match="unknown score 'msx'; choose one of: dense_hybrid, en"):
-        open_engine(tiny_checkpoint, score='msx')
+        open_engine(Checkpoint.open(tiny_checkpoint), score='msx')
     with pytest.raises(ValueError, match="score 'void' needs logits, void_logit"):
-        open_engine(tiny_checkpoint, score='void')
+        open_engine(Checkpoint.open(tiny_checkpoint), score='void')

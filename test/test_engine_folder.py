@@ -12,12 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint.folder import (
-    read_meta,
-    read_weights,
-    save_checkpoint,
-    update_meta,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands.export import export_engine, parse_batch_sizes, parse_size
 from anomaly_seg_ros.engines import engine_module, open_engine
@@ -38,10 +33,10 @@ def change_engine(folder: Path, **values: Any) -> None:
 
 
 def change_weights(folder: Path) -> None:
-    weights = read_weights(folder)
+    weights = Checkpoint.open(folder).network_weights()
     key = next(key for key, value in weights.items() if value.is_floating_point())
     weights[key] = weights[key] + 1
-    save_checkpoint(folder, read_meta(folder), weights)
+    save_checkpoint(folder, Checkpoint.open(folder).meta, weights)
 
 
 @pytest.fixture
@@ -59,7 +54,7 @@ def test_export_says_what_it_made(exported_checkpoint: Path) -> None:
     assert (meta.input_size, meta.batch_sizes) == (SIZE, ())
     assert list(meta.versions) == ['openvino']
     assert meta.device == engine_module('openvino').device() != ''
-    assert len(meta.weights) == 64
+    assert meta.key == Checkpoint.open(exported_checkpoint).score_key('max_logit')
     assert meta.commit
     # Nothing half made is left behind.
     assert [path.name for path in (exported_checkpoint / 'engines').iterdir()] == ['openvino']
@@ -67,12 +62,12 @@ def test_export_says_what_it_made(exported_checkpoint: Path) -> None:
 
 def test_export_replaces_an_engine_and_nothing_else(folder: Path) -> None:
     out = folder / 'engines' / 'openvino'
-    meta = export_engine(folder, 'msp', (32, 32), 'auto', out)
+    meta = export_engine(Checkpoint.open(folder), 'msp', (32, 32), 'auto', out)
     assert (meta.score, meta.input_size) == ('msp', (32, 32))
-    engine = open_engine(folder, score='msp', engine_path=out)
+    engine = open_engine(Checkpoint.open(folder), score='msp', engine_path=out)
     assert engine.input_size == (32, 32)
     with pytest.raises(ValueError, match='exists and is no engine folder'):
-        export_engine(folder, None, SIZE, 'auto', folder)
+        export_engine(Checkpoint.open(folder), None, SIZE, 'auto', folder)
 
 
 def test_an_export_that_fails_leaves_the_old_engine(
@@ -86,7 +81,7 @@ def test_an_export_that_fails_leaves_the_old_engine(
 
     monkeypatch.setattr('anomaly_seg_ros.engines.openvino_engine.export', fail)
     with pytest.raises(ValueError, match='no room'):
-        export_engine(folder, None, SIZE, 'auto', out)
+        export_engine(Checkpoint.open(folder), None, SIZE, 'auto', out)
     assert sorted(path.read_bytes() for path in out.iterdir()) == before
     assert [path.name for path in out.parent.iterdir()] == ['openvino']
 
@@ -151,13 +146,13 @@ OV_META = EngineMeta(
     score='msp',
     precision='auto',
     input_size=SIZE,
-    weights='a' * 64,
+    key='a' * 64,
     versions={'openvino': '2026.4.1-22982'},
     device='AMD EPYC',
     commit='c',
 )
 OV_HERE = Here(
-    weights='a' * 64,
+    key='a' * 64,
     score='msp',
     precision='auto',
     versions={'openvino': '2026.4.1-22982'},
@@ -176,9 +171,10 @@ def test_the_same_key_fits() -> None:
 @pytest.mark.parametrize('meta', [OV_META, TRT_META])
 def test_other_weights_and_scores_never_fit(meta: EngineMeta) -> None:
     here = OV_HERE if meta is OV_META else TRT_HERE
-    why = misfit(meta, replace(here, weights='b' * 64))
+    why = misfit(meta, replace(here, key='b' * 64))
     assert why == (
-        'was exported from weights aaaaaaaaaaaa, the checkpoint has bbbbbbbbbbbb; run export again'
+        'was exported from other weights, options or statistics (key aaaaaaaaaaaa, here '
+        'bbbbbbbbbbbb); run export again'
     )
     why = misfit(meta, replace(here, score='energy'))
     assert why == ("was exported with score 'msp', not 'energy'; ask for 'msp' or export again")
@@ -250,29 +246,29 @@ def test_which_precisions_an_engine_serves(made: str, served: set[str]) -> None:
 
 def test_a_named_folder_of_other_weights_is_refused(folder: Path) -> None:
     path = folder / 'engines' / 'openvino'
-    made = read_engine_meta(path).weights[:12]
+    made = read_engine_meta(path).key[:12]
     change_weights(folder)
-    with pytest.raises(ValueError, match=rf'exported from weights {made}, the checkpoint has \w'):
-        open_engine(folder, engine_path=path)
+    with pytest.raises(ValueError, match=rf'options or statistics \(key {made}, here \w'):
+        open_engine(Checkpoint.open(folder), engine_path=path)
 
 
 def test_a_named_folder_of_a_newer_library_is_refused(folder: Path) -> None:
     change_engine(folder, versions={'openvino': '2999.1.0'})
     with pytest.raises(ValueError, match=r'was made by openvino 2999\.1\.0, here is 20\d\d\.'):
-        open_engine(folder, engine_path=folder / 'engines' / 'openvino')
+        open_engine(Checkpoint.open(folder), engine_path=folder / 'engines' / 'openvino')
 
 
 def test_an_engine_path_must_fit_what_is_asked(folder: Path) -> None:
     change_engine(folder, precision='fp32')
     path = folder / 'engines' / 'openvino'
     with pytest.raises(ValueError, match="exported with score 'max_logit', not 'msp'"):
-        open_engine(folder, score='msp', engine_path=path)
+        open_engine(Checkpoint.open(folder), score='msp', engine_path=path)
     with pytest.raises(ValueError, match="for precision 'fp32', not 'bf16'"):
-        open_engine(folder, precision='bf16', engine_path=path)
+        open_engine(Checkpoint.open(folder), precision='bf16', engine_path=path)
     with pytest.raises(ValueError, match="holds engine 'openvino', not 'torch'"):
-        open_engine(folder, 'torch', engine_path=path)
+        open_engine(Checkpoint.open(folder), 'torch', engine_path=path)
     with pytest.raises(FileNotFoundError, match=r'no engine folder: it has no engine\.json'):
-        open_engine(folder, engine_path=folder)
+        open_engine(Checkpoint.open(folder), engine_path=folder)
 
 
 @pytest.mark.parametrize('name', ['model.xml', 'model.bin'])
@@ -296,7 +292,7 @@ def test_a_broken_engine_is_one_clear_error(folder: Path, name: str, damage: str
     }
     kind, what = expected[damage]
     with pytest.raises(kind, match=what) as error:
-        open_engine(folder)
+        open_engine(Checkpoint.open(folder))
     assert '\n' not in str(error.value)
     assert str(path.parent) in str(error.value)
 
@@ -310,15 +306,15 @@ def test_a_broken_onnx_engine_is_one_clear_error(data: bytes, folder: Path) -> N
     )
     path = folder / 'engines' / 'openvino'
     with pytest.raises(FileNotFoundError, match=r'model\.onnx.*export again'):
-        open_engine(folder, engine_path=path)
+        open_engine(Checkpoint.open(folder), engine_path=path)
     (path / 'model.onnx').write_bytes(data)
     with pytest.raises(ValueError, match=r'ONNX Runtime cannot load|git-lfs pointer') as error:
-        open_engine(folder, engine_path=path)
+        open_engine(Checkpoint.open(folder), engine_path=path)
     assert '\n' not in str(error.value)
 
 
 DAMAGED = [
-    ({'format': 1}, 'format 1 is not 4; export it again'),
+    ({'format': 1}, 'format 1 is not 5; export it again'),
     ({'score': ...}, r"keys \['score'\] are missing or unknown"),
     ({'extra': 1}, r"keys \['extra'\] are missing or unknown"),
     ({'input_size': None}, 'cannot use'),
@@ -331,7 +327,7 @@ def test_an_engine_description_that_does_not_fit(
 ) -> None:
     change_engine(folder, **values)
     with pytest.raises(ValueError, match=what):
-        open_engine(folder, engine_path=folder / 'engines' / 'openvino')
+        open_engine(Checkpoint.open(folder), engine_path=folder / 'engines' / 'openvino')
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{', LFS_POINTER])
@@ -339,7 +335,7 @@ def test_an_engine_description_that_is_no_json(folder: Path, text: str) -> None:
     path = folder / 'engines' / 'openvino'
     (path / 'engine.json').write_text(text)
     with pytest.raises(ValueError, match=r'cannot use .*engine\.json'):
-        open_engine(folder, engine_path=path)
+        open_engine(Checkpoint.open(folder), engine_path=path)
     (found,) = engine_folders(folder)
     assert found[0] == path
     assert 'cannot use' in str(found[1])
@@ -351,11 +347,11 @@ def test_an_engine_description_that_is_no_json(folder: Path, text: str) -> None:
 @pytest.mark.parametrize('name', ['torch', 'openvino'])
 def test_weights_that_are_not_numbers_are_refused(name: str, folder: Path) -> None:
     shutil.rmtree(folder / 'engines')
-    weights = read_weights(folder)
+    weights = Checkpoint.open(folder).network_weights()
     next(iter(filter(torch.is_floating_point, weights.values()))).view(-1)[0] = float('nan')
-    save_checkpoint(folder, read_meta(folder), weights)
+    save_checkpoint(folder, Checkpoint.open(folder).meta, weights)
     with pytest.raises(ValueError, match=r'is not finite \(NaN or infinite\)'):
-        open_engine(folder, name)
+        open_engine(Checkpoint.open(folder), name)
 
 
 @pytest.mark.parametrize('name', ['torch', 'openvino'])
@@ -364,15 +360,15 @@ def test_truncated_and_pointer_weights_are_refused(name: str, folder: Path) -> N
     path = folder / 'weights.safetensors'
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match='the file is truncated'):
-        open_engine(folder, name)
+        open_engine(Checkpoint.open(folder), name)
     path.write_text(LFS_POINTER)
     with pytest.raises(ValueError, match='only a git-lfs pointer'):
-        open_engine(folder, name)
+        open_engine(Checkpoint.open(folder), name)
 
 
 @pytest.mark.parametrize('name', ['torch', 'openvino'])
 def test_wrong_meta_is_refused(name: str, folder: Path) -> None:
     shutil.rmtree(folder / 'engines')
-    update_meta(folder, model='erfnet', model_options={})
+    Checkpoint.open(folder).with_meta(model='erfnet', model_options={})
     with pytest.raises(ValueError, match='does not fit ERFNet'):
-        open_engine(folder, name)
+        open_engine(Checkpoint.open(folder), name)

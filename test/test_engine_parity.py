@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.checkpoint.folder import DEFAULT_FOLDER, read_meta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT_FOLDER
 from anomaly_seg_ros.commands.export import export_engine
 from anomaly_seg_ros.demo.synthetic import SyntheticRoad
 from anomaly_seg_ros.engines import open_engine
@@ -34,7 +34,7 @@ CASES = ['torch:bf16', 'openvino:fp32', 'openvino:bf16', 'onnx:fp32', 'onnx:fp16
 
 @pytest.fixture(scope='module')
 def made_frames() -> list[Any]:
-    size = read_meta(DEFAULT_FOLDER).input_size
+    size = Checkpoint.open(DEFAULT_FOLDER).meta.input_size
     road = SyntheticRoad()
     return [to_input_size(road.frame(index).image, size) for index in (0, 20)]
 
@@ -45,7 +45,7 @@ def real_frames(root: Path) -> list[Any]:
     images = sorted(path for path in folder.glob('*') if path.suffix in ('.png', '.jpg'))
     if not images:
         pytest.skip(f'no CamVid frames in {folder}')
-    size = read_meta(DEFAULT_FOLDER).input_size
+    size = Checkpoint.open(DEFAULT_FOLDER).meta.input_size
     return [to_input_size(read_image(path), size) for path in images[::30]]
 
 
@@ -53,19 +53,19 @@ def real_frames(root: Path) -> list[Any]:
 def engine(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     name, precision = request.param.split(':')
     if name == 'torch':
-        return open_engine(DEFAULT_FOLDER, name, precision=precision)
+        return open_engine(Checkpoint.open(DEFAULT_FOLDER), name, precision=precision)
     if name == 'openvino' and precision == 'bf16' and cpu_precision('auto') != 'bf16':
         pytest.skip('this CPU has no bf16')
     out = tmp_path_factory.mktemp('engine') / 'engine'
-    size = read_meta(DEFAULT_FOLDER).input_size
-    export_engine(DEFAULT_FOLDER, None, size, precision, out, engine=name)
-    return open_engine(DEFAULT_FOLDER, name, engine_path=out)
+    size = Checkpoint.open(DEFAULT_FOLDER).meta.input_size
+    export_engine(Checkpoint.open(DEFAULT_FOLDER), None, size, precision, out, engine=name)
+    return open_engine(Checkpoint.open(DEFAULT_FOLDER), name, engine_path=out)
 
 
 @pytest.mark.parametrize('source', ['made_frames', 'real_frames'])
 def test_engines_agree_with_torch_in_float32(engine: Any, source: str, request: Any) -> None:
     frames = request.getfixturevalue(source)
-    reference = open_engine(DEFAULT_FOLDER, 'torch', precision='fp32')
+    reference = open_engine(Checkpoint.open(DEFAULT_FOLDER), 'torch', precision='fp32')
     wanted = [reference.infer(frame) for frame in frames]
     assert all(np.unique(prediction.labels).size >= 3 for prediction in wanted)
     labels, order = agreement([engine.infer(frame) for frame in frames], wanted)
@@ -75,9 +75,9 @@ def test_engines_agree_with_torch_in_float32(engine: Any, source: str, request: 
 
 def test_the_shipped_engine_agrees_with_torch(made_frames: list[Any]) -> None:
     """Its weights are halves, so in float32 it is held to fp16's measure."""
-    shipped = open_engine(DEFAULT_FOLDER, 'openvino', precision='fp32')
+    shipped = open_engine(Checkpoint.open(DEFAULT_FOLDER), 'openvino', precision='fp32')
     assert 'ready in' in shipped.reason
-    reference = open_engine(DEFAULT_FOLDER, 'torch', precision='fp32')
+    reference = open_engine(Checkpoint.open(DEFAULT_FOLDER), 'torch', precision='fp32')
     found, wanted = ([e.infer(frame) for frame in made_frames] for e in (shipped, reference))
     labels, order = agreement(found, wanted)
     assert labels >= LABELS['fp16']

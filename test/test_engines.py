@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.commands.export import export_engine
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.graph import export_graph
@@ -44,7 +45,7 @@ def has_bf16() -> bool:
 @pytest.fixture(scope='module')
 def onnx_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('onnx') / 'engine'
-    export_engine(tiny_checkpoint, None, SIZE, 'fp32', folder, engine='onnx')
+    export_engine(Checkpoint.open(tiny_checkpoint), None, SIZE, 'fp32', folder, engine='onnx')
     return folder
 
 
@@ -52,9 +53,9 @@ def onnx_folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 def engine(request: Any, exported_checkpoint: Path) -> Any:
     """Each engine of the same checkpoint, in fp32."""
     if request.param != 'onnx':
-        return open_engine(exported_checkpoint, request.param, precision='fp32')
+        return open_engine(Checkpoint.open(exported_checkpoint), request.param, precision='fp32')
     folder = request.getfixturevalue('onnx_folder')
-    return open_engine(exported_checkpoint, 'onnx', engine_path=folder)
+    return open_engine(Checkpoint.open(exported_checkpoint), 'onnx', engine_path=folder)
 
 
 # --- the same answer from all --------------------------------------------------------------------
@@ -145,24 +146,24 @@ def test_openvino_computes_every_network_as_torch_does(
 ) -> None:
     checkpoint = make_tiny_checkpoint(network, void_index, SIZE)
     score = 'max_logit' if void_index is None else 'void'
-    engine = open_engine(checkpoint, 'openvino', score, 'fp32')
-    compare(load_scored_model(checkpoint, score), engine)
+    engine = open_engine(Checkpoint.open(checkpoint), 'openvino', score, 'fp32')
+    compare(load_scored_model(Checkpoint.open(checkpoint), score), engine)
 
 
 def test_onnx_runtime_computes_a_network_as_torch_does(
     tiny_checkpoint: Path, onnx_folder: Path
 ) -> None:
-    engine = open_engine(tiny_checkpoint, 'onnx', engine_path=onnx_folder)
+    engine = open_engine(Checkpoint.open(tiny_checkpoint), 'onnx', engine_path=onnx_folder)
     assert (engine.name, engine.precision, engine.input_size) == ('onnx', 'fp32', SIZE)
-    compare(load_scored_model(tiny_checkpoint, 'max_logit'), engine)
+    compare(load_scored_model(Checkpoint.open(tiny_checkpoint), 'max_logit'), engine)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('score', ['entropy', 'msp'])
 def test_onnx_runtime_is_built_from_a_checkpoint_too(score: str, tiny_checkpoint: Path) -> None:
-    engine = open_engine(tiny_checkpoint, 'onnx', score)
+    engine = open_engine(Checkpoint.open(tiny_checkpoint), 'onnx', score)
     assert 'made from the checkpoint' in engine.reason
-    compare(load_scored_model(tiny_checkpoint, score), engine)
+    compare(load_scored_model(Checkpoint.open(tiny_checkpoint), score), engine)
 
 
 @pytest.mark.slow
@@ -170,10 +171,16 @@ def test_a_half_network_is_another_rounding_of_the_same(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     """The graph that TensorRT and CUDA get, run here by ONNX Runtime."""
-    export_engine(tiny_checkpoint, 'energy', SIZE, 'fp16', tmp_path / 'half', engine='onnx')
-    half = open_engine(tiny_checkpoint, 'onnx', 'energy', engine_path=tmp_path / 'half')
+    export_engine(
+        Checkpoint.open(tiny_checkpoint), 'energy', SIZE, 'fp16', tmp_path / 'half', engine='onnx'
+    )
+    half = open_engine(
+        Checkpoint.open(tiny_checkpoint), 'onnx', 'energy', engine_path=tmp_path / 'half'
+    )
     assert half.precision == 'fp16'
-    exact = open_engine(tiny_checkpoint, 'torch', 'energy', 'fp32').infer(picture())
+    exact = open_engine(Checkpoint.open(tiny_checkpoint), 'torch', 'energy', 'fp32').infer(
+        picture()
+    )
     rough = half.infer(picture())
     gap = np.abs(exact.score - rough.score)
     assert 0 < gap.max() < 0.02 * np.ptp(exact.score)
@@ -181,31 +188,35 @@ def test_a_half_network_is_another_rounding_of_the_same(
 
 
 def test_the_labels_compared_are_not_all_alike(tiny_checkpoint: Path) -> None:
-    engine = open_engine(tiny_checkpoint, 'torch')
+    engine = open_engine(Checkpoint.open(tiny_checkpoint), 'torch')
     counts = [np.unique(engine.infer(picture(seed)).labels).size for seed in range(3)]
     assert max(counts) >= 3
 
 
 def test_a_ready_engine_agrees_with_torch(exported_checkpoint: Path) -> None:
     """Its weights are halves: a rounding, not another network."""
-    expected = open_engine(exported_checkpoint, 'torch').infer(picture())
-    got = open_engine(exported_checkpoint, 'openvino', precision='fp32').infer(picture())
+    expected = open_engine(Checkpoint.open(exported_checkpoint), 'torch').infer(picture())
+    got = open_engine(Checkpoint.open(exported_checkpoint), 'openvino', precision='fp32').infer(
+        picture()
+    )
     assert (expected.labels == got.labels).mean() > 0.99
     assert np.abs(expected.score - got.score).max() < 0.02 * np.ptp(expected.score)
 
 
 def test_the_torch_engine_is_the_network_with_its_score(tiny_checkpoint: Path) -> None:
     with torch.inference_mode():
-        labels, score = load_scored_model(tiny_checkpoint, 'energy')(
+        labels, score = load_scored_model(Checkpoint.open(tiny_checkpoint), 'energy')(
             torch.from_numpy(picture())[None]
         )
-    prediction = open_engine(tiny_checkpoint, 'torch', 'energy', 'fp32').infer(picture())
+    prediction = open_engine(Checkpoint.open(tiny_checkpoint), 'torch', 'energy', 'fp32').infer(
+        picture()
+    )
     assert (prediction.labels == labels[0].numpy()).all()
     assert np.abs(prediction.score - score[0].numpy()).max() < 1e-4
 
 
 def test_logits_give_the_labels(tiny_checkpoint: Path) -> None:
-    engine: Any = open_engine(tiny_checkpoint, 'torch', 'max_logit', 'fp32')
+    engine: Any = open_engine(Checkpoint.open(tiny_checkpoint), 'torch', 'max_logit', 'fp32')
     logits, prediction = engine.logits(picture()), engine.infer(picture())
     assert logits.shape == (11, *SIZE)
     assert (logits.argmax(0) == prediction.labels).all()
@@ -276,18 +287,28 @@ def test_what_is_no_image_of_its_size_is_refused(engine: Any) -> None:
 
 
 def test_the_precision_that_is_asked_for_is_what_computes(exported_checkpoint: Path) -> None:
-    assert open_engine(exported_checkpoint, 'openvino', precision='fp32').precision == 'fp32'
-    auto = open_engine(exported_checkpoint, 'openvino').precision
+    assert (
+        open_engine(Checkpoint.open(exported_checkpoint), 'openvino', precision='fp32').precision
+        == 'fp32'
+    )
+    auto = open_engine(Checkpoint.open(exported_checkpoint), 'openvino').precision
     assert auto == ('bf16' if has_bf16() else 'fp32')
-    assert open_engine(exported_checkpoint, 'torch').precision == 'fp32'
-    assert open_engine(exported_checkpoint, 'torch', precision='bf16').precision == 'bf16'
+    assert open_engine(Checkpoint.open(exported_checkpoint), 'torch').precision == 'fp32'
+    assert (
+        open_engine(Checkpoint.open(exported_checkpoint), 'torch', precision='bf16').precision
+        == 'bf16'
+    )
 
 
 def test_bf16_is_another_rounding_of_the_same(exported_checkpoint: Path) -> None:
-    exact = open_engine(exported_checkpoint, 'torch', precision='fp32').infer(picture())
+    exact = open_engine(Checkpoint.open(exported_checkpoint), 'torch', precision='fp32').infer(
+        picture()
+    )
     names = ['torch', *(['openvino'] if has_bf16() else [])]
     for name in names:
-        rough = open_engine(exported_checkpoint, name, precision='bf16').infer(picture())
+        rough = open_engine(Checkpoint.open(exported_checkpoint), name, precision='bf16').infer(
+            picture()
+        )
         gap = np.abs(exact.score - rough.score)
         assert 0 < gap.max() < 0.2 * np.ptp(exact.score), name
         assert (exact.labels == rough.labels).mean() > 0.9, name
@@ -297,13 +318,13 @@ def test_a_precision_that_is_not_there(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match="unknown precision 'fp8'; choose one of: auto, fp32"):
-        open_engine(tiny_checkpoint, precision='fp8')
+        open_engine(Checkpoint.open(tiny_checkpoint), precision='fp8')
     with pytest.raises(ValueError, match="engine 'openvino' has no precision 'fp16'; choose"):
-        open_engine(tiny_checkpoint, 'openvino', precision='fp16')
+        open_engine(Checkpoint.open(tiny_checkpoint), 'openvino', precision='fp16')
     with pytest.raises(ValueError, match="engine 'torch' has no precision 'int8'; choose one"):
-        open_engine(tiny_checkpoint, 'torch', precision='int8')
+        open_engine(Checkpoint.open(tiny_checkpoint), 'torch', precision='int8')
     with pytest.raises(ValueError, match=r"'int8' needs frames .* --calibration DIR"):
-        open_engine(tiny_checkpoint, 'openvino', precision='int8')
+        open_engine(Checkpoint.open(tiny_checkpoint), 'openvino', precision='int8')
     import openvino
 
     monkeypatch.setattr(openvino.Core, 'get_property', lambda *_: ['FP32', 'INT8'])
@@ -316,7 +337,7 @@ def test_whole_weights_are_kept_for_fp32_only(tiny_checkpoint: Path, tmp_path: P
     sizes = {}
     for precision in ('auto', 'fp32'):
         out = tmp_path / precision
-        export_engine(tiny_checkpoint, None, SIZE, precision, out)
+        export_engine(Checkpoint.open(tiny_checkpoint), None, SIZE, precision, out)
         sizes[precision] = (out / 'model.bin').stat().st_size
     assert 1.6 < sizes['fp32'] / sizes['auto'] < 2.1
 
@@ -328,10 +349,12 @@ def test_int8_is_exported_with_frames_only_and_taken_only_if_asked_for(
     save(tmp_path / 'frames', [picture(seed) for seed in range(3)])
     out = tmp_path / 'int8'
     with pytest.raises(ValueError, match="'int8' needs frames: give --calibration DIR"):
-        export_engine(tiny_checkpoint, None, SIZE, 'int8', out)
+        export_engine(Checkpoint.open(tiny_checkpoint), None, SIZE, 'int8', out)
     assert not out.exists()
-    export_engine(tiny_checkpoint, None, SIZE, 'int8', out, calibration=tmp_path / 'frames')
-    engine = open_engine(tiny_checkpoint, engine_path=out)
+    export_engine(
+        Checkpoint.open(tiny_checkpoint), None, SIZE, 'int8', out, calibration=tmp_path / 'frames'
+    )
+    engine = open_engine(Checkpoint.open(tiny_checkpoint), engine_path=out)
     assert engine.precision == 'int8'
     assert 'the rest in' in engine.description
     # How near it comes says nothing with random weights: see `training.bench.parity`.
@@ -343,7 +366,14 @@ def test_int8_is_exported_with_frames_only_and_taken_only_if_asked_for(
 
 def test_a_fixed_batch_is_for_tensorrt_alone(tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match='takes any batch size; leave --batch out'):
-        export_engine(tiny_checkpoint, None, SIZE, 'auto', tmp_path / 'e', batch_sizes=(1, 2))
+        export_engine(
+            Checkpoint.open(tiny_checkpoint),
+            None,
+            SIZE,
+            'auto',
+            tmp_path / 'e',
+            batch_sizes=(1, 2),
+        )
 
 
 def test_a_graph_of_one_size_takes_no_other(make_fake_meta: Callable[..., Any]) -> None:

@@ -23,7 +23,7 @@ from sklearn.metrics import (
 )
 import torch
 
-from anomaly_seg_ros.checkpoint.folder import load_checkpoint, update_meta, WEIGHTS_FILE
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, WEIGHTS_FILE
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
@@ -79,8 +79,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[FakePass]:
     """Puts the fake network in; gives the list of those that were opened."""
     passes: list[FakePass] = []
 
-    def open_fake(checkpoint: Path, meta: Any, engine: str, scores: tuple[str, ...]) -> FakePass:
-        passes.append(FakePass(scores, meta.input_size))
+    def open_fake(checkpoint: Checkpoint, engine: str, scores: tuple[str, ...]) -> FakePass:
+        passes.append(FakePass(scores, checkpoint.meta.input_size))
         return passes[-1]
 
     monkeypatch.setattr(evaluate, 'open_pass', open_fake)
@@ -545,7 +545,7 @@ def test_other_classes_are_not_compared_and_that_is_said(
     run: Callable[..., Any], fake_checkpoint: Path, tmp_path: Path, capsys: Any
 ) -> None:
     root, _ = write_camvid(tmp_path / 'camvid')
-    update_meta(fake_checkpoint, class_names=('lane', *CAMVID.names[1:]))
+    Checkpoint.open(fake_checkpoint).with_meta(class_names=('lane', *CAMVID.names[1:]))
     row = run(root, dataset='camvid')
     assert row['miou'] is row['iou'] is row['ece'] is None
     assert 'camvid has 11 classes (sky, building, pole, ...)' in row['warnings'][0]
@@ -556,7 +556,7 @@ def test_frames_that_were_trained_on_are_named(
     run: Callable[..., Any], fake_checkpoint: Path, tmp_path: Path, capsys: Any
 ) -> None:
     root, _ = write_camvid(tmp_path / 'camvid')
-    update_meta(fake_checkpoint, trained_on=('camvid test',))
+    Checkpoint.open(fake_checkpoint).with_meta(trained_on=('camvid test',))
     text = 'the checkpoint was trained on these frames (camvid test)'
     assert run(root, dataset='camvid')['warnings'] == [text]
     assert f'warning: {text}' in capsys.readouterr().err
@@ -604,7 +604,9 @@ def test_open_miou_and_per_image_means_of_streethazards(
 ) -> None:
     """Threshold at TPR > 0.95 on the other town at half size; mean of both towns."""
     names = STREETHAZARDS.names
-    update_meta(fake_checkpoint, class_names=names, class_colors=STREETHAZARDS.colors)
+    Checkpoint.open(fake_checkpoint).with_meta(
+        class_names=names, class_colors=STREETHAZARDS.colors
+    )
     frames = write_streethazards(tmp_path / 'sh', {'t5': 2, 't6': 1})
     row = run(tmp_path / 'sh', '--score', 'msp', dataset='streethazards')
 
@@ -666,10 +668,10 @@ SCORES = ('energy', 'entropy', 'max_logit', 'msp', 'void')
 def test_one_torch_pass_equals_an_engine_for_each_score(
     make_tiny_checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from anomaly_seg_ros.checkpoint.folder import read_meta
+    from anomaly_seg_ros.checkpoint.folder import Checkpoint
 
     checkpoint = make_tiny_checkpoint(void_index=11)
-    update_meta(checkpoint, temperature=2.0)
+    Checkpoint.open(checkpoint).with_meta(temperature=2.0)
     calls: list[int] = []
     output = ScoredModel.output
 
@@ -678,7 +680,7 @@ def test_one_torch_pass_equals_an_engine_for_each_score(
         return output(self, images)
 
     monkeypatch.setattr(ScoredModel, 'output', counted)
-    network = open_pass(checkpoint, read_meta(checkpoint), 'torch', SCORES)
+    network = open_pass(Checkpoint.open(checkpoint), 'torch', SCORES)
     image = np.random.default_rng(0).integers(0, 256, (*network.input_size, 3), np.uint8)
     calls.clear()
     found = network.infer(image)
@@ -686,7 +688,7 @@ def test_one_torch_pass_equals_an_engine_for_each_score(
     assert found.logits.shape == (11, *network.input_size)
     assert {len(times) for times in network.times_ms.values()} == {1}
     for score in SCORES:
-        prediction = open_engine(checkpoint, 'torch', score).infer(image)
+        prediction = open_engine(Checkpoint.open(checkpoint), 'torch', score).infer(image)
         assert np.array_equal(found.labels, prediction.labels)
         assert np.allclose(found.scores[score], prediction.score, atol=1e-6)
 
@@ -695,10 +697,11 @@ def test_ece_and_nll_come_from_the_logits(tiny_checkpoint: Path, tmp_path: Path)
     root, truths = write_camvid(tmp_path / 'camvid', (64, 96))
     hot = tmp_path / 'hot'
     hot.mkdir()
-    model, meta = load_checkpoint(tiny_checkpoint)
+    checkpoint = Checkpoint.open(tiny_checkpoint)
+    model, meta = checkpoint.network(), checkpoint.meta
     for name in (WEIGHTS_FILE, 'meta.json'):
         (hot / name).write_bytes((tiny_checkpoint / name).read_bytes())
-    update_meta(hot, temperature=2.0)
+    Checkpoint.open(hot).with_meta(temperature=2.0)
     argv = ['evaluate', '--checkpoint', str(hot), '--score', 'msp', '--dataset', 'camvid']
     assert main([*argv, '--root', str(root), '--out', str(tmp_path / 'out')]) == 0
     row = read_results(tmp_path / 'out')[0].to_json()
@@ -1015,7 +1018,8 @@ def test_public_void_network_on_road_anomaly_under_the_course_protocol(
     assert main(argv) == 0
     row = read_results(out)[0]
 
-    model, meta = load_checkpoint(checkpoint)
+    opened = Checkpoint.open(checkpoint)
+    model, meta = opened.network(), opened.meta
     maps, truths = [], []
     for path in sorted((root / 'frames').glob('*.jpg')) + sorted((root / 'frames').glob('*.webp')):
         label = Image.open(path.parent / f'{path.stem}.labels' / 'labels_semantic.png')

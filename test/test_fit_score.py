@@ -9,15 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint.folder import (
-    load_checkpoint,
-    read_meta,
-    read_statistics,
-    read_weights,
-    save_statistics,
-    update_meta,
-    weights_hash,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
@@ -64,9 +56,9 @@ def test_statistics_come_from_train_and_calibration_from_val(
 ) -> None:
     from training.datasets import build_dataset
 
-    meta = read_meta(fitted)
+    meta = Checkpoint.open(fitted).meta
     assert meta.fitted == {'mahalanobis': 'camvid train', 'sml': 'camvid train'}
-    model, _ = load_checkpoint(tiny_checkpoint)
+    model = Checkpoint.open(tiny_checkpoint).network()
     plain = ScoredModel(model, meta, 'max_logit').eval()
     largest, predicted, true, logits = [], [], [], []
     for sample in build_dataset('camvid', frames, 'train'):
@@ -77,34 +69,37 @@ def test_statistics_come_from_train_and_calibration_from_val(
         true.append(sample.labels.ravel())
         logits.append(output.reshape(11, -1))
     largest, predicted, true = map(np.concatenate, (largest, predicted, true))
-    statistics = read_statistics(fitted, 'sml')
+    statistics = Checkpoint.open(fitted).statistics('sml')
     most = int(np.bincount(predicted).argmax())
     own = largest[predicted == most].astype(np.float64)
     assert statistics['mean'][most].item() == pytest.approx(own.mean(), rel=1e-4)
     assert statistics['std'][most].item() == pytest.approx(own.std(), rel=1e-4)
     road = np.concatenate(logits, axis=1)[:, true == 3].mean(axis=1)
-    assert read_statistics(fitted, 'mahalanobis')['means'][3].numpy() == pytest.approx(
+    assert Checkpoint.open(fitted).statistics('mahalanobis')['means'][3].numpy() == pytest.approx(
         road, rel=1e-3
     )
 
     # Half of the validation pixels lie below the calibration's median.
     (sample,) = build_dataset('camvid', frames, 'val')
     for name in ('mahalanobis', 'sml'):
-        score = open_engine(fitted, 'torch', name).infer(sample.image).score
+        score = open_engine(Checkpoint.open(fitted), 'torch', name).infer(sample.image).score
         share = meta.calibrations[name].share(score.astype(np.float32))
         assert abs(float(np.median(share[sample.labels != 255])) - 0.5) < 0.02
         assert meta.thresholds[name] == pytest.approx(0.99)
 
 
 def test_what_other_scores_have_is_kept(tiny_checkpoint: Path, fitted: Path, frames: Path) -> None:
-    before, after = read_meta(tiny_checkpoint), read_meta(fitted)
+    before, after = Checkpoint.open(tiny_checkpoint).meta, Checkpoint.open(fitted).meta
     assert set(after.calibrations) == {*before.calibrations, 'mahalanobis', 'sml'}
     for score, calibration in before.calibrations.items():
         assert after.calibrations[score] == calibration
-    old, new = read_weights(tiny_checkpoint), read_weights(fitted)
+    old, new = (
+        Checkpoint.open(tiny_checkpoint).network_weights(),
+        Checkpoint.open(fitted).network_weights(),
+    )
     assert old.keys() == new.keys()
     assert all(torch.equal(value, new[key]) for key, value in old.items())
-    assert weights_hash(fitted) != weights_hash(tiny_checkpoint)
+    assert Checkpoint.open(fitted).network_key == Checkpoint.open(tiny_checkpoint).network_key
 
 
 def test_one_score_is_fitted_again_without_the_other(
@@ -112,14 +107,18 @@ def test_one_score_is_fitted_again_without_the_other(
 ) -> None:
     out = tmp_path / 'again'
     assert fit(fitted, frames, out, 'sml', '--train-split', 'val') == 0
-    meta = read_meta(out)
+    meta = Checkpoint.open(out).meta
     assert meta.fitted == {'mahalanobis': 'camvid train', 'sml': 'camvid val'}
     assert not torch.equal(
-        read_statistics(out, 'sml')['mean'], read_statistics(fitted, 'sml')['mean']
+        Checkpoint.open(out).statistics('sml')['mean'],
+        Checkpoint.open(fitted).statistics('sml')['mean'],
     )
-    for key, value in read_statistics(fitted, 'mahalanobis').items():
-        assert torch.equal(read_statistics(out, 'mahalanobis')[key], value)
-    assert meta.calibrations['mahalanobis'] == read_meta(fitted).calibrations['mahalanobis']
+    for key, value in Checkpoint.open(fitted).statistics('mahalanobis').items():
+        assert torch.equal(Checkpoint.open(out).statistics('mahalanobis')[key], value)
+    assert (
+        meta.calibrations['mahalanobis']
+        == Checkpoint.open(fitted).meta.calibrations['mahalanobis']
+    )
 
 
 def test_options_are_kept_and_used(fitted: Path, frames: Path, tmp_path: Path) -> None:
@@ -127,17 +126,21 @@ def test_options_are_kept_and_used(fitted: Path, frames: Path, tmp_path: Path) -
     options = ['--option', 'sml.boundary_suppression=false', '--option',
                'sml.dilated_smoothing=false']  # fmt: skip
     assert fit(fitted, frames, out, 'sml', *options) == 0
-    assert read_meta(out).score_options == {
+    assert Checkpoint.open(out).meta.score_options == {
         'sml': {'boundary_suppression': False, 'dilated_smoothing': False}
     }
     images = torch.randint(0, 256, (1, *SIZE, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        scored = load_scored_model(out, 'sml')
+        scored = load_scored_model(Checkpoint.open(out), 'sml')
         labels, score = scored(images)
         largest = scored.output(images).logits.amax(1)
-        mean, std = (read_statistics(out, 'sml')[key][labels.long()] for key in ('mean', 'std'))
+        mean, std = (
+            Checkpoint.open(out).statistics('sml')[key][labels.long()] for key in ('mean', 'std')
+        )
         assert torch.allclose(score, (mean - largest) / std, atol=1e-5)
-        assert not torch.allclose(load_scored_model(fitted, 'sml')(images)[1], score, atol=1e-2)
+        assert not torch.allclose(
+            load_scored_model(Checkpoint.open(fitted), 'sml')(images)[1], score, atol=1e-2
+        )
 
 
 def test_an_option_leaves_the_others_of_its_score_as_they_are(
@@ -146,9 +149,20 @@ def test_an_option_leaves_the_others_of_its_score_as_they_are(
     out = tmp_path / 'out'
     assert fit(fitted, frames, out, 'sml', '--option', 'sml.boundary_suppression=false') == 0
     assert fit(out, frames, out, 'sml', '--option', 'sml.dilated_smoothing=false') == 0
-    assert read_meta(out).score_options == {
+    assert Checkpoint.open(out).meta.score_options == {
         'sml': {'boundary_suppression': False, 'dilated_smoothing': False}
     }
+
+
+def test_the_engine_of_another_score_stays(
+    exported_checkpoint: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'out'
+    assert fit(exported_checkpoint, frames, out, 'sml') == 0
+    assert 'removed engine' not in capsys.readouterr().out
+    assert open_engine(Checkpoint.open(out), 'openvino').reason.endswith("ready in 'openvino'")
+    assert fit(out, frames, out, 'max_logit', '--gamma', '0.5') == 0
+    assert 'removed engine openvino of another graph' in capsys.readouterr().out
 
 
 def test_engines_of_an_older_format_are_removed(
@@ -156,23 +170,25 @@ def test_engines_of_an_older_format_are_removed(
 ) -> None:
     checkpoint = shutil.copytree(exported_checkpoint, tmp_path / 'checkpoint')
     engine = checkpoint / 'engines' / 'openvino' / 'engine.json'
-    engine.write_text(engine.read_text().replace('"format": 4', '"format": 3'))
+    engine.write_text(engine.read_text().replace('"format": 5', '"format": 4'))
     out = tmp_path / 'out'
     assert fit(checkpoint, frames, out, 'energy', '--option', 'energy.step=4') == 0
     assert 'removed engine openvino that cannot be used; export it' in capsys.readouterr().out
     assert not (out / 'engines' / 'openvino').exists()
-    assert read_meta(out).score_options == {'energy': {'step': 4}}
+    assert Checkpoint.open(out).meta.score_options == {'energy': {'step': 4}}
 
 
 def test_evaluation_reads_all_scores_of_one_pass(fitted: Path) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
     names = ('msp', 'sml', 'mahalanobis')
-    network = open_pass(fitted, read_meta(fitted), 'torch', names)
+    network = open_pass(Checkpoint.open(fitted), 'torch', names)
     maps = network.infer(image).scores
     network.close()
     for name in names:
         with torch.inference_mode():
-            alone = load_scored_model(fitted, name)(torch.from_numpy(image)[None])[1][0].numpy()
+            alone = load_scored_model(Checkpoint.open(fitted), name)(
+                torch.from_numpy(image)[None]
+            )[1][0].numpy()
         assert maps[name] == pytest.approx(alone, rel=1e-4, abs=1e-3)
 
 
@@ -185,7 +201,7 @@ def test_an_unfitted_score_says_what_to_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(ValueError, match=f"score '{score}' has no statistics; run fit_score on"):
-        load_scored_model(tiny_checkpoint, score)
+        load_scored_model(Checkpoint.open(tiny_checkpoint), score)
     arguments = ['--checkpoint', str(tiny_checkpoint), '--score', f'msp,{score}']
     data = ['--dataset', 'camvid', '--root', str(frames), '--split', 'val']
     assert main(['evaluate', *arguments, *data, '--out', str(tmp_path / 'out')]) == 2
@@ -194,16 +210,18 @@ def test_an_unfitted_score_says_what_to_run(
 
 def test_statistics_of_another_number_of_classes_are_refused(fitted: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(fitted, tmp_path / 'other'))
-    save_statistics(folder, {'sml': {'mean': torch.ones(19), 'std': torch.ones(19)}}, 'x train')
+    Checkpoint.open(folder).with_statistics(
+        {'sml': {'mean': torch.ones(19), 'std': torch.ones(19)}}, 'x train'
+    )
     with pytest.raises(ValueError, match="score 'sml' are for 19 classes, the checkpoint has 11"):
-        load_scored_model(folder, 'sml')
+        load_scored_model(Checkpoint.open(folder), 'sml')
 
 
 def test_a_new_gamma_drops_statistics_and_calibrations_and_says_so(
     fitted: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = Path(shutil.copytree(fitted, tmp_path / 'hot'))
-    update_meta(folder, temperature=2.0)
+    Checkpoint.open(folder).with_meta(temperature=2.0)
     out = tmp_path / 'out'
     assert fit(folder, frames, out, 'sml,msp', '--gamma', '0.5') == 0
     said = capsys.readouterr().out
@@ -211,13 +229,14 @@ def test_a_new_gamma_drops_statistics_and_calibrations_and_says_so(
     assert f'dropped the calibrations of {lost}, made at gamma 1; fit them again' in said
     assert 'dropped the statistics of mahalanobis, made at gamma 1; fit them again' in said
     assert 'the temperature 2 was fitted at gamma 1; fit it again' in said
-    meta = read_meta(out)
+    meta = Checkpoint.open(out).meta
     assert set(meta.calibrations) == set(meta.thresholds) == {'msp', 'sml'}
     assert meta.fitted == {'sml': 'camvid train'}
     assert (meta.gamma, meta.temperature) == (0.5, 2.0)
-    assert read_statistics(out, 'mahalanobis') == {}
+    assert Checkpoint.open(out).statistics('mahalanobis') == {}
     assert not torch.equal(
-        read_statistics(out, 'sml')['mean'], read_statistics(folder, 'sml')['mean']
+        Checkpoint.open(out).statistics('sml')['mean'],
+        Checkpoint.open(folder).statistics('sml')['mean'],
     )
 
 
@@ -249,7 +268,7 @@ def test_mahalanobis_needs_the_classes_of_the_checkpoint(
     fitted: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = Path(shutil.copytree(fitted, tmp_path / 'other'))
-    update_meta(folder, class_names=('void', *CAMVID.names[1:]))
+    Checkpoint.open(folder).with_meta(class_names=('void', *CAMVID.names[1:]))
     assert fit(folder, frames, tmp_path / 'out', 'mahalanobis') == 2
     assert "score 'mahalanobis' needs frames labelled with the classes" in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()

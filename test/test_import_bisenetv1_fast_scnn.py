@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anomaly_seg_ros.checkpoint.folder import load_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.models import build_model
 
@@ -222,7 +222,8 @@ def test_an_imported_file_computes_what_its_own_network_computes(name, wrapper, 
     command = ['import_weights', str(tmp_path / 'w.pth'), '--model', name]
     assert main([*command, '--out', str(tmp_path / 'c')]) == 0
     assert f'{entries} of {entries} tensors matched' in capsys.readouterr().out
-    model, meta = load_checkpoint(tmp_path / 'c')
+    checkpoint = Checkpoint.open(tmp_path / 'c')
+    model, meta = checkpoint.network(), checkpoint.meta
     assert (meta.mean, meta.std) == (mean_, std)
     assert (meta.void_index, meta.channels, meta.input_size) == (None, 19, (1024, 2048))
     images = torch.randn(1, 3, 96, 128)
@@ -259,7 +260,8 @@ def test_a_file_with_an_outlier_head_is_read_with_it(tmp_path):
     torch.save(state, tmp_path / 'w.pth')
     command = ['import_weights', str(tmp_path / 'w.pth'), '--model', 'erfnet']
     assert main([*command, '--out', str(tmp_path / 'c')]) == 0
-    model, meta = load_checkpoint(tmp_path / 'c')
+    checkpoint = Checkpoint.open(tmp_path / 'c')
+    model, meta = checkpoint.network(), checkpoint.meta
     assert meta.model_options == {'outlier_head': True}
     assert 'ood_logits' in model.provides
     assert torch.equal(model.logits_ood.conv.weight, state['logits_ood.conv.weight'])

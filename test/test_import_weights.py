@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anomaly_seg_ros.checkpoint.folder import load_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import CITYSCAPES
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.frames.images import read_image
@@ -188,7 +188,8 @@ def images_for(meta, height=64, width=128):
 
 
 def logits_of(folder):
-    model, meta = load_checkpoint(folder)
+    checkpoint = Checkpoint.open(folder)
+    model, meta = checkpoint.network(), checkpoint.meta
     images = images_for(meta)
     with torch.inference_mode():
         return model(images).logits, images, meta
@@ -238,7 +239,7 @@ def test_the_public_enet_with_void_computes_what_its_own_network_computes(tmp_pa
     assert meta.class_names == CITYSCAPES.names
     state = real_state('enet_cityscapes_void_20.pth')
     assert_equal_to(reference_enet_a, state, tmp_path / 'c')
-    model, _ = load_checkpoint(tmp_path / 'c')
+    model = Checkpoint.open(tmp_path / 'c').network()
     split = split_void(model(images), meta.void_index)
     assert torch.equal(split.logits, logits[:, :19])
     assert torch.equal(split.void_logit, logits[:, 19:])
@@ -255,7 +256,8 @@ def test_the_public_enet_with_void_computes_what_its_own_network_computes(tmp_pa
 )
 def test_on_a_street_the_road_is_class_0_and_the_sky_class_10(name, more, tmp_path):
     assert import_file(WEIGHTS / name, 'enet', tmp_path, *more) == 0
-    model, meta = load_checkpoint(tmp_path)
+    checkpoint = Checkpoint.open(tmp_path)
+    model, meta = checkpoint.network(), checkpoint.meta
     frame = sorted(FRAMES.iterdir())[0]
     truth = read_image(FRAMES.parent / 'valannot' / f'{frame.stem}.png')[..., 0]
     image = torch.from_numpy(read_image(frame)).permute(2, 0, 1)[None].float() / 255
@@ -279,7 +281,7 @@ def test_wrapped_or_not_with_module_or_not_the_same_weights_come_out(prefix, wra
     content = prefixed(state) if prefix else state
     content = {wrapper: content} if wrapper else content
     assert import_file(write(tmp_path / 'w.pth', content), 'enet', tmp_path / 'c') == 0
-    loaded, _ = load_checkpoint(tmp_path / 'c')
+    loaded = Checkpoint.open(tmp_path / 'c').network()
     for key, value in loaded.state_dict().items():
         assert torch.equal(value, state[key]), key
 
@@ -318,7 +320,8 @@ def test_the_davidtvs_file_has_void_first_and_its_classes_move_down_by_one(tmp_p
     file, state = davidtvs_file(tmp_path / 'ENet')
     assert import_file(file, 'enet', tmp_path / 'c') == 0
     assert 'void index 0 (saved by the davidtvs script)' in capsys.readouterr().out
-    model, meta = load_checkpoint(tmp_path / 'c')
+    checkpoint = Checkpoint.open(tmp_path / 'c')
+    model, meta = checkpoint.network(), checkpoint.meta
     images = images_for(meta)
     with torch.inference_mode():
         output, raw = split_void(model(images), meta.void_index), reference_enet_a(state, images)
@@ -376,7 +379,8 @@ def test_bisenetv2_loses_its_auxiliary_heads(tmp_path, capsys):
 def test_repair_is_written_into_the_options(tmp_path):
     file = write(tmp_path / 'w.pth', random_state('enet', 20))
     assert import_file(file, 'enet', tmp_path / 'c', '--repair-phase') == 0
-    model, meta = load_checkpoint(tmp_path / 'c')
+    checkpoint = Checkpoint.open(tmp_path / 'c')
+    model, meta = checkpoint.network(), checkpoint.meta
     assert meta.model_options == {'layout': 'a', 'repair_phase': True}
     assert model.repair_phase
 

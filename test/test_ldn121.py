@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anomaly_seg_ros.checkpoint.folder import load_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import CITYSCAPES
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.models import build_model
@@ -218,7 +218,8 @@ def test_a_public_file_becomes_a_checkpoint(classes, tmp_path, capsys):
     arguments = ['--model', 'ldn121', '--out', str(tmp_path / 'out')]
     assert main(['import_weights', str(tmp_path / 'ldn.pt'), *arguments]) == 0
     assert '827 of 827 tensors matched' in capsys.readouterr().out
-    loaded, meta = load_checkpoint(tmp_path / 'out')
+    checkpoint = Checkpoint.open(tmp_path / 'out')
+    loaded, meta = checkpoint.network(), checkpoint.meta
     assert meta.class_names == classes.names
     assert (meta.mean, meta.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     assert meta.model_options == {'outlier_head': True}

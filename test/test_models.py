@@ -7,11 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from anomaly_seg_ros.checkpoint.folder import (
-    CheckpointMeta,
-    load_checkpoint,
-    save_checkpoint,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.models import build_model, enet, MODELS
 from anomaly_seg_ros.models.parts.padding import forward_padded
 from anomaly_seg_ros.registry import lookup
@@ -142,7 +139,8 @@ def test_saved_and_loaded_again_the_weights_and_the_logits_are_exactly_the_same(
 ):
     model = spread(tiny(name, options)).eval()
     folder = write_tiny(tmp_path, name, options, model.state_dict())
-    loaded, meta = load_checkpoint(folder)
+    checkpoint = Checkpoint.open(folder)
+    loaded, meta = checkpoint.network(), checkpoint.meta
     assert meta.model == name
     assert not loaded.training
     assert loaded.state_dict().keys() == model.state_dict().keys()
@@ -158,7 +156,7 @@ def test_a_checkpoint_without_the_heads_of_training_gives_the_same_logits(name, 
     model = spread(tiny(name, options)).eval()
     optional = tuple(getattr(model, 'train_only_prefixes', ()))
     kept = {k: v for k, v in model.state_dict().items() if not k.startswith(optional or '\0')}
-    loaded, _ = load_checkpoint(write_tiny(tmp_path, name, options, kept))
+    loaded = Checkpoint.open(write_tiny(tmp_path, name, options, kept)).network()
     images = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         assert torch.equal(loaded(images).logits, model(images).logits)
@@ -375,7 +373,7 @@ def test_repair_undoes_a_half_migrated_class_order():
 def test_repair_is_an_option_that_needs_no_other_weights(tmp_path):
     model = spread(tiny('enet', {})).eval()
     folder = write_tiny(tmp_path, 'enet', {'repair_phase': True}, model.state_dict())
-    repaired, _ = load_checkpoint(folder)
+    repaired = Checkpoint.open(folder).network()
     images = torch.randn(1, 3, 32, 64)
     with torch.inference_mode():
         before, after = model(images).logits, repaired(images).logits

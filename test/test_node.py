@@ -26,7 +26,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
-from anomaly_seg_ros.checkpoint.folder import read_meta, update_meta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.pipeline import build_pipeline, PipelineSettings
 from anomaly_seg_ros.node import topics, watchdog
 from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
@@ -275,7 +275,7 @@ def test_any_other_fault_is_logged_with_its_traceback(rig: Any, capfd: Any) -> N
 
 
 def test_a_failed_configure_keeps_nothing(rig: Any) -> None:
-    update_meta(rig.checkpoint, calibrations={})
+    Checkpoint.open(rig.checkpoint).with_meta(calibrations={})
     node = rig.start()
     assert node.trigger_configure() == FAILURE
     assert rig.engine.closed == 1
@@ -286,7 +286,7 @@ def test_a_failed_configure_keeps_nothing(rig: Any) -> None:
 
 
 def test_an_uncalibrated_score_names_the_way_out(rig: Any, capfd: Any) -> None:
-    update_meta(rig.checkpoint, calibrations={})
+    Checkpoint.open(rig.checkpoint).with_meta(calibrations={})
     assert rig.start().trigger_configure() == FAILURE
     (line,) = errors(capfd.readouterr().err)
     assert "score 'max_logit'" in line
@@ -356,7 +356,7 @@ def test_outputs_are_those_of_the_pipeline_with_the_cameras_header(
         answers = dict(zip(OUTPUTS, rig.answer(sent, *OUTPUTS), strict=True))
         for topic, answer in answers.items():
             assert answer.header == sent.header, topic
-        expected = build_pipeline(rig.engine, read_meta(rig.checkpoint))(image)
+        expected = build_pipeline(rig.engine, Checkpoint.open(rig.checkpoint).meta)(image)
         assert (pixels(answers[topics.SEMANTIC_MASK]) == expected.labels).all()
         assert (pixels(answers[topics.ANOMALY_MASK]) == expected.mask).all()
         assert (pixels(answers[topics.ANOMALY_SCORE]) == expected.heat).all()
@@ -385,7 +385,7 @@ def test_scores_as_floats(scale: str, rig: Any, image_message: Callable[..., Any
     image[..., 1] = np.arange(24 * 32).reshape(24, 32) % 256
     (answer,) = rig.answer(image_message(image), topics.ANOMALY_SCORE)
     assert answer.encoding == '32FC1'
-    expected = build_pipeline(rig.engine, read_meta(rig.checkpoint))(image)
+    expected = build_pipeline(rig.engine, Checkpoint.open(rig.checkpoint).meta)(image)
     assert (pixels(answer) == (expected.score if scale == 'raw' else expected.share)).all()
     low, high = (-5, 5) if scale == 'raw' else (0, 1)
     assert pixels(answer).min() == low
@@ -417,7 +417,9 @@ def test_network_resolution(rig: Any, image_message: Callable[..., Any]) -> None
     image = picture(0, 48, 64)
     answers = rig.answer(image_message(image), *OUTPUTS)
     assert {(answer.height, answer.width) for answer in answers} == {(24, 32)}
-    expected = build_pipeline(rig.engine, read_meta(rig.checkpoint))(image).at(whole=False)
+    expected = build_pipeline(rig.engine, Checkpoint.open(rig.checkpoint).meta)(image).at(
+        whole=False
+    )
     assert (pixels(answers[0]) == expected.labels).all()
     assert (pixels(answers[4])[..., ::-1] == expected.overlay).all()
     assert set_parameter(node, output_resolution='input').successful
@@ -930,7 +932,9 @@ def test_dynamic_parameters_hold_from_the_next_frame_on(
         assert set_parameter(node, overlay_alpha=alpha).successful
         (overlay,) = rig.answer(image_message(image), topics.OVERLAY)
         settings = PipelineSettings(0.9, 0, alpha)
-        expected = build_pipeline(rig.engine, read_meta(rig.checkpoint), settings)(image)
+        expected = build_pipeline(rig.engine, Checkpoint.open(rig.checkpoint).meta, settings)(
+            image
+        )
         assert (pixels(overlay)[..., ::-1] == expected.overlay).all()
     assert (pixels(overlay)[0, 0] == (128, 64, 128)).all()
 

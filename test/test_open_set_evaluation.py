@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.checkpoint.folder import update_meta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.frames.images import write_image
 from training.commands import evaluate
@@ -78,8 +78,7 @@ def write_frame(root: Path, town: str, name: str, cells: list[tuple[int, ...]]) 
 @pytest.fixture
 def row(fake_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `evaluate` writes of two equal frames of t5 and one of t6."""
-    update_meta(
-        fake_checkpoint,
+    Checkpoint.open(fake_checkpoint).with_meta(
         class_names=CLASSES.names,
         class_colors=CLASSES.colors,
         input_size=SIZE,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from anomaly_seg_ros.checkpoint.folder import load_state
+from anomaly_seg_ros.checkpoint.weights import load_state
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
 

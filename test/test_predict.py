@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.checkpoint.folder import DEFAULT_FOLDER, read_meta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT_FOLDER
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.frames.images import read_image
 
@@ -33,7 +33,7 @@ def test_every_output_has_the_image_size_and_type(photo: Path, tmp_path: Path) -
     assert labels.shape == mask.shape == score.shape == (120, 200)
     assert labels.dtype == mask.dtype == np.uint8
     assert score.dtype == np.float32
-    assert labels.max() < len(read_meta(DEFAULT_FOLDER).class_names)
+    assert labels.max() < len(Checkpoint.open(DEFAULT_FOLDER).meta.class_names)
     assert set(np.unique(mask)) <= {0, 255}
     assert read_image(out / 'photo_overlay.png').shape == (120, 200, 3)
 
@@ -43,7 +43,7 @@ def test_logits_come_at_network_size_in_train_id_order(photo: Path, tmp_path: Pa
     arguments = ['predict', str(photo), '--out', str(out), '--save', 'logits,labels,score']
     assert main(arguments) == 0
     logits = np.load(out / 'photo_logits.npy')
-    meta = read_meta(DEFAULT_FOLDER)
+    meta = Checkpoint.open(DEFAULT_FOLDER).meta
     assert logits.shape == (len(meta.class_names), *meta.input_size)
     assert logits.dtype == np.float32
     small = cv2.resize(logits.argmax(0).astype(np.uint8), (200, 120),

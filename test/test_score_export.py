@@ -9,7 +9,7 @@ import openvino as ov
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.engines.scored_model import score_of, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput

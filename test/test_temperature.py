@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import json
 import math
 from pathlib import Path
@@ -13,14 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint.folder import (
-    CheckpointMeta,
-    META_FILE,
-    read_meta,
-    update_meta,
-    weights_hash,
-    write_meta,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.meta import META_FILE
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
@@ -166,10 +159,12 @@ def test_a_scored_model_applies_the_temperature_of_its_checkpoint(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / 'hot'))
-    update_meta(folder, temperature=3.0)
+    Checkpoint.open(folder).with_meta(temperature=3.0)
     images = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        cold, hot = (load_scored_model(path, 'msp') for path in (tiny_checkpoint, folder))
+        cold, hot = (
+            load_scored_model(Checkpoint.open(path), 'msp') for path in (tiny_checkpoint, folder)
+        )
         logits = cold.output(images).logits
         expected = 1 - (logits / 3).softmax(1).amax(1)
         assert torch.allclose(hot(images)[1], expected, atol=1e-6)
@@ -185,7 +180,7 @@ def test_meta_without_a_temperature_means_one(fake_checkpoint: Path) -> None:
     values = json.loads(path.read_text())
     del values['temperature']
     path.write_text(json.dumps(values))
-    assert read_meta(fake_checkpoint).temperature == 1.0
+    assert Checkpoint.open(fake_checkpoint).meta.temperature == 1.0
 
 
 @pytest.mark.parametrize('temperature', [0, -1.0, math.nan, math.inf, 'hot'])
@@ -193,19 +188,16 @@ def test_an_impossible_temperature_is_refused(temperature: Any, fake_checkpoint:
     path = fake_checkpoint / META_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {'temperature': temperature}))
     with pytest.raises(ValueError, match=r'temperature|does not fit'):
-        read_meta(fake_checkpoint)
+        Checkpoint.open(fake_checkpoint)
 
 
-def test_the_hash_of_an_engine_knows_the_temperature(
-    fake_checkpoint: Path, make_fake_meta: Callable[..., CheckpointMeta]
+def test_the_key_of_an_engine_knows_the_temperature_where_it_matters(
+    fake_checkpoint: Path,
 ) -> None:
-    one = weights_hash(fake_checkpoint)
-    write_meta(fake_checkpoint, make_fake_meta(temperature=2.0))
-    two = weights_hash(fake_checkpoint)
-    write_meta(fake_checkpoint, make_fake_meta(temperature=2.5))
-    assert len({one, two, weights_hash(fake_checkpoint)}) == 3
-    write_meta(fake_checkpoint, make_fake_meta(temperature=1.0))
-    assert weights_hash(fake_checkpoint) == one
+    checkpoint = Checkpoint.open(fake_checkpoint)
+    warm, hot = (checkpoint.with_meta(temperature=value) for value in (2.0, 2.5))
+    assert len({each.score_key('msp') for each in (checkpoint, warm, hot)}) == 3
+    assert len({each.score_key('max_logit') for each in (checkpoint, warm, hot)}) == 1
 
 
 # fit_score
@@ -218,7 +210,7 @@ def normal_frames(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     for folder in ('val', 'valannot'):
         (root / folder).mkdir(parents=True)
-    scored = load_scored_model(tiny_checkpoint, 'msp')
+    scored = load_scored_model(Checkpoint.open(tiny_checkpoint), 'msp')
     for i in range(3):
         image = random.integers(0, 256, (64, 96, 3), np.uint8)
         with torch.inference_mode():
@@ -240,11 +232,11 @@ def fit(checkpoint: Path, root: Path, out: Path, score: str) -> int:
 def test_fit_score_stores_the_temperature_and_drops_what_it_outdates(
     tiny_checkpoint: Path, normal_frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = read_meta(tiny_checkpoint)
+    before = Checkpoint.open(tiny_checkpoint).meta
     out = tmp_path / 'fitted'
     assert fit(tiny_checkpoint, normal_frames, out, 'temperature') == 0
     shown = capsys.readouterr().out
-    meta = read_meta(out)
+    meta = Checkpoint.open(out).meta
     assert meta.temperature != 1
     assert f'temperature {meta.temperature:.4f}' in shown
     assert 'ECE' in shown
@@ -255,7 +247,7 @@ def test_fit_score_stores_the_temperature_and_drops_what_it_outdates(
     stored = meta.training['temperature']
     assert stored['fitted_on'] == 'camvid val'
     assert stored['nll'] < stored['nll_before']
-    assert read_meta(tiny_checkpoint) == before
+    assert Checkpoint.open(tiny_checkpoint).meta == before
 
 
 def test_a_score_named_with_the_temperature_is_calibrated_at_it(
@@ -263,9 +255,9 @@ def test_a_score_named_with_the_temperature_is_calibrated_at_it(
 ) -> None:
     out = tmp_path / 'fitted'
     assert fit(tiny_checkpoint, normal_frames, out, 'temperature,msp') == 0
-    meta = read_meta(out)
+    meta = Checkpoint.open(out).meta
     assert set(meta.calibrations) == {'max_logit', 'msp'}
-    engine = open_engine(out, 'torch', 'msp')
+    engine = open_engine(Checkpoint.open(out), 'torch', 'msp')
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     share = meta.calibrations['msp'].share(engine.infer(image).score)
     assert abs(float(np.median(share)) - 0.5) < 0.1
@@ -287,7 +279,7 @@ def test_engines_of_another_temperature_are_removed_from_the_copy(
             score='msp',
             precision='auto',
             input_size=(64, 96),
-            weights=weights_hash(checkpoint),
+            key=Checkpoint.open(checkpoint).score_key('msp'),
             versions={},
             device='CPU',
             commit='',
@@ -311,15 +303,15 @@ def test_an_engine_of_another_temperature_is_refused(
         score='msp',
         precision='auto',
         input_size=(64, 96),
-        weights=weights_hash(checkpoint),
+        key=Checkpoint.open(checkpoint).score_key('msp'),
         versions={},
         device='CPU',
         commit='',
     )
     write_engine_meta(engine, meta)
-    update_meta(checkpoint, temperature=2.0)
+    Checkpoint.open(checkpoint).with_meta(temperature=2.0)
     with pytest.raises(ValueError, match='run export again'):
-        open_engine(checkpoint, 'auto', 'msp', engine_path=engine)
+        open_engine(Checkpoint.open(checkpoint), 'auto', 'msp', engine_path=engine)
 
 
 @pytest.mark.parametrize(
@@ -346,7 +338,7 @@ def test_frames_of_other_classes_are_refused(
 ) -> None:
     checkpoint = Path(shutil.copytree(tiny_checkpoint, tmp_path / 'other'))
     names = ('void', *CAMVID.names[1:])
-    update_meta(checkpoint, class_names=names)
+    Checkpoint.open(checkpoint).with_meta(class_names=names)
     assert fit(checkpoint, normal_frames, tmp_path / 'out', 'temperature') == 2
     assert 'labelled with the classes of the checkpoint (void, building, pole, ...)' in (
         capsys.readouterr().err

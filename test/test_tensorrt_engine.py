@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint.folder import read_meta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.commands.export import export_engine
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.folder import read_engine_meta
@@ -132,7 +132,9 @@ def test_tensorrt_is_not_built_without_a_gpu(
 ) -> None:
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(ValueError, match='is built on the GPU that runs it; none is here'):
-        export_engine(tiny_checkpoint, None, SIZE, 'auto', tmp_path / 'e', 'tensorrt')
+        export_engine(
+            Checkpoint.open(tiny_checkpoint), None, SIZE, 'auto', tmp_path / 'e', 'tensorrt'
+        )
     assert not (tmp_path / 'e').exists()
 
 
@@ -140,7 +142,9 @@ def test_the_whole_way_from_export_to_a_batch(
     trt: Any, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / 'engines' / 'trt'
-    meta = export_engine(tiny_checkpoint, None, SIZE, 'fp32', out, 'tensorrt', (1, 2))
+    meta = export_engine(
+        Checkpoint.open(tiny_checkpoint), None, SIZE, 'fp32', out, 'tensorrt', (1, 2)
+    )
     assert meta == read_engine_meta(out)
     assert (meta.precision, meta.batch_sizes) == ('fp32', (1, 2))
     assert meta.device == 'made GPU, capability 8.7, driver 1.2'
@@ -154,7 +158,7 @@ def test_the_whole_way_from_export_to_a_batch(
     # Kept with the engine, so that the next build is quick.
     assert (out / 'tensorrt_timing.cache').read_bytes() == b'timings'
 
-    engine = open_engine(tiny_checkpoint, engine_path=out)
+    engine = open_engine(Checkpoint.open(tiny_checkpoint), engine_path=out)
     assert (engine.name, engine.precision, engine.input_size) == ('tensorrt', 'fp32', SIZE)
     assert sys.modules['torch_tensorrt'].modes == [True]  # type: ignore[attr-defined]
     reference = open_engine_on_cpu(tiny_checkpoint)
@@ -173,7 +177,7 @@ def open_engine_on_cpu(checkpoint: Path) -> Callable[[Any], tuple[Any, Any]]:
     """The network with its score by plain torch; torch.cuda is not to be believed here."""
     from anomaly_seg_ros.engines.scored_model import load_scored_model
 
-    scored = load_scored_model(checkpoint, read_meta(checkpoint).score)
+    scored = load_scored_model(Checkpoint.open(checkpoint), Checkpoint.open(checkpoint).meta.score)
 
     def infer(image: Any) -> tuple[Any, Any]:
         with torch.inference_mode():
@@ -187,7 +191,7 @@ def test_fp16_is_a_half_network_with_a_float32_score(
     trt: Any, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / 'trt'
-    meta = export_engine(tiny_checkpoint, 'energy', SIZE, 'auto', out, 'tensorrt')
+    meta = export_engine(Checkpoint.open(tiny_checkpoint), 'energy', SIZE, 'auto', out, 'tensorrt')
     assert (meta.precision, meta.batch_sizes) == ('fp16', (1,))
     graph = torch.export.load(out / 'batch1.pt2').graph
     kinds: dict[str, set[Any]] = {}
@@ -205,10 +209,10 @@ def test_a_missing_batch_file_is_one_clear_error(
     trt: Any, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / 'trt'
-    export_engine(tiny_checkpoint, None, SIZE, 'fp32', out, 'tensorrt')
+    export_engine(Checkpoint.open(tiny_checkpoint), None, SIZE, 'fp32', out, 'tensorrt')
     (out / 'batch1.pt2').unlink()
     with pytest.raises(FileNotFoundError, match=r'batch1\.pt2.*export again'):
-        open_engine(tiny_checkpoint, engine_path=out)
+        open_engine(Checkpoint.open(tiny_checkpoint), engine_path=out)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,7 @@ import torch
 from torch import nn
 
 from anomaly_seg_ros import cli
-from anomaly_seg_ros.checkpoint.folder import (
-    load_checkpoint,
-    read_meta,
-    save_checkpoint,
-    update_meta,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.frames.images import write_image
 from training.commands import train
 from training.datasets import build_dataset
@@ -79,7 +74,8 @@ def run(recipe: Path, out: Path, *changes: str, resume: bool = False) -> int:
 
 def test_a_run_leaves_a_checkpoint_a_table_and_a_log(recipe: Path, tmp_path: Path, capsys) -> None:
     assert run(recipe, tmp_path / 'run') == 0
-    model, meta = load_checkpoint(tmp_path / 'run' / 'checkpoint')
+    checkpoint = Checkpoint.open(tmp_path / 'run' / 'checkpoint')
+    model, meta = checkpoint.network(), checkpoint.meta
     assert not any(key.startswith('aux') for key in model.state_dict())
     assert meta.class_names[0] == 'sky'
     assert meta.input_size == (72, 96)
@@ -96,7 +92,7 @@ def test_a_run_leaves_a_checkpoint_a_table_and_a_log(recipe: Path, tmp_path: Pat
 
 def test_the_last_weights_are_kept_if_wanted(recipe: Path, tmp_path: Path, capsys) -> None:
     assert run(recipe, tmp_path / 'run', 'keep=last', 'val_every=2') == 0
-    meta = read_meta(tmp_path / 'run' / 'checkpoint')
+    meta = Checkpoint.open(tmp_path / 'run' / 'checkpoint').meta
     with (tmp_path / 'run' / 'metrics.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert meta.training['epoch'] == 3
@@ -118,7 +114,7 @@ def test_the_ablation_without_head_is_validated_by_what_is_left_of_the_score(
         f'outliers: {{kind: folder, root: {tmp_path}/photos, short_side: 40, crop: 24}}\n'
     )
     assert run(recipe, tmp_path / 'run', 'epochs=1') == 0
-    meta = read_meta(tmp_path / 'run' / 'checkpoint')
+    meta = Checkpoint.open(tmp_path / 'run' / 'checkpoint').meta
     assert meta.score == 'energy'
     assert 0 < meta.training['val_ap'] < 1
     with pytest.raises(
@@ -214,7 +210,7 @@ def test_half_stored_weights_halve_convolutions_only(recipe: Path, tmp_path: Pat
     stored = load_file(tmp_path / 'run' / 'checkpoint' / 'weights.safetensors')
     assert stored['detail.S1.0.conv.weight'].dtype == torch.float16
     assert stored['detail.S1.0.bn.running_var'].dtype == torch.float32
-    model, _ = load_checkpoint(tmp_path / 'run' / 'checkpoint')
+    model = Checkpoint.open(tmp_path / 'run' / 'checkpoint').network()
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
@@ -223,7 +219,7 @@ def test_fine_tuning_starts_from_the_weights_of_a_checkpoint(recipe: Path, tmp_p
     folder = tmp_path / 'first' / 'checkpoint'
     run(recipe, tmp_path / 'second', 'epochs=1', f'init={folder}', 'lr=1e-12', 'ema_decay=0')
     first, second = (
-        load_checkpoint(tmp_path / name / 'checkpoint')[0] for name in ('first', 'second')
+        Checkpoint.open(tmp_path / name / 'checkpoint').network() for name in ('first', 'second')
     )
     for (key, before), after in zip(first.named_parameters(), second.parameters(), strict=True):
         assert torch.allclose(before, after, atol=1e-6), key
@@ -254,7 +250,7 @@ def test_the_table_holds_the_rate_of_the_last_step(recipe: Path, tmp_path: Path)
 def test_a_start_that_brightens_its_images_is_trained_and_kept_so(
     recipe: Path, tmp_path: Path, start: Path, monkeypatch
 ) -> None:
-    update_meta(start, gamma=0.5)
+    Checkpoint.open(start).with_meta(gamma=0.5)
     seen = []
     normalise = Normalisation.__call__
     monkeypatch.setattr(
@@ -263,7 +259,7 @@ def test_a_start_that_brightens_its_images_is_trained_and_kept_so(
     run(recipe, tmp_path / 'run', f'init={start}', 'epochs=1')
     assert set(seen) == {0.5}
     assert len(seen) == 3 + 2
-    assert read_meta(tmp_path / 'run' / 'checkpoint').gamma == 0.5
+    assert Checkpoint.open(tmp_path / 'run' / 'checkpoint').meta.gamma == 0.5
 
 
 @pytest.fixture
@@ -388,7 +384,8 @@ def test_void_is_one_more_channel_that_validation_never_answers(
     recipe: Path, tmp_path: Path, capsys
 ) -> None:
     run(recipe, tmp_path / 'run', 'void=true', 'epochs=12', 'val_every=12')
-    model, meta = load_checkpoint(tmp_path / 'run' / 'checkpoint')
+    checkpoint = Checkpoint.open(tmp_path / 'run' / 'checkpoint')
+    model, meta = checkpoint.network(), checkpoint.meta
     assert (meta.void_index, meta.channels, meta.score) == (11, 12, 'void')
     assert model.state_dict()['head.conv_out.1.weight'].shape[0] == 12
     row = table(tmp_path / 'run')[-1]
@@ -418,7 +415,7 @@ def test_last_trains_the_last_layer_and_leaves_the_rest_as_it_was(
 def test_a_fine_tuned_checkpoint_names_all_that_its_weights_have_seen(
     recipe: Path, start: Path
 ) -> None:
-    update_meta(start, trained_on=('cityscapes train', 'camvid train'))
+    Checkpoint.open(start).with_meta(trained_on=('cityscapes train', 'camvid train'))
     config = made_config(recipe, f'init={start}')
     dataset = build_dataset('camvid', config.root, 'train')
     meta = checkpoint_meta(config, dataset, Progress(), '')
@@ -492,8 +489,8 @@ def test_only_heads_that_the_start_lacks_are_fresh(
 
 
 def test_a_start_with_other_classes_keeps_no_head(recipe: Path, start: Path) -> None:
-    meta = read_meta(start)
-    update_meta(start, class_names=tuple(reversed(meta.class_names)))
+    meta = Checkpoint.open(start).meta
+    Checkpoint.open(start).with_meta(class_names=tuple(reversed(meta.class_names)))
     found = fresh_keys(started(recipe, f'init={start}'))
     assert found >= HEAD
     assert all(key.startswith(('head.conv_out.', 'aux')) for key in found)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.models import build_model
 from training.fitting.weight_layouts import LAYOUTS
 from training.loop.optimizer import build_optimizer
@@ -73,7 +73,7 @@ def test_a_row_of_the_study_is_its_budget_with_a_network_and_a_loss(network, los
 
 
 def test_the_recipe_of_the_default_checkpoint_is_the_one_it_was_made_by(root: Path) -> None:
-    made_by = read_meta(resolve_checkpoint('default')).training['recipe']
+    made_by = Checkpoint.open('default').meta.training['recipe']
     config = load_train_config(FOLDER / 'bisenetv2_camvid.yaml').as_dict()
     assert config['loss_options'] == {made_by['loss']: made_by['loss_options']}
     same = made_by.keys() - {'loss_options', 'workers'}

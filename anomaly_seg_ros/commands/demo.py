@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from anomaly_seg_ros.checkpoint.folder import DEFAULT, read_meta, resolve_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT
 from anomaly_seg_ros.demo.frame_source import open_frames, SYNTHETIC
 from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.node.launch_support import shm_profile_environment
@@ -51,8 +51,7 @@ def main(args: argparse.Namespace) -> int:
     if args.rate <= 0:
         raise ValueError(f'rate is {args.rate}; it must be above 0')
     frames = open_frames(args.source, args.frames)
-    checkpoint = resolve_checkpoint(args.checkpoint)
-    read_meta(checkpoint)  # says what is wrong before a node is started
+    checkpoint = Checkpoint.open(args.checkpoint)  # says what is wrong before a node is started
     choice = shm_profile_environment()
     if choice.warning:
         print(f'anomaly_seg demo: {choice.warning}', file=sys.stderr)
@@ -62,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     for old in args.out.glob('overlay_*.png'):
         old.unlink()
-    summary = run(frames, checkpoint, args.engine, args.rate, args.out)
+    summary = run(frames, checkpoint.folder, args.engine, args.rate, args.out)
     (args.out / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n', encoding='utf-8')
     latency = summary['latency_ms']
     print(

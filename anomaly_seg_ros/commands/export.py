@@ -8,7 +8,7 @@ from pathlib import Path
 import shutil
 import tempfile
 
-from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint, weights_hash
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import engine_module, EngineModule, PRECISIONS
 from anomaly_seg_ros.engines.folder import (
     ENGINE_FILE,
@@ -77,8 +77,8 @@ def parse_batch_sizes(text: str) -> tuple[int, ...]:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg export`."""
-    checkpoint = resolve_checkpoint(args.checkpoint)
-    size = parse_size(args.size) if args.size else read_meta(checkpoint).input_size
+    checkpoint = Checkpoint.open(args.checkpoint)
+    size = parse_size(args.size) if args.size else checkpoint.meta.input_size
     meta = export_engine(
         checkpoint,
         args.score,
@@ -98,7 +98,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def export_engine(
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     score: str | None,
     size: tuple[int, int],
     precision: str,
@@ -110,7 +110,7 @@ def export_engine(
     """Exports a checkpoint with its score; `out` appears whole or not at all.
 
     Args:
-        checkpoint: A checkpoint folder.
+        checkpoint: What the engine is to serve.
         score: A key of `SCORES`; None for the checkpoint's own.
         size: (height, width) of the images.
         precision: One of `PRECISIONS` that the engine has.
@@ -147,7 +147,7 @@ def export_engine(
             shutil.copy(out / TIMING_CACHE, fresh)
         request = ExportRequest(
             checkpoint=checkpoint,
-            score=score or read_meta(checkpoint).score,
+            score=score or checkpoint.meta.score,
             precision=precision,
             input_size=size,
             batch_sizes=tuple(batch_sizes),
@@ -170,7 +170,7 @@ def _key(module: EngineModule, engine: str, request: ExportRequest, precision: s
         precision=precision,
         input_size=request.input_size,
         batch_sizes=request.batch_sizes,
-        weights=weights_hash(request.checkpoint),
+        key=request.checkpoint.score_key(request.score),
         versions=module.versions(),
         device=module.device(),
         commit=code_version(),

@@ -12,7 +12,8 @@ from typing import cast, TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, read_meta, resolve_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines import ENGINES, open_engine
 from anomaly_seg_ros.frames.images import find_images, read_image, write_image
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline, Result
@@ -56,16 +57,15 @@ def main(args: argparse.Namespace) -> int:
     outputs = parse_outputs(args.save)
     paths = find_images(args.images)
     check_stems(paths)
-    checkpoint = resolve_checkpoint(args.checkpoint)
-    meta = read_meta(checkpoint)
+    checkpoint = Checkpoint.open(args.checkpoint)
     wants_logits = 'logits' in outputs
     if wants_logits and args.engine not in ('auto', 'torch'):
         raise ValueError(f'logits come from engine torch only, not {args.engine!r}')
     engine = open_engine(
         checkpoint, 'torch' if wants_logits else args.engine, args.score, args.precision
     )
-    pipeline = build_pipeline(engine, meta)
-    check_calibration(outputs, meta, engine.score_name)
+    pipeline = build_pipeline(engine, checkpoint.meta)
+    check_calibration(outputs, checkpoint.meta, engine.score_name)
     args.out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for path in tqdm(paths, unit='image', disable=None):

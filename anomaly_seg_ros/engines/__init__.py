@@ -7,11 +7,11 @@ import logging
 from pathlib import Path
 from typing import cast, Protocol, TYPE_CHECKING
 
-from anomaly_seg_ros.checkpoint.folder import read_meta, weights_hash
 from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest, read_engine_meta
 from anomaly_seg_ros.process import inference_threads
 
 if TYPE_CHECKING:
+    from anomaly_seg_ros.checkpoint.folder import Checkpoint
     from anomaly_seg_ros.engines.choice import Wanted
     from anomaly_seg_ros.prediction import Engine
 
@@ -50,7 +50,7 @@ class EngineModule(Protocol):
 
     def build(
         self,
-        checkpoint: Path,
+        checkpoint: Checkpoint,
         score: str,
         precision: str,
         input_size: tuple[int, int],
@@ -73,7 +73,7 @@ def engine_module(name: str) -> EngineModule:
 
 
 def open_engine(
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     engine: str = 'auto',
     score: str | None = None,
     precision: str = 'auto',
@@ -87,7 +87,7 @@ def open_engine(
     what was taken and why.
 
     Args:
-        checkpoint: A checkpoint folder.
+        checkpoint: What it serves.
         engine: A name of `ENGINES`, or 'auto' for the best that can run here.
         score: A key of `SCORES`; None for the checkpoint's own.
         precision: One of `PRECISIONS`; 'auto' leaves it to the engine.
@@ -106,10 +106,9 @@ def open_engine(
         raise ValueError(
             f'unknown precision {precision!r}; choose one of: {", ".join(PRECISIONS)}'
         )
-    meta = read_meta(checkpoint)
-    score = score or meta.score
+    score = score or checkpoint.meta.score
     _check_score(score)
-    wanted = Wanted(checkpoint, score, precision, meta.input_size)
+    wanted = Wanted(checkpoint, score, precision, checkpoint.meta.input_size)
     if engine_path is not None:
         return _open_path(engine_path, wanted, engine)
     choice = choose_engine(wanted, engine)
@@ -119,7 +118,7 @@ def open_engine(
             choice.folder, read_engine_meta(choice.folder), precision, inference_threads()
         )
     else:
-        made = module.build(checkpoint, score, precision, meta.input_size, inference_threads())
+        made = module.build(checkpoint, score, precision, wanted.input_size, inference_threads())
     made.reason = choice.reason
     return made
 
@@ -139,7 +138,7 @@ def _open_path(folder: Path, wanted: Wanted, engine: str) -> Engine:
     if engine not in ('auto', meta.engine) or meta.engine not in ENGINES[:-1]:
         raise ValueError(f'{str(folder)!r} holds engine {meta.engine!r}, not {engine!r}')
     module = engine_module(meta.engine)
-    here = wanted.here(module.versions(), module.device(), weights_hash(wanted.checkpoint))
+    here = wanted.here(module.versions(), module.device())
     if why := misfit(meta, here) or misfit_here(module, meta):
         raise ValueError(f'engine {str(folder)!r} {why}')
     made = module.load(folder, meta, wanted.precision, inference_threads())

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import logging
 from pathlib import Path
 
-from anomaly_seg_ros.checkpoint.folder import weights_hash
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import engine_module, EngineModule, ENGINES
 from anomaly_seg_ros.engines.folder import engine_folders, EngineMeta, ENGINES_FOLDER
 from anomaly_seg_ros.engines.key import fits_precision, Here, misfit
@@ -28,15 +28,15 @@ _NEEDED_TO_BUILD = {'openvino': ('torch',), 'onnx': ('torch', 'onnxscript'), 'to
 class Wanted:
     """What an engine is asked to be."""
 
-    checkpoint: Path
+    checkpoint: Checkpoint
     score: str
     precision: str
     input_size: tuple[int, int]
 
-    def here(self, versions: dict[str, str], device: str, weights: str) -> Here:
+    def here(self, versions: dict[str, str], device: str) -> Here:
         """Gives what a folder is held against."""
         return Here(
-            weights=weights,
+            key=self.checkpoint.score_key(self.score),
             score=self.score,
             precision=self.precision,
             versions=versions,
@@ -109,11 +109,11 @@ def _to_be_built(name: str, wanted: Wanted, why_not: str) -> Choice | Exception:
         if why_not:
             return ValueError(why_not)
         return FileNotFoundError(
-            f'none built beside the checkpoint {str(wanted.checkpoint)!r} for score '
+            f'none built beside the checkpoint {str(wanted.checkpoint.folder)!r} for score '
             f'{wanted.score!r}; anomaly_seg export --engine tensorrt builds one'
         )
     if not all(map(_installed, _NEEDED_TO_BUILD[name])):
-        at = str(wanted.checkpoint / ENGINES_FOLDER)
+        at = str(wanted.checkpoint.folder / ENGINES_FOLDER)
         none = f'{at!r} holds none ready for score {wanted.score!r} and precision '
         return _missing(name, f' to be built, because {why_not or none + repr(wanted.precision)}')
     if name == 'torch':
@@ -145,7 +145,7 @@ def ready_folder(name: str, wanted: Wanted) -> tuple[Path | None, str]:
     """Gives the folder beside the checkpoint that fits, or else why the nearest one does not."""
     candidates = [
         (folder, meta)
-        for folder, meta in engine_folders(wanted.checkpoint)
+        for folder, meta in engine_folders(wanted.checkpoint.folder)
         if isinstance(meta, EngineMeta) and meta.engine == name and _is_meant(meta, wanted)
     ]
     if not candidates:
@@ -153,7 +153,7 @@ def ready_folder(name: str, wanted: Wanted) -> tuple[Path | None, str]:
     candidates.sort(key=lambda found: _preference(found[1].precision, wanted.precision))
     why = ''
     module = engine_module(name)
-    here = wanted.here(module.versions(), module.device(), weights_hash(wanted.checkpoint))
+    here = wanted.here(module.versions(), module.device())
     for folder, meta in candidates:
         if (problem := misfit(meta, here) or misfit_here(module, meta)) is None:
             return folder, ''
@@ -166,7 +166,7 @@ def _unreadable(name: str, wanted: Wanted) -> str:
     return next(
         (
             meta
-            for folder, meta in engine_folders(wanted.checkpoint)
+            for folder, meta in engine_folders(wanted.checkpoint.folder)
             if isinstance(meta, str) and folder.name.startswith(name)
         ),
         '',

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, fields
 import json
 from pathlib import Path
 
-from anomaly_seg_ros.checkpoint.folder import refuse_lfs_pointer
+from anomaly_seg_ros.checkpoint.digests import refuse_lfs_pointer
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 
-FORMAT = 4
+FORMAT = 5
 ENGINE_FILE = 'engine.json'
 ENGINES_FOLDER = 'engines'
 
@@ -24,7 +25,7 @@ class EngineMeta:
         precision: Precision that it was exported for; 'auto' is decided where it runs.
         input_size: (height, width) of its images.
         batch_sizes: The batch sizes that it was built for; empty where it takes any.
-        weights: `weights_hash` of the checkpoint it was exported from.
+        key: `score_key` of the checkpoint it was exported from.
         versions: Library name to version at export.
         device: What it was exported on: CPU, or GPU with capability and driver.
         commit: Commit of the code that exported it.
@@ -36,7 +37,7 @@ class EngineMeta:
     precision: str
     input_size: tuple[int, int]
     batch_sizes: tuple[int, ...] = ()
-    weights: str
+    key: str
     versions: dict[str, str]
     device: str
     commit: str
@@ -48,7 +49,7 @@ class ExportRequest:
     """What an engine is to be made of.
 
     Attributes:
-        checkpoint: A checkpoint folder.
+        checkpoint: What it is to serve.
         score: A key of `SCORES`.
         precision: One of `PRECISIONS`.
         input_size: (height, width) of the images.
@@ -57,7 +58,7 @@ class ExportRequest:
         timing_cache: File that keeps kernel timings from one TensorRT build to the next.
     """
 
-    checkpoint: Path
+    checkpoint: Checkpoint
     score: str
     precision: str
     input_size: tuple[int, int]
@@ -96,9 +97,9 @@ def read_engine_meta(folder: Path) -> EngineMeta:
         raise ValueError(f'cannot use {str(path)!r}: {error}') from None
 
 
-def engine_folders(checkpoint: Path) -> Iterator[tuple[Path, EngineMeta | str]]:
-    """Gives the engine folders beside a checkpoint, by name, with the key or what is wrong."""
-    for path in sorted((checkpoint / ENGINES_FOLDER).glob(f'*/{ENGINE_FILE}')):
+def engine_folders(folder: Path) -> Iterator[tuple[Path, EngineMeta | str]]:
+    """Gives the engine folders in a checkpoint folder, by name, with the key or what is wrong."""
+    for path in sorted((folder / ENGINES_FOLDER).glob(f'*/{ENGINE_FILE}')):
         try:
             yield path.parent, read_engine_meta(path.parent)
         except ValueError as error:  # noqa: PERF203 - a few folders

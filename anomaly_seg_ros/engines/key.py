@@ -2,7 +2,7 @@
 
 | part of the key | tensorrt | openvino, onnx |
 | --- | --- | --- |
-| weights, score | the same | the same |
+| score and its key (weights, options, statistics) | the same | the same |
 | size | beside the checkpoint the same; asked for by name: its own | likewise |
 | precision | the same, or 'auto' asked | the same, or either side 'auto'; int8 only if asked for |
 | library versions | the same | the one here is not older (major.minor) |
@@ -25,14 +25,14 @@ class Here:
     """What a folder is held against.
 
     Attributes:
-        weights: `weights_hash` of the checkpoint.
+        key: `score_key` of the checkpoint.
         score: The score asked for.
         precision: The precision asked for.
         versions: Library name to version on this machine.
         device: This machine, as `EngineMeta.device` says it.
     """
 
-    weights: str
+    key: str
     score: str
     precision: str
     versions: dict[str, str]
@@ -55,10 +55,10 @@ def misfit(meta: EngineMeta, here: Here) -> str | None:
         )
     if not fits_precision(meta.precision, here.precision):
         return f'was exported for precision {meta.precision!r}, not {here.precision!r}'
-    if meta.weights != here.weights:
+    if meta.key != here.key:
         return (
-            f'was exported from weights {meta.weights[:12]}, the checkpoint has '
-            f'{here.weights[:12]}; run export again'
+            f'was exported from other weights, options or statistics (key {meta.key[:12]}, here '
+            f'{here.key[:12]}); run export again'
         )
     return _version_misfit(meta, here.versions) or _device_misfit(meta, here.device)
 

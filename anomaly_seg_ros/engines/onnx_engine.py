@@ -18,6 +18,7 @@ except ImportError as error:
         'onnxruntime-gpu in its place for a GPU'
     ) from None
 
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.folder import check_files, EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import Prediction, stack_images
 
@@ -90,7 +91,7 @@ def load(folder: Path, meta: EngineMeta, precision: str, threads: int) -> OnnxEn
 
 
 def build(
-    checkpoint: Path, score: str, precision: str, input_size: tuple[int, int], threads: int
+    checkpoint: Checkpoint, score: str, precision: str, input_size: tuple[int, int], threads: int
 ) -> OnnxEngine:
     """Converts a checkpoint; nothing of it stays on disk.
 

@@ -16,6 +16,7 @@ try:
 except ImportError as error:
     raise ImportError(f"engine 'openvino' needs: pip install openvino ({error})") from None
 
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.folder import check_files, EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import Prediction, stack_images
 
@@ -103,7 +104,7 @@ def load(folder: Path, meta: EngineMeta, precision: str, threads: int) -> OpenVi
 
 
 def build(
-    checkpoint: Path, score: str, precision: str, input_size: tuple[int, int], threads: int
+    checkpoint: Checkpoint, score: str, precision: str, input_size: tuple[int, int], threads: int
 ) -> OpenVinoEngine:
     """Converts a checkpoint in memory, its weights in float32.
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import cast
 
 import torch
 from torch import nn, Tensor
 
-from anomaly_seg_ros.checkpoint.folder import (
-    CheckpointMeta,
-    load_checkpoint,
-    read_statistics,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.parts.padding import forward_padded
 from anomaly_seg_ros.models.parts.void_channel import split_void
@@ -131,12 +127,12 @@ def score_of(
     return built
 
 
-def load_scored_model(checkpoint: Path, score: str) -> ScoredModel:
-    """Loads a checkpoint folder as a `ScoredModel` in evaluation mode.
+def load_scored_model(checkpoint: Checkpoint, score: str) -> ScoredModel:
+    """Loads a checkpoint as a `ScoredModel` in evaluation mode.
 
     Raises:
-        FileNotFoundError: The folder or a file in it is missing.
+        FileNotFoundError: Its weights are missing.
         ValueError: The checkpoint is not usable, or the score does not fit the network.
     """
-    model, meta = load_checkpoint(checkpoint)
-    return ScoredModel(model, meta, score, read_statistics(checkpoint, score)).eval()
+    network, statistics = checkpoint.network(), checkpoint.statistics(score)
+    return ScoredModel(network, checkpoint.meta, score, statistics).eval()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 import torch
 
-from anomaly_seg_ros.checkpoint.folder import read_meta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.cuda_replay import CudaReplay
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.prediction import Prediction, stack_images
@@ -21,7 +20,7 @@ _PLAIN_LAYOUT = frozenset({'enet'})
 
 
 def build(
-    checkpoint: Path, score: str, precision: str, input_size: tuple[int, int], threads: int
+    checkpoint: Checkpoint, score: str, precision: str, input_size: tuple[int, int], threads: int
 ) -> TorchEngine:
     """Loads a checkpoint.
 
@@ -51,7 +50,7 @@ class TorchEngine:
 
     def __init__(
         self,
-        checkpoint: Path,
+        checkpoint: Checkpoint,
         score: str,
         precision: str,
         input_size: tuple[int, int],
@@ -69,7 +68,7 @@ class TorchEngine:
         self.description = f'torch {torch.__version__}, {device}, {threads} threads'
         torch.set_num_threads(threads)
         self.scored = load_scored_model(checkpoint, score).to(self.device)
-        choose_layout(self.scored, read_meta(checkpoint).model)
+        choose_layout(self.scored, checkpoint.meta.model)
         self._replays: dict[int, CudaReplay] = {}
         if self.device.type == 'cuda' and self.precision == 'fp32':
             torch.backends.cudnn.allow_tf32 = False  # it is the reference

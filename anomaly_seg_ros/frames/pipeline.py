@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.calibration import Calibration, CalibrationTable, score_bits
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
 from anomaly_seg_ros.frames.overlay import color_table, colorize, draw_overlay
 from anomaly_seg_ros.frames.postprocess import (

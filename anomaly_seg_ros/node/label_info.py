@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anomaly_seg_ros.calibration import level_shares
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.prediction import Engine
@@ -14,17 +14,17 @@ SCHEMA = 1
 
 
 def label_info(
-    meta: CheckpointMeta, engine: Engine, weights: str, threshold: float, config: NodeConfig
+    checkpoint: Checkpoint, engine: Engine, threshold: float, config: NodeConfig
 ) -> dict[str, Any]:
     """Gives plain values for JSON.
 
     Args:
-        meta: Of the checkpoint.
+        checkpoint: What the node runs.
         engine: That runs it.
-        weights: `weights_hash` of the checkpoint.
         threshold: Calibrated score at or above which a pixel is anomalous.
         config: The node's parameters, for how the score is encoded.
     """
+    meta = checkpoint.meta
     calibration = meta.calibrations[engine.score_name]
     mono8 = config.score_encoding == 'mono8'
     return {
@@ -54,11 +54,12 @@ def label_info(
         },
         'model': {
             'name': meta.model,
-            'weights_sha256': weights,
+            'weights_sha256': checkpoint.weights_sha256,
             'trained_on': list(meta.trained_on),
         },
         'engine': {
             'name': engine.name,
+            'key': checkpoint.score_key(engine.score_name),
             'precision': engine.precision,
             'input_size': list(engine.input_size),
             'description': engine.description,

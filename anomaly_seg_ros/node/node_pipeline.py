@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.frames.pipeline import (
     build_pipeline,
     default_threshold,

@@ -14,7 +14,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.image_message import to_frame
 from anomaly_seg_ros.frames.pipeline import Prepared
 from anomaly_seg_ros.node import topics, watchdog
@@ -50,8 +50,7 @@ class Camera:
         node: Where it belongs.
         name: Of one of several cameras; '' is the only one.
         engine: What runs its images.
-        meta: Of the checkpoint.
-        weights: `weights_hash` of the checkpoint.
+        checkpoint: What the engine serves.
         config: The parameters at configure.
 
     Raises:
@@ -63,8 +62,7 @@ class Camera:
         node: LifecycleNode,
         name: str,
         engine: Engine,
-        meta: CheckpointMeta,
-        weights: str,
+        checkpoint: Checkpoint,
         config: NodeConfig,
     ):
         self.name = name
@@ -73,9 +71,9 @@ class Camera:
         self.subscription: Any = None
         self._node = node
         self.topic = node.resolve_topic_name(topics.of_camera(topics.IMAGE, name))
-        self._engine, self._meta, self._weights = engine, meta, weights
+        self._engine, self._checkpoint = engine, checkpoint
         self._config = config
-        self._pipeline = node_pipeline(engine, meta, config)
+        self._pipeline = node_pipeline(engine, checkpoint.meta, config)
         self._label_info: Any = None
         self._put: Callable[[Camera, Image], bool]
         self._active_since = 0.0
@@ -131,13 +129,13 @@ class Camera:
         """Takes new values of the dynamic parameters, from the next frame on."""
         before = self._pipeline.settings.threshold
         self._config = config
-        self._pipeline.settings = pipeline_settings(self._engine, self._meta, config)
+        self._pipeline.settings = pipeline_settings(self._engine, self._checkpoint.meta, config)
         if self._pipeline.settings.threshold != before:
             self._publish_label_info()
 
     def _publish_label_info(self) -> None:
         threshold = self._pipeline.settings.threshold
-        info = label_info(self._meta, self._engine, self._weights, threshold, self._config)
+        info = label_info(self._checkpoint, self._engine, threshold, self._config)
         self._label_info.publish(String(data=json.dumps(info)))
 
     # --- input ---------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
-from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint, weights_hash
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.node import topics, watchdog
 from anomaly_seg_ros.node.config import NodeConfig
@@ -96,8 +96,7 @@ class AnomalySegNode(LifecycleNode):
 
     def _configure(self, config: NodeConfig) -> None:
         self._configured = config
-        checkpoint = resolve_checkpoint(config.checkpoint)
-        meta, weights = read_meta(checkpoint), weights_hash(checkpoint)
+        checkpoint = Checkpoint.open(config.checkpoint)
         began = time.monotonic()
         engine = self._engine = self._open_engine(
             checkpoint,
@@ -108,7 +107,7 @@ class AnomalySegNode(LifecycleNode):
         )
         self.get_logger().info(engine.reason)
         # Made anew, their statistics too: times of another engine would be none of this one's.
-        self.cameras = [Camera(self, name, engine, meta, weights, config) for name in self._names]
+        self.cameras = [Camera(self, name, engine, checkpoint, config) for name in self._names]
         warm_up(engine, len(self.cameras))
         self.get_logger().info(
             f'engine {engine.name} in {engine.precision} ({engine.description}), score '

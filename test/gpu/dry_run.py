@@ -117,7 +117,7 @@ def cases(size: tuple[int, int], preset: str | None) -> Iterator[tuple[str, str,
     """Gives network, score and the module of each combination that fits."""
     import inspect
 
-    from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+    from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
     from anomaly_seg_ros.engines.scored_model import ScoredModel
     from anomaly_seg_ros.models import build_model, MODELS
     from anomaly_seg_ros.registry import lookup

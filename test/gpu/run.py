@@ -29,7 +29,7 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 import torch  # noqa: E402
 
-from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint  # noqa: E402
+from anomaly_seg_ros.checkpoint.folder import Checkpoint  # noqa: E402
 from anomaly_seg_ros.commands.export import (  # noqa: E402
     export_engine,
     parse_batch_sizes,
@@ -54,10 +54,10 @@ CASES = (
 
 
 def open_cases(
-    checkpoint: Path, size: tuple[int, int], batch_sizes: tuple[int, ...], work: Path
+    checkpoint: Checkpoint, size: tuple[int, int], batch_sizes: tuple[int, ...], work: Path
 ) -> Iterator[tuple[str, Any]]:
     """Gives each engine by its name; what cannot be opened is printed with the reason."""
-    score = read_meta(checkpoint).score
+    score = checkpoint.meta.score
     for name, precision in CASES:
         case = f'{name} {precision}'
         began = time.monotonic()
@@ -124,8 +124,8 @@ def main() -> int:
     if not torch.cuda.is_available():
         print('run.py: torch sees no CUDA device here', file=sys.stderr)
         return 2
-    checkpoint = resolve_checkpoint(args.checkpoint)
-    size = parse_size(args.size) if args.size else read_meta(checkpoint).input_size
+    checkpoint = Checkpoint.open(args.checkpoint)
+    size = parse_size(args.size) if args.size else checkpoint.meta.input_size
     batch_sizes = parse_batch_sizes(args.batch)
     frames = [to_input_size(frame, size) for frame in open_frames(args.frames, 30)]
     print(f'{torch.cuda.get_device_name()}, torch {torch.__version__}, input {size[0]}x{size[1]}')

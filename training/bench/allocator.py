@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.commands.export import parse_size
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.process import tune_allocator
@@ -73,12 +73,12 @@ def compare(target: str, args: argparse.Namespace) -> Iterator[ResultRow]:
     if find_spec(needed) is None:
         print(f'{target}: left out, {needed} is not installed', file=sys.stderr)
         return
-    checkpoint, image = resolve_checkpoint(args.checkpoint), parse_size(args.image)
-    size = parse_size(args.size) if needed == 'torch' else read_meta(checkpoint).input_size
+    checkpoint, image = Checkpoint.open(args.checkpoint), parse_size(args.image)
+    size = parse_size(args.size) if needed == 'torch' else checkpoint.meta.input_size
     with ExitStack() as stack:
         sized = stack.enter_context(sized_checkpoint(checkpoint, size))
         engine = 'torch' if needed == 'torch' else 'openvino'
-        call = EngineCall(str(sized), engine, read_meta(sized).score, 'auto')
+        call = EngineCall(str(sized.folder), engine, sized.meta.score, 'auto')
         opened = nodes if target == 'node' else workers
         turns = opened(stack, call, image, target)
         samples, answers = interleave_blocks(turns, args.blocks)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.calibration import Calibration
-from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.commands.export import parse_size
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
 from anomaly_seg_ros.prediction import Prediction
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     tune_allocator()
     try:
-        rows = measure(resolve_checkpoint(args.checkpoint), parse_size(args.size), args.rounds)
+        rows = measure(Checkpoint.open(args.checkpoint), parse_size(args.size), args.rounds)
     except (ValueError, FileNotFoundError) as error:
         print(f'bench.calibration: {error}', file=sys.stderr)
         return 2
@@ -115,13 +115,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def measure(checkpoint: Path, size: tuple[int, int], rounds: int) -> list[ResultRow]:
+def measure(checkpoint: Checkpoint, size: tuple[int, int], rounds: int) -> list[ResultRow]:
     """Gives a row per way.
 
     Raises:
         ValueError: The checkpoint's score has no calibration.
     """
-    meta = read_meta(checkpoint)
+    meta = checkpoint.meta
     if meta.score not in meta.calibrations:
         raise ValueError(f'score {meta.score!r} has no calibration; run fit_score first')
     calibration = meta.calibrations[meta.score]

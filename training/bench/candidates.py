@@ -12,7 +12,8 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from anomaly_seg_ros.checkpoint.folder import read_meta, WEIGHTS_FILE, write_meta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, WEIGHTS_FILE
+from anomaly_seg_ros.checkpoint.meta import write_meta
 from anomaly_seg_ros.engines import ENGINES, open_engine, PRECISIONS
 from anomaly_seg_ros.engines.choice import ready_folder, Wanted
 from anomaly_seg_ros.engines.folder import ENGINES_FOLDER
@@ -49,7 +50,8 @@ class EngineCall:
     def open(self) -> Engine:
         """Opens the engine; raises as `open_engine`."""
         path = Path(self.engine_path) if self.engine_path else None
-        return open_engine(Path(self.checkpoint), self.engine, self.score, self.precision, path)
+        checkpoint = Checkpoint.open(self.checkpoint)
+        return open_engine(checkpoint, self.engine, self.score, self.precision, path)
 
     def to_json(self) -> str:
         """Gives the call as text for a command line."""
@@ -91,28 +93,27 @@ def parse_candidates(text: str, precision: str = 'auto') -> list[Candidate]:
 
 
 @contextmanager
-def sized_checkpoint(checkpoint: Path, size: tuple[int, int]) -> Iterator[Path]:
-    """Gives a checkpoint for images of `size`: the folder itself, or a thin copy of it.
+def sized_checkpoint(checkpoint: Checkpoint, size: tuple[int, int]) -> Iterator[Checkpoint]:
+    """Gives a checkpoint for images of `size`: itself, or a thin copy of it.
 
     The copy has its own `meta.json` and links to the weights and the ready engines.
     """
-    meta = read_meta(checkpoint)
-    if meta.input_size == size:
+    if checkpoint.meta.input_size == size:
         yield checkpoint
         return
     with tempfile.TemporaryDirectory(prefix='anomaly_seg_bench_') as folder:
-        copy = Path(folder) / checkpoint.name
+        copy = Path(folder) / checkpoint.folder.name
         copy.mkdir()
-        write_meta(copy, replace(meta, input_size=size))
+        write_meta(copy, replace(checkpoint.meta, input_size=size))
         for name in (WEIGHTS_FILE, ENGINES_FOLDER):
-            if (checkpoint / name).exists():
-                (copy / name).symlink_to((checkpoint / name).resolve())
-        yield copy
+            if (checkpoint.folder / name).exists():
+                (copy / name).symlink_to((checkpoint.folder / name).resolve())
+        yield Checkpoint.open(copy)
 
 
 def prepare(
     candidate: Candidate,
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     score: str,
     work: Path,
     calibration: Path | None = None,
@@ -132,16 +133,25 @@ def prepare(
     Raises:
         ImportError: The export failed; the text is its last line.
     """
-    size = read_meta(checkpoint).input_size
-    call = EngineCall(str(checkpoint), candidate.engine, score, candidate.precision)
+    size = checkpoint.meta.input_size
+    call = EngineCall(str(checkpoint.folder), candidate.engine, score, candidate.precision)
     if candidate.engine in WITHOUT_EXPORT:
         return call
     # A folder made for 'auto' has half-precision weights: no measure of a named precision.
     if candidate.precision == 'auto' and is_ready(candidate.engine, checkpoint, score, size):
         return call
     out = work / f'{candidate.label.replace(":", "-")}-{score}-{size[0]}x{size[1]}'
-    command = [sys.executable, '-m', 'anomaly_seg_ros', 'export', '--checkpoint', str(checkpoint)]
-    command += ['--score', score, '--engine', candidate.engine, '--size', f'{size[0]}x{size[1]}']
+    command = [sys.executable, '-m', 'anomaly_seg_ros', 'export']
+    command += [
+        '--checkpoint',
+        call.checkpoint,
+        '--score',
+        score,
+        '--engine',
+        candidate.engine,
+        '--size',
+        f'{size[0]}x{size[1]}',
+    ]
     command += ['--precision', candidate.precision, '--out', str(out)]
     if calibration is not None and candidate.precision == 'int8':
         command += ['--calibration', str(calibration)]
@@ -151,7 +161,7 @@ def prepare(
     return replace(call, engine_path=str(out))
 
 
-def is_ready(engine: str, checkpoint: Path, score: str, size: tuple[int, int]) -> bool:
+def is_ready(engine: str, checkpoint: Checkpoint, score: str, size: tuple[int, int]) -> bool:
     """Says whether an engine folder that fits lies beside the checkpoint."""
     try:
         return ready_folder(engine, Wanted(checkpoint, score, 'auto', size))[0] is not None

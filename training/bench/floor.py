@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.util import find_spec
 import json
-from pathlib import Path
 import subprocess
 import sys
 import time
 from typing import Any, TYPE_CHECKING
+
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +27,7 @@ COPY_BYTES = 256 << 20
 TRIES = 8
 
 
-def measure(checkpoint: Path, size: tuple[int, int]) -> dict[str, Any] | None:
+def measure(checkpoint: Checkpoint, size: tuple[int, int]) -> dict[str, Any] | None:
     """Gives 'gflop', 'numbers' and, of each device, its 'peaks'; None without torch.
 
     'numbers' counts what the convolutions read and write. A peak is GFLOP/s of a large matrix
@@ -34,7 +35,7 @@ def measure(checkpoint: Path, size: tuple[int, int]) -> dict[str, Any] | None:
     """
     if find_spec('torch') is None:
         return None
-    command = [sys.executable, '-m', 'training.bench.floor', str(checkpoint)]
+    command = [sys.executable, '-m', 'training.bench.floor', str(checkpoint.folder)]
     result = subprocess.run(
         [*command, f'{size[0]}x{size[1]}'], capture_output=True, text=True, check=False
     )
@@ -78,16 +79,15 @@ def floor_of(
     }
 
 
-def count(checkpoint: Path, size: tuple[int, int]) -> tuple[float, int]:
+def count(checkpoint: Checkpoint, size: tuple[int, int]) -> tuple[float, int]:
     """Gives GFLOP of a frame (a multiply-add is two) and the numbers its convolutions move."""
     import torch
     from torch import nn
     from torch.utils.flop_counter import FlopCounterMode
 
-    from anomaly_seg_ros.checkpoint.folder import read_meta
     from anomaly_seg_ros.engines.scored_model import load_scored_model
 
-    scored = load_scored_model(checkpoint, read_meta(checkpoint).score)
+    scored = load_scored_model(checkpoint, checkpoint.meta.score)
     numbers = 0
 
     def add(module: nn.Module, given: tuple[torch.Tensor, ...], gave: torch.Tensor) -> None:
@@ -164,7 +164,7 @@ def main() -> int:
     from anomaly_seg_ros.process import inference_threads
 
     torch.set_num_threads(inference_threads())
-    gflop, numbers = count(Path(sys.argv[1]), parse_size(sys.argv[2]))
+    gflop, numbers = count(Checkpoint.open(sys.argv[1]), parse_size(sys.argv[2]))
     peaks = {'cpu': device_peaks('cpu', ('fp32', 'bf16'))}
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.commands.export import parse_size
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.process import tune_allocator
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> list[ResultRow]:
         ValueError: An argument does not fit.
     """
     (candidate,) = parse_candidates(args.engine)
-    checkpoint = resolve_checkpoint(args.checkpoint)
-    meta = read_meta(checkpoint)
+    checkpoint = Checkpoint.open(args.checkpoint)
+    meta = checkpoint.meta
     sizes = [parse_size(text) for text in args.image.split(',')]
     if warning := isolate_ros():
         print(f'bench.node: {warning}', file=sys.stderr)

@@ -24,7 +24,7 @@ from anomaly_seg_ros.process import tune_allocator
 
 tune_allocator()  # before torch comes
 
-from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint  # noqa: E402
+from anomaly_seg_ros.checkpoint.folder import Checkpoint  # noqa: E402
 from anomaly_seg_ros.commands.export import export_engine  # noqa: E402
 from anomaly_seg_ros.engines import open_engine  # noqa: E402
 from anomaly_seg_ros.frames.preprocess import to_input_size  # noqa: E402
@@ -124,11 +124,13 @@ def average_precision(found: Sequence[Prediction], dataset: Dataset) -> float:
     return float('nan') if ap is None else float(ap)
 
 
-def open_case(checkpoint: Path, case: str, score: str | None, work: Path, frames: Path) -> Engine:
+def open_case(
+    checkpoint: Checkpoint, case: str, score: str | None, work: Path, frames: Path
+) -> Engine:
     """Exports where the engine is exported, and opens it.
 
     Args:
-        checkpoint: A checkpoint folder.
+        checkpoint: What it serves.
         case: 'ENGINE:PRECISION'.
         score: A key of `SCORES`, None for the checkpoint's own.
         work: Folder for the engine.
@@ -138,17 +140,17 @@ def open_case(checkpoint: Path, case: str, score: str | None, work: Path, frames
     if name == 'torch':
         return open_engine(checkpoint, name, score, precision)
     out = work / case.replace(':', '_')
-    size = read_meta(checkpoint).input_size
+    size = checkpoint.meta.input_size
     export_engine(checkpoint, score, size, precision, out, engine=name, calibration=frames)
     return open_engine(checkpoint, name, score, 'auto', out)
 
 
 def measure(args: argparse.Namespace, work: Path) -> list[ParityRow]:
     """Measures all cases, the reference first."""
-    checkpoint = resolve_checkpoint(args.checkpoint)
+    checkpoint = Checkpoint.open(args.checkpoint)
     closed = build_dataset('camvid', args.root, 'val')
     strange = build_dataset('folder', args.anomaly_root)
-    classes = len(read_meta(checkpoint).class_names)
+    classes = len(checkpoint.meta.class_names)
     rows: list[ParityRow] = []
     reference: list[Prediction] = []
     for case in ['torch:fp32', *(args.engines.split(',') if args.engines else [])]:

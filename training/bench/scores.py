@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
-from pathlib import Path
 import sys
 from typing import Any
 
@@ -27,12 +26,7 @@ tune_allocator()  # before torch comes
 import torch  # noqa: E402
 from torch import nn, Tensor  # noqa: E402
 
-from anomaly_seg_ros.checkpoint.folder import (  # noqa: E402
-    load_checkpoint,
-    read_meta,
-    read_statistics,
-    resolve_checkpoint,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint  # noqa: E402
 from anomaly_seg_ros.commands.export import parse_size  # noqa: E402
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC  # noqa: E402
 from anomaly_seg_ros.engines.openvino_engine import convert, OpenVinoEngine  # noqa: E402
@@ -78,14 +72,14 @@ def parse_score(text: str) -> tuple[str, dict[str, Any]]:
     return text, {}
 
 
-def build_variants(checkpoint: Path, scores: Sequence[str]) -> dict[str, ScoredModel]:
+def build_variants(checkpoint: Checkpoint, scores: Sequence[str]) -> dict[str, ScoredModel]:
     """Gives the bare network and the network under each score, by the score as it was typed.
 
     Raises:
-        FileNotFoundError: There is no such checkpoint.
+        FileNotFoundError: Its weights are missing.
         ValueError: A score is unknown or does not fit the network.
     """
-    trained, meta = load_checkpoint(checkpoint)
+    trained, meta = checkpoint.network(), checkpoint.meta
     asked = [(text, *parse_score(text)) for text in scores]
     headed = {name for _, name, _ in asked if HEAD in lookup('score', SCORES, name).needs}
     networks = {}
@@ -99,7 +93,7 @@ def build_variants(checkpoint: Path, scores: Sequence[str]) -> dict[str, ScoredM
     for text, name, chosen in asked:
         options = {name: {**meta.score_options.get(name, {}), **chosen}}
         how = replace(meta, score_options=options)
-        statistics = read_statistics(checkpoint, name)
+        statistics = checkpoint.statistics(name)
         variants[text] = ScoredModel(networks[name in headed], how, name, statistics).eval()
     return variants
 
@@ -169,11 +163,11 @@ def main() -> int:
         images = camera_images(SYNTHETIC, parse_size(args.size))
         images = [np.ascontiguousarray(image) for image in images]
         torch.set_num_threads(inference_threads())
-        checkpoint = resolve_checkpoint(args.checkpoint)
+        checkpoint = Checkpoint.open(args.checkpoint)
         found = {}
         for engine in engines:
             variants = build_variants(checkpoint, args.score.split(','))
-            ready = works(variants, engine, read_meta(checkpoint).model, images)
+            ready = works(variants, engine, checkpoint.meta.model, images)
             turns = args.rounds * len(ready)
             with tqdm(total=turns, desc=engine, unit='turn', disable=None) as bar:
                 found[engine] = interleave(ready, args.rounds, progress=bar.update)

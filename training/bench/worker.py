@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 import json
-from pathlib import Path
 import subprocess
 import sys
 import time
@@ -124,7 +123,7 @@ def answer_all(call_text: str, source: str, image: str) -> None:
     """Answers requests until stdin ends."""
     import cv2
 
-    from anomaly_seg_ros.checkpoint.folder import read_meta
+    from anomaly_seg_ros.checkpoint.folder import Checkpoint
     from anomaly_seg_ros.commands.export import parse_size
     from anomaly_seg_ros.frames.pipeline import build_pipeline
     from anomaly_seg_ros.process import picture_threads
@@ -134,7 +133,7 @@ def answer_all(call_text: str, source: str, image: str) -> None:
     cv2.setNumThreads(picture_threads())
     call = EngineCall.from_json(call_text)
     engine = call.open()
-    pipeline = build_pipeline(engine, read_meta(Path(call.checkpoint)))
+    pipeline = build_pipeline(engine, Checkpoint.open(call.checkpoint).meta)
     images = camera_images(source, parse_size(image))
     works = {NETWORK: network_work(engine, images)}
     for _ in range(2):
@@ -152,7 +151,7 @@ def answer_all(call_text: str, source: str, image: str) -> None:
         name = request['work']
         if name not in works:  # only now: its messages would count as the engine's memory
             if name == TRAINING:
-                works[name] = training_work(Path(call.checkpoint))
+                works[name] = training_work(call.checkpoint)
             else:
                 works[name] = frame_work(pipeline, images, FRAMES[name])
             works[name]()
@@ -160,14 +159,15 @@ def answer_all(call_text: str, source: str, image: str) -> None:
     engine.close()
 
 
-def training_work(checkpoint: Path) -> Callable[[], None]:
+def training_work(folder: str) -> Callable[[], None]:
     """Gives a training step of the checkpoint's network on two made images."""
     import torch
 
-    from anomaly_seg_ros.checkpoint.folder import load_checkpoint
+    from anomaly_seg_ros.checkpoint.folder import Checkpoint
     from anomaly_seg_ros.models.parts.padding import forward_padded
 
-    model, meta = load_checkpoint(checkpoint)
+    checkpoint = Checkpoint.open(folder)
+    model, meta = checkpoint.network(), checkpoint.meta
     model.train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     images = torch.rand(2, 3, *meta.input_size)

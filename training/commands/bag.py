@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic
-from anomaly_seg_ros.checkpoint.folder import read_meta, resolve_checkpoint, weights_hash
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import ENGINES, open_engine, PRECISIONS
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import label_info
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg bag`."""
     outputs = parse_outputs(args.save)
-    checkpoint = resolve_checkpoint(args.checkpoint)
+    checkpoint = Checkpoint.open(args.checkpoint)
     with ExitStack() as stack:
         reader = stack.enter_context(BagReader(args.bag))
         topic = choose_topic(reader.topics, args.topic, args.bag)
@@ -79,7 +79,7 @@ def main(args: argparse.Namespace) -> int:
         labels = find_labels(reader, topic, names, args.labels)
         engine = open_engine(checkpoint, args.engine, args.score, args.precision)
         stack.callback(engine.close)
-        pipeline = node_pipeline(engine, read_meta(checkpoint), NodeConfig())
+        pipeline = node_pipeline(engine, checkpoint.meta, NodeConfig())
         warm_up(engine)
         prepare_out(args.out, args.bag)
         store = stack.enter_context(tempfile.TemporaryDirectory(prefix='anomaly_seg_bag_'))
@@ -111,10 +111,9 @@ def find_labels(
     return match_labels(folder, keys)
 
 
-def node_label_info(checkpoint: Path, engine: Engine, threshold: float) -> str:
+def node_label_info(checkpoint: Checkpoint, engine: Engine, threshold: float) -> str:
     """Gives the text of the node's latched topic."""
-    meta, weights = read_meta(checkpoint), weights_hash(checkpoint)
-    return json.dumps(label_info(meta, engine, weights, threshold, NodeConfig()))
+    return json.dumps(label_info(checkpoint, engine, threshold, NodeConfig()))
 
 
 def prepare_out(out: Path, bag: Path) -> None:
@@ -189,7 +188,7 @@ def say(out: Path, summary: Mapping[str, Any]) -> None:
 
 def measure(
     args: argparse.Namespace,
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     run: BagPass,
     engine: Engine,
     summary: Mapping[str, Any],
@@ -197,7 +196,7 @@ def measure(
     """Writes the metrics of the labelled frames and says the main ones."""
     from training.evaluation.bag.metrics import latency, measure_frames, peak_mb
 
-    meta = read_meta(checkpoint)
+    meta = checkpoint.meta
     origin = ResultRow(
         dataset=str(args.bag),
         split=summary['topic'],
@@ -213,7 +212,7 @@ def measure(
         commit=code_version(),
         extra={
             'class_names': list(meta.class_names),
-            'weights': weights_hash(checkpoint)[:12],
+            'weights': checkpoint.weights_sha256[:12],
             'trained_on': list(meta.trained_on),
             'device': engine.description,
             'label_rule': summary['label_rule'],

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, read_meta, resolve_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.commands.export import parse_size
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.frames.pipeline import build_pipeline
@@ -95,8 +96,8 @@ def main(args: argparse.Namespace) -> int:
     if args.rounds < 1:
         raise ValueError(f'rounds is {args.rounds}; it must be at least 1')
     candidates = parse_candidates(args.engine, args.precision)
-    checkpoint = resolve_checkpoint(args.checkpoint)
-    meta = read_meta(checkpoint)
+    checkpoint = Checkpoint.open(args.checkpoint)
+    meta = checkpoint.meta
     sizes = [parse_size(t) for t in args.size.split(',')] if args.size else [meta.input_size]
     score = checked_score(args.score or meta.score)
     image_size = parse_size(args.image)
@@ -140,7 +141,7 @@ def checked_score(score: str) -> str:
 
 def benchmark_size(
     candidates: list[Candidate],
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     size: tuple[int, int],
     settings: BenchSettings,
     work: Path,
@@ -178,7 +179,7 @@ def benchmark_size(
 
 
 def opened_or_why_not(
-    candidate: Candidate, checkpoint: Path, settings: BenchSettings, work: Path
+    candidate: Candidate, checkpoint: Checkpoint, settings: BenchSettings, work: Path
 ) -> Ready | str:
     """Gives the open engine, or one line that says why it cannot run here."""
     try:
@@ -189,7 +190,7 @@ def opened_or_why_not(
 
 
 def measure(
-    ready: list[Ready], checkpoint: Path, size: tuple[int, int], settings: BenchSettings
+    ready: list[Ready], checkpoint: Checkpoint, size: tuple[int, int], settings: BenchSettings
 ) -> dict[str, ResultRow]:
     """Times the open engines together; gives a row by label."""
     works: dict[str, Work] = {}

@@ -12,7 +12,8 @@ import shutil
 import sys
 import tempfile
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, read_meta, resolve_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines import ENGINES
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import lookup
@@ -136,18 +137,18 @@ def default_split(dataset: str) -> str:
 
 
 def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
-    checkpoint = resolve_checkpoint(args.checkpoint)
-    meta = read_meta(checkpoint)
+    checkpoint = Checkpoint.open(args.checkpoint)
+    meta = checkpoint.meta
     split = args.split or default_split(args.dataset)
     with heard_warnings('training.datasets') as heard:
         dataset = build_dataset(args.dataset, args.root, split)
     scores = parse_scores(args.score or meta.score)
-    network = open_pass(checkpoint, meta, args.engine or 'torch', scores)
+    network = open_pass(checkpoint, args.engine or 'torch', scores)
     with _working_folder(args.out) as store:
         source = CheckpointFrames(dataset, network, meta, args.protocol, store)
         evaluation = evaluate_frames(source, _settings(args, meta), shards)
         origin = replace(
-            network_origin(args.checkpoint, checkpoint, meta, network, dataset),
+            network_origin(args.checkpoint, checkpoint, network, dataset),
             dataset=args.dataset,
             split=split,
         )

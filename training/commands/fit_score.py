@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 import shutil
 from typing import Any
@@ -18,15 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from anomaly_seg_ros.calibration import Calibration
-from anomaly_seg_ros.checkpoint.folder import (
-    CheckpointMeta,
-    read_meta,
-    resolve_checkpoint,
-    save_statistics,
-    update_meta,
-    weights_hash,
-    write_meta,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.folder import engine_folders
@@ -101,33 +92,35 @@ def main(args: argparse.Namespace) -> int:
     scores = [name for name in wanted if name != TEMPERATURE]
     fitted = [name for name in scores if name in FITTED]
     options = parse_options(args.option, scores)
-    checkpoint = resolve_checkpoint(args.checkpoint)
-    meta = read_meta(checkpoint)
+    checkpoint = Checkpoint.open(args.checkpoint)
+    meta = checkpoint.meta
     dataset = build_dataset(args.dataset, args.root, args.split)
     train_set = build_dataset(args.dataset, args.root, args.train_split) if fitted else dataset
     if TEMPERATURE in wanted:
         check_classes(meta, dataset)
     check_frames(meta, fitted, train_set)
-    if args.out.resolve() != checkpoint.resolve():
-        shutil.copytree(checkpoint, args.out, dirs_exist_ok=True)
+    if args.out.resolve() != checkpoint.folder.resolve():
+        shutil.copytree(checkpoint.folder, args.out, dirs_exist_ok=True)
+    checkpoint = Checkpoint.open(args.out)
     # What changes the graph goes first: all later fits read it from the folder.
     if args.gamma is not None and args.gamma != meta.gamma:
-        change_gamma(args.out, args.gamma, wanted)
+        checkpoint = change_gamma(checkpoint, args.gamma, wanted)
     if options:
-        kept = read_meta(args.out).score_options
+        kept = checkpoint.meta.score_options
         options = {score: {**kept.get(score, {}), **options[score]} for score in options}
-        update_meta(args.out, score_options={**kept, **options})
+        checkpoint = checkpoint.with_meta(score_options={**kept, **options})
     if TEMPERATURE in wanted:
-        fit = fit_checkpoint_temperature(args.out, dataset)
-        meta = _with_temperature(read_meta(args.out), fit, scores, f'{args.dataset} {args.split}')
-        write_meta(args.out, meta)
+        fit = fit_checkpoint_temperature(checkpoint, dataset)
+        checkpoint = _with_temperature(checkpoint, fit, scores, f'{args.dataset} {args.split}')
     if fitted:
-        statistics = fit_statistics(args.out, fitted, train_set)
-        save_statistics(args.out, statistics, f'{args.dataset} {args.train_split}')
+        statistics = fit_statistics(checkpoint, fitted, train_set)
+        checkpoint = checkpoint.with_statistics(statistics, f'{args.dataset} {args.train_split}')
         print(f'statistics of {", ".join(fitted)}: {len(train_set)} frames')
-    remove_stale_engines(args.out)
+    remove_stale_engines(checkpoint)
     for score in scores:
-        calibrate(args.out, args.engine, score, dataset, 1 - args.false_positive_rate)
+        checkpoint = calibrate(
+            checkpoint, args.engine, score, dataset, 1 - args.false_positive_rate
+        )
     print(f'wrote {args.out}')
     return 0
 
@@ -164,15 +157,15 @@ def parse_options(texts: Sequence[str], scores: Sequence[str]) -> dict[str, dict
     return options
 
 
-def change_gamma(checkpoint: Path, gamma: float, refitted: Sequence[str]) -> None:
+def change_gamma(checkpoint: Checkpoint, gamma: float, refitted: Sequence[str]) -> Checkpoint:
     """Changes the exponent of a checkpoint and removes what was fitted at the old one.
 
     Args:
-        checkpoint: Folder.
+        checkpoint: What is changed on disk.
         gamma: The new exponent.
         refitted: What is fitted again at once, and need not be spoken of.
     """
-    meta = read_meta(checkpoint)
+    meta = checkpoint.meta
     made = f'made at gamma {meta.gamma:g}; fit them again with --score'
     for what, names in (('calibrations', meta.calibrations), ('statistics', meta.fitted)):
         if lost := sorted(set(names) - set(refitted)):
@@ -183,31 +176,33 @@ def change_gamma(checkpoint: Path, gamma: float, refitted: Sequence[str]) -> Non
             f'again with --score {TEMPERATURE}'
         )
     if meta.fitted:
-        meta = save_statistics(checkpoint, dict.fromkeys(meta.fitted), '')
-    write_meta(checkpoint, replace(meta, gamma=gamma, calibrations={}, thresholds={}))
+        checkpoint = checkpoint.with_statistics(dict.fromkeys(meta.fitted), '')
+    return checkpoint.with_meta(gamma=gamma, calibrations={}, thresholds={})
 
 
 def calibrate(
-    checkpoint: Path, engine_name: str, score: str, dataset: Dataset, threshold: float
-) -> None:
+    checkpoint: Checkpoint, engine_name: str, score: str, dataset: Dataset, threshold: float
+) -> Checkpoint:
     """Fits the calibration of a score and puts it with its threshold into the checkpoint."""
     engine = open_engine(checkpoint, engine_name, score)
     calibration = fit_calibration(engine, dataset)
     engine.close()
-    meta = with_calibration(read_meta(checkpoint), score, calibration, threshold)
-    write_meta(checkpoint, meta)
     print(f'{score}: {len(dataset)} frames, threshold {threshold:.3f}')
+    meta = checkpoint.meta
+    return checkpoint.with_meta(
+        calibrations={**meta.calibrations, score: calibration},
+        thresholds={**meta.thresholds, score: threshold},
+    )
 
 
-def fit_checkpoint_temperature(checkpoint: Path, dataset: Dataset) -> TemperatureFit:
+def fit_checkpoint_temperature(checkpoint: Checkpoint, dataset: Dataset) -> TemperatureFit:
     """Fits the temperature of a checkpoint's logits on normal frames, and says the gain.
 
     Raises:
         ValueError: The dataset has other classes than the checkpoint, or there is no optimum.
     """
-    meta = read_meta(checkpoint)
-    network = open_pass(checkpoint, meta, 'torch', ['max_logit'])
-    pixels = collect_logits(network, meta, dataset)
+    network = open_pass(checkpoint, 'torch', ['max_logit'])
+    pixels = collect_logits(network, checkpoint.meta, dataset)
     network.close()
     fit = fit_temperature(pixels)
     print(
@@ -218,9 +213,10 @@ def fit_checkpoint_temperature(checkpoint: Path, dataset: Dataset) -> Temperatur
 
 
 def _with_temperature(
-    meta: CheckpointMeta, fit: TemperatureFit, refitted: Sequence[str], fitted_on: str
-) -> CheckpointMeta:
-    """Gives meta data with a new temperature, without the calibrations that it outdates."""
+    checkpoint: Checkpoint, fit: TemperatureFit, refitted: Sequence[str], fitted_on: str
+) -> Checkpoint:
+    """Puts in a temperature and drops the calibrations that it outdates."""
+    meta = checkpoint.meta
     outdated = TEMPERED & meta.calibrations.keys() if fit.temperature != meta.temperature else ()
     lost = sorted(set(outdated) - set(refitted))
     if lost:
@@ -228,8 +224,7 @@ def _with_temperature(
             f'dropped the calibrations of {", ".join(lost)}, made at temperature '
             f'{meta.temperature:g}; fit them again with --score {",".join(lost)}'
         )
-    return replace(
-        meta,
+    return checkpoint.with_meta(
         temperature=fit.temperature,
         calibrations={k: v for k, v in meta.calibrations.items() if k not in outdated},
         thresholds={k: v for k, v in meta.thresholds.items() if k not in outdated},
@@ -246,25 +241,13 @@ def _with_temperature(
     )
 
 
-def remove_stale_engines(checkpoint: Path) -> None:
+def remove_stale_engines(checkpoint: Checkpoint) -> None:
     """Removes exported engines of another graph or format, which could only be refused."""
-    weights = weights_hash(checkpoint)
-    for folder, key in engine_folders(checkpoint):
-        if isinstance(key, str) or key.weights != weights:
+    for folder, meta in engine_folders(checkpoint.folder):
+        if isinstance(meta, str) or meta.key != checkpoint.score_key(meta.score):
             shutil.rmtree(folder)
-            why = 'that cannot be used' if isinstance(key, str) else 'of another graph'
+            why = 'that cannot be used' if isinstance(meta, str) else 'of another graph'
             print(f'removed engine {folder.name} {why}; export it again')
-
-
-def with_calibration(
-    meta: CheckpointMeta, score: str, calibration: Calibration, threshold: float
-) -> CheckpointMeta:
-    """Gives meta data that holds the calibration and threshold of one more score."""
-    return replace(
-        meta,
-        calibrations={**meta.calibrations, score: calibration},
-        thresholds={**meta.thresholds, score: threshold},
-    )
 
 
 def fit_calibration(engine: Engine, dataset: Dataset) -> Calibration:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-import hashlib
 from pathlib import Path
 import pickle
 import re
@@ -15,7 +14,10 @@ import warnings
 import torch
 from torch import Tensor
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, load_state, save_checkpoint
+from anomaly_seg_ros.checkpoint.digests import file_sha256
+from anomaly_seg_ros.checkpoint.folder import save_checkpoint
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
+from anomaly_seg_ros.checkpoint.weights import load_state
 from anomaly_seg_ros.models import build_model, MODELS
 from anomaly_seg_ros.provenance import code_version
 from training.fitting.weight_layouts import Layout, LAYOUTS
@@ -98,7 +100,7 @@ def make_meta(
         trained_on=(layout.trained_on,),
         training={
             'imported_from': path.name,
-            'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
+            'sha256': file_sha256(path),
         },
         commit=code_version(),
     )

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import IGNORE
 from training.datasets import Dataset, NO_CLASSES, Sample
 

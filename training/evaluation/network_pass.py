@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 import resource
 import time
 from typing import cast, NamedTuple, Protocol
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 import torch
 from torch import nn
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, read_statistics
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.scored_model import score_of
 from anomaly_seg_ros.engines.torch_engine import TorchEngine
@@ -62,9 +61,7 @@ class NetworkPass(Protocol):
         ...
 
 
-def open_pass(
-    checkpoint: Path, meta: CheckpointMeta, engine: str, scores: Sequence[str]
-) -> NetworkPass:
+def open_pass(checkpoint: Checkpoint, engine: str, scores: Sequence[str]) -> NetworkPass:
     """Opens a checkpoint for several scores and warms it up.
 
     Raises:
@@ -75,7 +72,7 @@ def open_pass(
     first = open_engine(checkpoint, engine, scores[0])
     network: NetworkPass
     if isinstance(first, TorchEngine):
-        network = TorchPass(first, checkpoint, meta, scores)
+        network = TorchPass(first, checkpoint, scores)
     else:
         others = [open_engine(checkpoint, engine, score) for score in scores[1:]]
         network = EnginePass([first, *others])
@@ -97,17 +94,15 @@ def peak_mb() -> float:
 class TorchPass:
     """Eager torch: the network runs once and all scores read its output."""
 
-    def __init__(
-        self, engine: TorchEngine, checkpoint: Path, meta: CheckpointMeta, scores: Sequence[str]
-    ):
+    def __init__(self, engine: TorchEngine, checkpoint: Checkpoint, scores: Sequence[str]):
         self.engine, self.precision = engine.name, engine.precision
         self.input_size, self.description = engine.input_size, engine.description
         self.times_ms: dict[str, list[float]] = {score: [] for score in scores}
         self._torch = engine
         self._scores = {}
         for score in scores:
-            statistics = read_statistics(checkpoint, score)
-            built = score_of(engine.scored.model, meta, score, statistics)
+            statistics = checkpoint.statistics(score)
+            built = score_of(engine.scored.model, checkpoint.meta, score, statistics)
             self._scores[score] = cast('nn.Module', built).to(engine.device)
 
     def infer(self, image: NDArray[np.uint8]) -> PassOutput:

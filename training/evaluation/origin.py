@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 import logging
-from pathlib import Path
 from typing import Any
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, weights_hash
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.provenance import code_version
 from training.datasets import Dataset
 from training.results import ResultRow, typed_command
@@ -18,27 +18,27 @@ from .network_pass import NetworkPass
 
 
 def network_origin(
-    checkpoint: str, folder: Path, meta: CheckpointMeta, network: NetworkPass, dataset: Dataset
+    typed: str, checkpoint: Checkpoint, network: NetworkPass, dataset: Dataset
 ) -> ResultRow:
     """Gives what is known of a row beside its set and its numbers.
 
     Args:
-        checkpoint: As typed.
-        folder: Where it lies.
-        meta: Of the checkpoint.
+        typed: How the user calls the checkpoint.
+        checkpoint: What was run.
         network: It runs on.
         dataset: It was run over.
     """
+    meta = checkpoint.meta
     extra: dict[str, Any] = {
         'class_names': list(meta.class_names),
-        'weights': weights_hash(folder)[:12],
+        'weights': checkpoint.weights_sha256[:12],
         'trained_on': list(meta.trained_on),
         'device': network.description,
         'n_frames_read': len(dataset),
     }
     return ResultRow(
         model=meta.model,
-        checkpoint=checkpoint,
+        checkpoint=typed,
         engine=network.engine,
         precision=network.precision,
         input_size=network.input_size,

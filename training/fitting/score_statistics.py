@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, read_meta
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import IGNORE
 from training.datasets import Dataset
 from training.evaluation.network_pass import open_pass
@@ -169,19 +169,19 @@ def check_frames(meta: CheckpointMeta, scores: Sequence[str], dataset: Dataset) 
 
 
 def fit_statistics(
-    checkpoint: Path, scores: Sequence[str], dataset: Dataset
+    checkpoint: Checkpoint, scores: Sequence[str], dataset: Dataset
 ) -> dict[str, dict[str, Tensor]]:
     """Gives the statistics of scores over all pixels of a dataset, at the network's size.
 
     Raises:
         ValueError: The dataset has other classes than the checkpoint, or nothing to fit.
     """
-    meta = read_meta(checkpoint)
+    meta = checkpoint.meta
     check_frames(meta, scores, dataset)
     fits: dict[str, Statistics] = {
         score: STATISTICS[score](len(meta.class_names)) for score in scores
     }
-    network = open_pass(checkpoint, meta, 'torch', ['max_logit'])
+    network = open_pass(checkpoint, 'torch', ['max_logit'])
     for index in tqdm(range(len(dataset)), desc='statistics', unit='frame', disable=None):
         sample = dataset[index]
         output = network.infer(network_input(sample.image, network.input_size, 'exact'))

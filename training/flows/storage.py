@@ -10,7 +10,7 @@ from safetensors import safe_open, SafetensorError
 from safetensors.torch import save_file
 import torch
 
-from anomaly_seg_ros.checkpoint.folder import refuse_lfs_pointer
+from anomaly_seg_ros.checkpoint.digests import refuse_lfs_pointer
 
 from .denseflow import DenseFlow
 

@@ -7,12 +7,8 @@ import logging
 import torch
 from torch import nn
 
-from anomaly_seg_ros.checkpoint.folder import (
-    load_state,
-    read_meta,
-    read_weights,
-    resolve_checkpoint,
-)
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.weights import load_state
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.models import build_model
 from training.datasets import Dataset
@@ -49,8 +45,8 @@ def load_init(model: nn.Module, config: TrainConfig, dataset: Dataset) -> None:
         ValueError: The weights do not fit beyond the heads, or were trained on images that were
             normalised otherwise.
     """
-    folder = resolve_checkpoint(config.init)
-    meta = read_meta(folder)
+    checkpoint = Checkpoint.open(config.init)
+    folder, meta = checkpoint.folder, checkpoint.meta
     for name in ('mean', 'std'):
         theirs = getattr(meta, name)
         if tuple(theirs) != tuple(getattr(config, name)):
@@ -59,7 +55,7 @@ def load_init(model: nn.Module, config: TrainConfig, dataset: Dataset) -> None:
                 f'{list(getattr(config, name))}; set {name}: {list(theirs)}'
             )
     heads: tuple[str, ...] = tuple(model.new_head_prefixes)  # type: ignore[arg-type]
-    weights = read_weights(folder)
+    weights = checkpoint.network_weights()
     void_index = len(dataset.classes.names) if config.void else None
     if (meta.class_names, meta.void_index) != (dataset.classes.names, void_index):
         weights = {k: v for k, v in weights.items() if not k.startswith(heads)}

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn, Tensor
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta, read_meta, resolve_checkpoint
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.scores import SCORES
 from training.datasets import Dataset
 from training.recipes.train_config import TrainConfig
@@ -203,7 +204,7 @@ def start_meta(config: TrainConfig) -> CheckpointMeta | None:
         FileNotFoundError: There is no checkpoint `init`.
         ValueError: Its meta data cannot be read.
     """
-    return read_meta(resolve_checkpoint(config.init)) if config.init else None
+    return Checkpoint.open(config.init).meta if config.init else None
 
 
 def checkpoint_meta(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anomaly_seg_ros.checkpoint.folder import CheckpointMeta
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from training.evaluation.measure import MeasureSettings
 from training.evaluation.network_pass import latency, peak_mb

@@ -1,0 +1,117 @@
+"""The tensors of a checkpoint: read, written, and put into a network, all strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn, Tensor
+
+
+def read_stored(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
+    """Reads tensors of a safetensors file as they are, on the CPU.
+
+    Raises:
+        ValueError: The file is truncated or not safetensors.
+    """
+    from safetensors import safe_open, SafetensorError
+
+    try:
+        with safe_open(path, framework='pt') as file:
+            return {key: file.get_tensor(key) for key in keys}
+    except SafetensorError as error:
+        raise ValueError(
+            f'cannot read {str(path)!r}: {error}; the file is truncated or no safetensors file'
+        ) from None
+
+
+def read_tensors(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
+    """Reads tensors of a safetensors file, floating point ones as float32, on the CPU.
+
+    Raises:
+        ValueError: The file is truncated, not safetensors, or what is wanted is not finite.
+    """
+    tensors = read_stored(path, keys)
+    for key, value in tensors.items():
+        if value.is_floating_point():
+            if not bool(value.isfinite().all()):
+                raise ValueError(
+                    f'weight {key!r} in {str(path)!r} is not finite (NaN or infinite)'
+                )
+            tensors[key] = value.float()
+    return tensors
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors as a safetensors file."""
+    from safetensors.torch import save_file
+
+    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+
+
+def load_state(
+    model: nn.Module, weights: Mapping[str, Tensor], source: str, new: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """Loads weights into a network, strictly.
+
+    Batch counters (`num_batches_tracked`) may be absent on either side, and so may heads that
+    the network's `train_only_prefixes` names; anything else must match by key and shape.
+
+    Args:
+        model: Takes the weights.
+        weights: State dict.
+        source: What the weights are, for the error text.
+        new: State-dict prefixes of heads that a fine-tune may start afresh. Where the weights
+            lack such a head or hold another one (a key or a shape differs), the whole head keeps
+            what it has, and the weights of the other head are not used.
+
+    Returns:
+        Those of `new` that the network has and that started afresh.
+
+    Raises:
+        ValueError: Keys are missing, left over, or of another shape; the text names some.
+    """
+    own = model.state_dict()
+    optional = tuple(getattr(model, 'train_only_prefixes', ()))
+
+    def required(keys: set[str]) -> list[str]:
+        return sorted(
+            key
+            for key in keys
+            if not key.endswith('num_batches_tracked') and not key.startswith(optional)
+        )
+
+    missing = required(own.keys() - weights.keys())
+    surplus = required(weights.keys() - own.keys())
+    shared = own.keys() & weights.keys()
+    shapes = sorted(key for key in shared if weights[key].shape != own[key].shape)
+    fresh = tuple(
+        prefix
+        for prefix in new
+        if any(key.startswith(prefix) for key in (*missing, *surplus, *shapes))
+    )
+    described = [
+        f'{key} {tuple(weights[key].shape)} instead of {tuple(own[key].shape)}'
+        for key in shapes
+        if not key.startswith(fresh)
+    ]
+    problems = [
+        f'{len(found)} {what} ({", ".join(found[:3])}{", ..." if len(found) > 3 else ""})'
+        for what, found in (
+            ('keys missing', [key for key in missing if not key.startswith(fresh)]),
+            ('keys unexpected', [key for key in surplus if not key.startswith(fresh)]),
+            ('shapes differ', described),
+        )
+        if found
+    ]
+    if problems:
+        raise ValueError(
+            f'{source} does not fit {type(model).__name__}: {"; ".join(problems)}; '
+            f'{len(shared) - len(shapes)} of {len(own)} tensors match'
+        )
+    model.load_state_dict(
+        {key: weights[key] for key in shared if not key.startswith(fresh)}, strict=False
+    )
+    return tuple(prefix for prefix in fresh if any(key.startswith(prefix) for key in own))
