@@ -835,8 +835,9 @@ def test_two_processes_of_torchrun_give_the_checkpoint_results_of_one(
     """Pictures of frames that the other process measured, and every sum over frames."""
     checkpoint = make_tiny_checkpoint(void_index=11)
     names, colors = STREETHAZARDS.names, STREETHAZARDS.colors
-    update_meta(checkpoint, class_names=names, class_colors=colors, void_index=None)
-    update_meta(checkpoint, temperature=2.0)
+    Checkpoint.open(checkpoint).with_meta(
+        class_names=names, class_colors=colors, void_index=None, temperature=2.0
+    )
     write_streethazards(tmp_path / 'sh', {'t5': 4, 't6': 5}, (64, 96))
     arguments = ['--checkpoint', str(checkpoint), '--score', 'msp,energy', '--track', 'obstacle']
     arguments += ['--dataset', 'streethazards', '--root', str(tmp_path / 'sh')]
