@@ -338,7 +338,7 @@ def test_a_failed_activate_leaves_no_publisher_active(
 def test_engine_gets_what_the_parameters_say(rig: Any, tmp_path: Path) -> None:
     node = rig.start(engine='openvino', precision='fp32', engine_path=str(tmp_path))
     assert node.trigger_configure() == SUCCESS
-    assert rig.opened == [(rig.checkpoint, 'openvino', None, 'fp32', tmp_path)]
+    assert rig.opened == [(Checkpoint.open(rig.checkpoint), 'openvino', None, 'fp32', tmp_path)]
 
 
 # --- what comes out ------------------------------------------------------------------------------
@@ -1004,9 +1004,11 @@ def test_label_info_reaches_late_joiners(rig: Any) -> None:
     assert score['value'] == 'pixel'
     assert score['false_positive_rate'] == 0.1
     assert len(score['calibration']['shares']) == len(score['calibration']['raw_scores']) == 257
-    assert re.fullmatch('[0-9a-f]{64}', info['model']['weights_sha256'])
+    checkpoint = Checkpoint.open(rig.checkpoint)
+    assert info['model']['weights_sha256'] == checkpoint.weights_sha256
     assert info['engine'] == {
         'name': 'fake',
+        'key': checkpoint.score_key('max_logit'),
         'precision': 'fp32',
         'input_size': [24, 32],
         'description': 'fake engine',
