@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import csv
 import json
 import os
@@ -206,7 +206,9 @@ def test_the_outputs_are_those_of_the_node(
         assert [message.log_time for message in reader.messages([info_topic])] == [1000]
     assert label_info_of(tmp_path / 'out' / 'bag')['engine']['name'] == 'fake'
     # By hand: labels red modulo 11; shares 1, 2/3, 1/3 and 0; the threshold is 0.9.
-    first = {topic: images_of(tmp_path / 'out' / 'bag', topic)[0].rgb() for topic in OUTPUT_TOPICS}
+    first = {
+        topic: images_of(tmp_path / 'out' / 'bag', topic)[0].frame().rgb for topic in OUTPUT_TOPICS
+    }
     assert (first['/anomaly_seg/semantic_mask'] == 3).all()
     score = first['/anomaly_seg/anomaly_score'][..., 0]
     assert [int(score[y, x]) for y, x in ((0, 0), (0, 31), (23, 0), (23, 31))] == [255, 170, 85, 0]
@@ -290,6 +292,55 @@ def test_broken_messages_are_counted_and_passed_over(
     assert "unknown encoding 'rgb9'" in capsys.readouterr().err
     masks = images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/semantic_mask')
     assert [mask.stamp for mask in masks] == [0, 3, 5]
+
+
+def write_raw(folder: Path, images: Sequence[NDArray[Any]], encoding: str, height: int) -> None:
+    """Writes a bag of messages whose rows lie as in these arrays, whatever the encoding is."""
+    from rosbags.rosbag2 import Writer
+
+    with Writer(folder, version=8) as writer:
+        connection = writer.add_connection('/image', RAW, typestore=TYPESTORE)
+        types = TYPESTORE.types
+        for number, image in enumerate(images):
+            stamp = types['builtin_interfaces/msg/Time'](sec=number, nanosec=0)
+            rows = np.ascontiguousarray(image).view(np.uint8).reshape(len(image), -1)
+            message = types[RAW](
+                header=types['std_msgs/msg/Header'](stamp=stamp, frame_id='c'),
+                height=height,
+                width=image.shape[1],
+                encoding=encoding,
+                is_bigendian=0,
+                step=rows.shape[1],
+                data=rows.reshape(-1),
+            )
+            writer.write(connection, number, bytes(TYPESTORE.serialize_cdr(message, RAW)))
+
+
+def test_a_12_bit_camera_is_as_bright_as_an_8_bit_one(
+    run: Callable[..., int], tmp_path: Path, capsys: Any
+) -> None:
+    grey = [image[..., 0] for image in pictures(3)]
+    grey[1] //= 9
+    write_raw(tmp_path / 'twelve', [g.astype('<u2') << 4 for g in grey], 'mono16', HEIGHT)
+    with BagReader(tmp_path / 'twelve') as reader:
+        for frame, expected in zip(reader.images('/image'), grey, strict=True):
+            assert (frame.frame().rgb == expected[..., None]).all()
+    assert run(tmp_path / 'twelve') == 0
+    assert 'on /image (mono16, 12 significant bits); score' in capsys.readouterr().out
+    assert summary(tmp_path / 'out')['encoding'] == 'mono16, 12 significant bits'
+
+
+@pytest.mark.parametrize('encoding', ['nv12', 'nv21'])
+def test_planar_images_go_through(
+    encoding: str, run: Callable[..., int], tmp_path: Path, capsys: Any
+) -> None:
+    write_raw(
+        tmp_path / 'in', [np.full((HEIGHT * 3 // 2, WIDTH), 128, np.uint8)], encoding, HEIGHT
+    )
+    assert run(tmp_path / 'in') == 0
+    (mask,) = images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/semantic_mask')
+    assert (mask.message.height, mask.message.width) == (HEIGHT, WIDTH)
+    assert f'({encoding})' in capsys.readouterr().out
 
 
 def spoil(source: Path, faults: dict[int, str]) -> None:

@@ -15,6 +15,7 @@ import tempfile
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 from lz4.frame import compress as lz4_compress
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ from anomaly_seg_ros.bags.storage import is_bag, open_storage, unpack_message
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands.make_bag import encode, START_NS
-from anomaly_seg_ros.frames.image_message import compressed_to_rgb
+from anomaly_seg_ros.frames.image_message import compressed_to_frame
 
 ROOT = Path(__file__).resolve().parent.parent
 HEIGHT, WIDTH = 24, 32
@@ -72,6 +73,10 @@ def compressed(data: bytes, kind: str = '') -> Any:
     return SimpleNamespace(format=kind, data=array('B', data))
 
 
+def compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
+    return compressed_to_frame(message).rgb
+
+
 @pytest.mark.parametrize('kind', ['', 'png', 'rgb8; png compressed bgr8', 'something else'])
 def test_png_messages_are_lossless_whatever_their_format_says(kind: str) -> None:
     (image,) = pictures(1)
@@ -84,6 +89,10 @@ def test_jpeg_messages_keep_the_order_of_colours() -> None:
     assert np.abs(decoded.astype(int) - image).max() <= 4
 
 
+def as_file(suffix: str, image: Any) -> bytes:
+    return bytes(cv2.imencode(suffix, image)[1])
+
+
 @pytest.mark.parametrize(
     ('data', 'kind', 'problem'),
     [
@@ -91,11 +100,61 @@ def test_jpeg_messages_keep_the_order_of_colours() -> None:
         (b'no image at all', 'jpeg', 'cannot decode 15 bytes'),
         (encode(pictures(1)[0], 'jpeg')[:-200], 'jpeg', 'is cut short'),
         (encode(pictures(1)[0], 'png'), '16UC1; compressedDepth png', 'is a depth image'),
+        (
+            encode(pictures(1)[0], 'png'),
+            'rgb8; jpeg compressed bgr8',
+            "format is 'rgb8; jpeg compressed bgr8', but the data are png",
+        ),
+        (encode(pictures(1)[0], 'jpeg'), 'PNG', "format is 'PNG', but the data are jpeg"),
+        (
+            as_file('.png', np.full((5, 5), 1200, np.uint16)),
+            'rgb8; png compressed bgr8',
+            "format is 'rgb8; png compressed bgr8', but the data have 16 bits a value; is it dep",
+        ),
+        (
+            as_file('.jpg', np.zeros((2, 9), np.uint8)),
+            'bayer_rggb8; jpeg compressed ',
+            'a Bayer image of 9x2 has no colours; it needs 3 pixels a side',
+        ),
+        (b'', 'jpeg' * 100, r'cannot decode 0 bytes of format .{62}\.\.\. as an image'),
     ],
 )
 def test_compressed_messages_that_cannot_be_used(data: bytes, kind: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         compressed_to_rgb(compressed(data, kind))
+
+
+@pytest.mark.parametrize('kind', ['mono16; png compressed ', '16UC1; png compressed ', 'png', ''])
+def test_a_compressed_image_of_a_12_bit_camera_is_not_black(kind: str) -> None:
+    image = np.array([[0, 16, 4095], [100, 2048, 15]], np.uint16)
+    frame = compressed_to_frame(compressed(as_file('.png', image), kind))
+    assert frame.rgb[..., 0].tolist() == [[0, 1, 255], [6, 128, 0]]
+    assert frame.encoding == f'{kind.partition(";")[0] or "png"}, 12 significant bits'
+
+
+@pytest.mark.parametrize(
+    ('kind', 'order'), [('rggb', 'RGGB'), ('bggr', 'BGGR'), ('gbrg', 'GBRG'), ('grbg', 'GRBG')]
+)
+@pytest.mark.parametrize(('suffix', 'codec'), [('.jpg', 'jpeg'), ('.png', 'png')])
+@pytest.mark.parametrize('depth', [8, 16])
+def test_a_mosaic_in_a_compressed_image_has_its_colours(
+    kind: str, order: str, suffix: str, codec: str, depth: int
+) -> None:
+    color = dict(zip('RGB', (200, 100, 50), strict=True))
+    tile = np.array([color[letter] for letter in order], np.uint8).reshape(2, 2)
+    mosaic: Any = np.tile(tile, (8, 8))
+    if depth == 16 and suffix == '.png':
+        mosaic = mosaic.astype(np.uint16) << 4
+    data = as_file(suffix, mosaic)
+    frame = compressed_to_frame(compressed(data, f'bayer_{kind}{depth}; {codec} compressed '))
+    assert np.abs(frame.rgb.astype(int) - (200, 100, 50)).max() <= 6
+    assert frame.rgb_at((4, 4)).shape == (4, 4, 3)
+
+
+def test_colours_in_a_compressed_bayer_image_stay_what_they_are() -> None:
+    (image,) = pictures(1)
+    message = compressed(encode(image, 'png'), 'bayer_rggb8; png compressed bgr8')
+    assert (compressed_to_rgb(message) == image).all()
 
 
 # --- writing and reading -------------------------------------------------------------------------
@@ -225,7 +284,7 @@ def test_a_cut_bag_gives_its_readable_part(
     # Noise hardly packs: the part of the images is that of the bytes, less one chunk.
     assert 40 * share - 8 <= len(found) <= 40
     for frame, image in zip(found, images, strict=False):
-        assert (frame.rgb() == image).all()
+        assert (frame.frame().rgb == image).all()
     assert [frame.stamp for frame in found] == [START_NS + i * 10**8 for i in range(len(found))]
 
 

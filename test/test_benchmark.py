@@ -17,7 +17,7 @@ import pytest
 from anomaly_seg_ros import process as allocator
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main as cli
-from anomaly_seg_ros.frames.image_message import to_rgb
+from anomaly_seg_ros.frames.image_message import to_frame
 from anomaly_seg_ros.frames.pipeline import build_pipeline
 from training.bench import candidates, floor, frame, machine, table, timing, worker
 from training.bench.candidates import Candidate, EngineCall, parse_candidates
@@ -180,7 +180,7 @@ def test_an_engine_that_cannot_be_made_tells_its_last_line(fake_checkpoint: Path
 
 def test_the_camera_message_is_the_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    assert np.array_equal(to_rgb(frame.message_of(image)), image)
+    assert np.array_equal(to_frame(frame.message_of(image)).rgb, image)
 
 
 def test_camera_images_have_the_size() -> None:

@@ -800,6 +800,27 @@ def test_padded_and_grey_images_go_through(rig: Any, image_message: Callable[...
     assert (pixels(mask) == 3).all()
 
 
+@pytest.mark.parametrize(('given', 'bits', 'label'), [(0, 12, 3), (16, 16, 0)])
+def test_significant_bits_are_found_or_given_and_said(
+    given: int,
+    bits: int,
+    label: int,
+    rig: Any,
+    image_message: Callable[..., Any],
+    capfd: Any,
+) -> None:
+    rig.activate(significant_bits=given)
+    rig.connect(topics.SEMANTIC_MASK)
+    grey = np.full((24, 32), 14 << 4, '<u2')
+    grey[-1] = 4095
+    for _ in range(2):
+        (mask,) = rig.answer(image_message(grey, 'mono16'), topics.SEMANTIC_MASK)
+        assert pixels(mask)[0, 0] == label
+    said = f'mono16, {bits} significant bits'
+    next_status(rig, 'input', lambda s: values(s)['encoding'] == said)
+    assert capfd.readouterr().err.count(f'encoding {said}') == 1
+
+
 def test_the_size_and_encoding_may_change_while_it_runs(
     rig: Any, image_message: Callable[..., Any]
 ) -> None:
@@ -942,9 +963,9 @@ def test_dynamic_parameters_hold_from_the_next_frame_on(
 def test_configure_time_parameters_are_refused_while_active(rig: Any) -> None:
     node = rig.activate()
     for row in parameters():
-        value = {'score_encoding': '32FC1', 'engine': 'torch', 'precision': 'fp32'}.get(
-            row.name, 'x' if isinstance(row.default, str) else row.default
-        )
+        others: dict[str, Any] = {'score_encoding': '32FC1', 'engine': 'torch'}
+        others |= {'precision': 'fp32', 'significant_bits': 12}
+        value = others.get(row.name, 'x' if isinstance(row.default, str) else row.default)
         if row.effect in (DYNAMIC, READ_ONLY) or (row.choices and value not in row.choices):
             continue
         result = set_parameter(node, **{row.name: value})

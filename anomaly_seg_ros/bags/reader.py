@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +16,9 @@ from rosbags.typesys import get_typestore, Stores
 
 from anomaly_seg_ros.bags.message import BagMessage, Storage
 from anomaly_seg_ros.bags.storage import find_bag_files, open_storage, unpack_message
-from anomaly_seg_ros.frames.image_message import compressed_to_rgb, to_rgb
+from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
 
 RAW = 'sensor_msgs/msg/Image'
@@ -39,12 +41,14 @@ class BagImage:
         log_time: When it was recorded, nanoseconds.
         message: As `sensor_msgs` defines it; None where it cannot be read.
         problem: Why it cannot be read; '' if it can.
+        bits: What is known of the topic's 16-bit images.
     """
 
     number: int
     log_time: int
     message: Any
     problem: str = ''
+    bits: SignificantBits = field(default_factory=SignificantBits)
 
     @property
     def stamp(self) -> int | None:
@@ -59,8 +63,8 @@ class BagImage:
         """Of the header; '' where the message cannot be read."""
         return '' if self.message is None else str(self.message.header.frame_id)
 
-    def rgb(self) -> NDArray[np.uint8]:
-        """Gives the image as (H, W, 3) RGB.
+    def frame(self) -> CameraFrame:
+        """Gives the image with its way to RGB.
 
         Raises:
             ValueError: The message is broken, or of an encoding that we do not know.
@@ -68,8 +72,8 @@ class BagImage:
         if self.message is None:
             raise ValueError(self.problem)
         if self.message.__msgtype__ == COMPRESSED:
-            return compressed_to_rgb(self.message)
-        return to_rgb(self.message)
+            return compressed_to_frame(self.message, self.bits)
+        return to_frame(self.message, self.bits)
 
 
 class BagReader:
@@ -166,8 +170,9 @@ class BagReader:
     def images(self, topic: str) -> Iterator[BagImage]:
         """Gives every message of an image topic once, broken ones too."""
         kind = self.topics[topic]
+        bits = SignificantBits()
         for number, (_, log_time, data) in enumerate(self._as_recorded([topic])):
-            yield _image(number, log_time, data, kind)
+            yield _image(number, log_time, data, kind, bits)
 
     def image_names(self, topic: str) -> dict[int, str]:
         """Gives log time to source file for the images of a bag that `make_bag` has written."""
@@ -182,10 +187,10 @@ class BagReader:
         return names
 
 
-def _image(number: int, log_time: int, data: bytes, kind: str) -> BagImage:
+def _image(number: int, log_time: int, data: bytes, kind: str, bits: SignificantBits) -> BagImage:
     try:
         message = TYPESTORE.deserialize_cdr(unpack_message(data), kind)
-        return BagImage(number, log_time, message)
+        return BagImage(number, log_time, message, bits=bits)
     except (SerdeError, ValueError) as error:
         return BagImage(number, log_time, None, str(error))
 
@@ -213,9 +218,9 @@ def read_images(bag: Path, topic: str | None = None) -> Iterator[tuple[int, NDAr
     """
     with BagReader(bag) as reader:
         for image in reader.images(choose_topic(reader.topics, topic, bag)):
-            pixels = image.rgb()
+            frame = image.frame()
             assert image.stamp is not None
-            yield image.stamp, pixels
+            yield image.stamp, frame.rgb
 
 
 def choose_topic(topics: Mapping[str, str], asked: str | None, bag: Path) -> str:

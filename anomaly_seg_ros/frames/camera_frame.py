@@ -26,21 +26,30 @@ class CameraFrame:
     """An image in its camera's encoding.
 
     Args:
-        pixels: (H, W, C) or (H, W) uint8; its rows may lie apart.
+        pixels: (H, W, C) or (H, W) uint8; its rows may lie apart. Of a 4:2:0 image (3 H / 2, W).
         code: OpenCV's conversion to RGB; None where it is RGB already.
+        size: (height, width) of the image; None: that of `pixels`.
+        encoding: What the image came in, for people.
 
     Raises:
         ValueError: Not an image, or a side of it is zero.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8], code: int | None = None):
+    def __init__(
+        self,
+        pixels: NDArray[np.uint8],
+        code: int | None = None,
+        size: tuple[int, int] | None = None,
+        encoding: str = '',
+    ):
         if (code is None and (pixels.ndim != 3 or pixels.shape[2] != 3)) or 0 in pixels.shape:
             raise ValueError(
                 f'an image must be (H, W, 3) with no side of zero, got {pixels.shape}'
             )
         self._pixels = pixels
         self._code = code
-        self.size = (pixels.shape[0], pixels.shape[1])
+        self.size = size or (pixels.shape[0], pixels.shape[1])
+        self.encoding = encoding
 
     @cached_property
     def rgb(self) -> NDArray[np.uint8]:

@@ -21,6 +21,15 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_MARK = re.compile(rb'\xff([\x02-\xcf\xda-\xfe])', re.DOTALL)
 """Marks that a segment follows."""
 
+_FORMATS = {
+    'jpeg': re.compile(rb'\xff\xd8\xff'),
+    'png': re.compile(re.escape(_PNG_START)),
+    'webp': re.compile(rb'RIFF....WEBP', re.DOTALL),
+    'tiff': re.compile(rb'II\*\0|MM\0\*'),
+    'bmp': re.compile(rb'BM'),
+}
+"""File format to how its files begin."""
+
 
 def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
     """Gives what OpenCV decodes, in its order of channels.
@@ -49,6 +58,11 @@ def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
     if image is None:
         raise ValueError('is it truncated?')
     return image
+
+
+def content_format(content: bytes) -> str:
+    """Gives 'jpeg', 'png', 'webp', 'tiff' or 'bmp' by how the content begins; '' for others."""
+    return next((name for name, start in _FORMATS.items() if start.match(content)), '')
 
 
 def claimed_size(content: bytes) -> tuple[int, int] | None:

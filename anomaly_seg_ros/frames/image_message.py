@@ -1,39 +1,80 @@
-"""Image messages to RGB arrays, for messages from rclpy and from bag files alike; needs no ROS."""
+"""Image messages to frames, for messages from rclpy and from bag files alike; needs no ROS."""
 
 from __future__ import annotations
 
 from array import array
-from typing import Protocol, TypeAlias
+import re
+from typing import NamedTuple, Protocol, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
-from anomaly_seg_ros.frames.image_bytes import decode
+from anomaly_seg_ros.frames.image_bytes import content_format, decode
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 
-# Encoding to (bytes per pixel, OpenCV code to RGB). ROS names a Bayer pattern by its first two
-# rows, OpenCV by the second row's second and third pixel: RGGB is 'BG' there.
-_EIGHT_BIT: dict[str, tuple[int, int | None]] = {
-    'rgb8': (3, None),
-    'bgr8': (3, cv2.COLOR_BGR2RGB),
-    '8UC3': (3, cv2.COLOR_BGR2RGB),
-    'rgba8': (4, cv2.COLOR_RGBA2RGB),
-    'bgra8': (4, cv2.COLOR_BGRA2RGB),
-    'mono8': (1, cv2.COLOR_GRAY2RGB),
-    '8UC1': (1, cv2.COLOR_GRAY2RGB),
-    'uyvy': (2, cv2.COLOR_YUV2RGB_UYVY),
-    'yuv422': (2, cv2.COLOR_YUV2RGB_UYVY),
-    'yuyv': (2, cv2.COLOR_YUV2RGB_YUY2),
-    'yuv422_yuy2': (2, cv2.COLOR_YUV2RGB_YUY2),
-    'bayer_rggb8': (1, cv2.COLOR_BayerBG2RGB),
-    'bayer_bggr8': (1, cv2.COLOR_BayerRG2RGB),
-    'bayer_gbrg8': (1, cv2.COLOR_BayerGR2RGB),
-    'bayer_grbg8': (1, cv2.COLOR_BayerGB2RGB),
+
+class _Encoding(NamedTuple):
+    """How the pixels of an encoding lie.
+
+    Attributes:
+        channels: Values of a pixel; of a 4:2:0 image those of a pixel of its grey plane.
+        code: OpenCV's conversion to RGB; None where it is RGB already.
+        wide: Whether a value has sixteen bits instead of eight.
+        even: Whether the width ('columns') or both sides ('both') must be even.
+        mosaic: Whether a pixel sees one colour and the others are taken from its neighbours.
+    """
+
+    channels: int
+    code: int | None
+    wide: bool = False
+    even: str = ''
+    mosaic: bool = False
+
+
+# ROS names a Bayer pattern by its first two rows, OpenCV by the second row's second and third
+# pixel: RGGB is 'BG' there.
+_BAYER = {
+    'rggb': cv2.COLOR_BayerBG2RGB,
+    'bggr': cv2.COLOR_BayerRG2RGB,
+    'gbrg': cv2.COLOR_BayerGR2RGB,
+    'grbg': cv2.COLOR_BayerGB2RGB,
 }
-_SIXTEEN_BIT = ('mono16', '16UC1')
-ENCODINGS = (*_EIGHT_BIT, *_SIXTEEN_BIT)
-"""Encodings that `to_rgb` takes."""
+_ENCODINGS = {
+    'rgb8': _Encoding(3, None),
+    'bgr8': _Encoding(3, cv2.COLOR_BGR2RGB),
+    '8UC3': _Encoding(3, cv2.COLOR_BGR2RGB),
+    'rgba8': _Encoding(4, cv2.COLOR_RGBA2RGB),
+    'bgra8': _Encoding(4, cv2.COLOR_BGRA2RGB),
+    'mono8': _Encoding(1, cv2.COLOR_GRAY2RGB),
+    '8UC1': _Encoding(1, cv2.COLOR_GRAY2RGB),
+    'uyvy': _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, even='columns'),
+    'yuv422': _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, even='columns'),
+    'yuyv': _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, even='columns'),
+    'yuv422_yuy2': _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, even='columns'),
+    'nv12': _Encoding(1, cv2.COLOR_YUV2RGB_NV12, even='both'),
+    'nv21': _Encoding(1, cv2.COLOR_YUV2RGB_NV21, even='both'),
+    **{f'bayer_{name}8': _Encoding(1, code, mosaic=True) for name, code in _BAYER.items()},
+    'rgb16': _Encoding(3, None, wide=True),
+    'bgr16': _Encoding(3, cv2.COLOR_BGR2RGB, wide=True),
+    'mono16': _Encoding(1, cv2.COLOR_GRAY2RGB, wide=True),
+    '16UC1': _Encoding(1, cv2.COLOR_GRAY2RGB, wide=True),
+    **{
+        f'bayer_{name}16': _Encoding(1, code, wide=True, mosaic=True)
+        for name, code in _BAYER.items()
+    },
+}
+ENCODINGS = tuple(_ENCODINGS)
+"""Encodings that `to_frame` takes."""
+
+LEAST_MOSAIC_SIDE = 3
+"""Pixels that a Bayer image has at least on a side; fewer have no neighbours of all colours."""
+
+SHOWN = 60
+"""Characters that are shown of a text in a message."""
+
+_CODEC = re.compile(r'\b(jpe?g|png|tiff?|webp|bmp)\b', re.IGNORECASE)
 
 Bytes: TypeAlias = 'array[int] | NDArray[np.uint8]'
 
@@ -56,45 +97,64 @@ class CompressedImageMessage(Protocol):
     data: Bytes
 
 
-def to_rgb(message: ImageMessage) -> NDArray[np.uint8]:
-    """Gives the image of a message as (H, W, 3) RGB uint8.
-
-    An unpadded 'rgb8' image is a view of the message, everything else is new.
-
-    Raises:
-        ValueError: As `to_frame`.
-    """
-    return to_frame(message).rgb
-
-
-def to_frame(message: ImageMessage) -> CameraFrame:
+def to_frame(message: ImageMessage, bits: SignificantBits | None = None) -> CameraFrame:
     """Gives the image of a message as a view of its bytes, with its way to RGB.
 
-    Rows may be padded (`step`); 16-bit images keep their upper eight bits.
+    Rows may be padded (`step`). The RGB of an unpadded 'rgb8' image is a view of the message too,
+    everything else is new.
+
+    Args:
+        message: As `sensor_msgs` defines it.
+        bits: What is known of the source's 16-bit images; None looks at this one alone.
 
     Raises:
-        ValueError: An encoding that is not in `ENCODINGS`, a side of zero, an odd width of a
-            4:2:2 image, or too little data.
+        ValueError: An encoding that is not in `ENCODINGS`, a side of zero, an odd one where two
+            pixels share their colour, a Bayer image of under 3 pixels a side, or too little data.
     """
-    encoding = message.encoding
-    if encoding in _SIXTEEN_BIT:
-        order = '>' if message.is_bigendian else '<'
-        grey = (_pixels(message, 2).view(f'{order}u2')[..., 0] >> 8).astype(np.uint8)
-        return CameraFrame(grey, cv2.COLOR_GRAY2RGB)
-    if encoding not in _EIGHT_BIT:
-        raise ValueError(f'unknown encoding {encoding!r}; choose one of: {", ".join(ENCODINGS)}')
-    channels, code = _EIGHT_BIT[encoding]
-    pixels = _pixels(message, channels)
-    if channels == 2 and message.width % 2:
-        raise ValueError(f'width is {message.width}; {encoding!r} stores pixels in pairs')
-    return CameraFrame(pixels if channels > 1 else pixels[..., 0], code)
+    name = message.encoding
+    if name not in _ENCODINGS:
+        raise ValueError(f'unknown encoding {_short(name)}; choose one of: {", ".join(ENCODINGS)}')
+    encoding = _ENCODINGS[name]
+    size = (message.height, message.width)
+    _check_size(name, encoding, size)
+    # Of a 4:2:0 image the colours lie below, at half the height.
+    rows = size[0] * 3 // 2 if encoding.even == 'both' else size[0]
+    pixels = _pixels(message, rows, encoding.channels * (2 if encoding.wide else 1))
+    if encoding.wide:
+        wide = pixels.view('>u2' if message.is_bigendian else '<u2')
+        pixels, name = _narrowed(wide, bits, name)
+    return CameraFrame(
+        pixels if encoding.channels > 1 else pixels[..., 0], encoding.code, size, name
+    )
 
 
-def _pixels(message: ImageMessage, pixel_bytes: int) -> NDArray[np.uint8]:
-    """Gives (H, W, pixel_bytes) of the message's data, without copying."""
-    height, width, step = message.height, message.width, message.step
+def _check_size(name: str, encoding: _Encoding, size: tuple[int, int]) -> None:
+    height, width = size
     if not height or not width:
         raise ValueError(f'the image has no pixels: {height} rows, {width} columns')
+    if encoding.even and width % 2:
+        raise ValueError(f'width is {width}; {name!r} stores pixels in pairs')
+    if encoding.even == 'both' and height % 2:
+        raise ValueError(f'height is {height}; {name!r} stores rows in pairs')
+    if encoding.mosaic and min(size) < LEAST_MOSAIC_SIDE:
+        raise ValueError(
+            f'a Bayer image of {width}x{height} has no colours; it needs {LEAST_MOSAIC_SIDE} '
+            'pixels a side'
+        )
+
+
+def _narrowed(
+    wide: NDArray[np.uint16], bits: SignificantBits | None, name: str
+) -> tuple[NDArray[np.uint8], str]:
+    """Gives 16-bit pixels in eight bits, and the encoding with its significant bits."""
+    bits = bits or SignificantBits()
+    pixels = bits.to_eight(wide)
+    return pixels, f'{name}, {bits.bits} significant bits'
+
+
+def _pixels(message: ImageMessage, rows: int, pixel_bytes: int) -> NDArray[np.uint8]:
+    """Gives (rows, W, pixel_bytes) of the message's data, without copying."""
+    width, step = message.width, message.step
     row_bytes = width * pixel_bytes
     if step < row_bytes:
         raise ValueError(
@@ -102,30 +162,75 @@ def _pixels(message: ImageMessage, pixel_bytes: int) -> NDArray[np.uint8]:
         )
     data = np.frombuffer(message.data, np.uint8)
     # The padding behind the last row may be missing.
-    needed = step * (height - 1) + row_bytes
+    needed = step * (rows - 1) + row_bytes
     if data.size < needed:
-        raise ValueError(
-            f'data holds {data.size} bytes; {height} rows of step {step} need {needed}'
-        )
-    rows = np.lib.stride_tricks.as_strided(data, (height, row_bytes), (step, 1))
-    return rows.reshape(height, width, pixel_bytes)
+        raise ValueError(f'data holds {data.size} bytes; {rows} rows of step {step} need {needed}')
+    view = np.lib.stride_tricks.as_strided(data, (rows, row_bytes), (step, 1))
+    return view.reshape(rows, width, pixel_bytes)
 
 
-def compressed_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8]:
-    """Gives the image of a compressed message as (H, W, 3) RGB uint8.
+def compressed_to_frame(
+    message: CompressedImageMessage, bits: SignificantBits | None = None
+) -> CameraFrame:
+    """Gives the image of a compressed message, with its way to RGB.
 
-    What the data hold counts, not what `format` says: many cameras leave that empty.
+    The text `format` may be empty or strange, as that of many cameras; but what it says of the
+    data must be true. It tells a Bayer image, which its JPEG or PNG holds as it came, from a grey
+    one.
+
+    Args:
+        message: As `sensor_msgs` defines it.
+        bits: What is known of the source's 16-bit images; None looks at this one alone.
 
     Raises:
-        ValueError: Depth, or no whole image of a bounded size, see `decode`.
+        ValueError: Depth, no whole image of a bounded size (see `decode`), or another one than
+            `format` says.
     """
-    if 'compressedDepth' in message.format:
-        raise ValueError(f'format {message.format!r} is a depth image, not a camera image')
+    name, codec = _declared(message.format)
+    encoding = _ENCODINGS.get(name)
     data = np.frombuffer(message.data, np.uint8)
+    found = content_format(data.tobytes())
+    if codec and found and codec != found:
+        raise ValueError(f'format is {_short(message.format)}, but the data are {found}')
+    mosaic = encoding is not None and encoding.mosaic
+    how = cv2.IMREAD_UNCHANGED if mosaic else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
-        image = decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = decode(data, how | cv2.IMREAD_IGNORE_ORIENTATION)
     except ValueError as error:
         raise ValueError(
-            f'cannot decode {data.size} bytes of format {message.format!r} as an image; {error}'
+            f'cannot decode {data.size} bytes of format {_short(message.format)} as an image; '
+            f'{error}'
         ) from None
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    if encoding is None:
+        name = found
+    elif image.dtype == np.uint16 and not encoding.wide:
+        raise ValueError(
+            f'format is {_short(message.format)}, but the data have 16 bits a value; is it depth?'
+        )
+    if image.dtype == np.uint16:
+        image, name = _narrowed(image, bits, name)
+    if image.ndim == 3:
+        return CameraFrame(image[..., :3], cv2.COLOR_BGR2RGB, encoding=name)
+    assert encoding is not None
+    size = (image.shape[0], image.shape[1])
+    _check_size(name, encoding, size)
+    return CameraFrame(image, encoding.code, encoding=name)
+
+
+def _declared(text: str) -> tuple[str, str]:
+    """Gives the encoding before compression and the file format that a format text names.
+
+    >>> _declared('rgb8; jpeg compressed bgr8'), _declared('JPG'), _declared('')
+    (('rgb8', 'jpeg'), ('', 'jpeg'), ('', ''))
+    """
+    if 'compressedDepth' in text:
+        raise ValueError(f'format {_short(text)} is a depth image, not a camera image')
+    name, parted, _ = text.partition(';')
+    codec = _CODEC.search(text)
+    short = codec[0].lower() if codec else ''
+    return name.strip() if parted else '', {'jpg': 'jpeg', 'tif': 'tiff'}.get(short, short)
+
+
+def _short(text: str) -> str:
+    """Gives a text of a message in quotes, a long one cut: it may be anything."""
+    return repr(text) if len(text) <= SHOWN else f'{text[:SHOWN]!r}...'

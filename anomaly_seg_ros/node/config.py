@@ -118,6 +118,11 @@ class NodeConfig:
         READ_ONLY,
         choices=('auto', 'best_effort', 'reliable'),
     )
+    significant_bits: int = param(
+        0,
+        'bits that the camera uses of its 16-bit images; 0: found from the largest value so far',
+        range=(0, 16),
+    )
     score_encoding: str = param('mono8', 'encoding of anomaly_score', choices=('mono8', '32FC1'))
     score_scale: str = param(
         'calibrated',

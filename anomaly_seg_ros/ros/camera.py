@@ -17,6 +17,7 @@ from std_msgs.msg import String
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.image_message import to_frame
 from anomaly_seg_ros.frames.pipeline import Prepared
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics, watchdog
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import label_info
@@ -78,6 +79,9 @@ class Camera:
         self._put: Callable[[Camera, Image], bool]
         self._active_since = 0.0
         self._incompatible_qos = 0
+        self._bits = SignificantBits(config.significant_bits)
+        self._encodings: set[str] = set()
+        self._prefix = f'{name}: ' if name else ''
 
     # --- what a transition of the node does ----------------------------------------------------
 
@@ -188,10 +192,17 @@ class Camera:
         if self._is_too_old(message, self._config.max_age_s):
             return None
         began = time.perf_counter()
-        frame = to_frame(message)
-        self.statistics.encoding = message.encoding
+        frame = to_frame(message, self._bits)
+        self._note_encoding(frame.encoding)
         self.statistics.size = (message.height, message.width)
         return self._pipeline.prepare(frame, began)
+
+    def _note_encoding(self, encoding: str) -> None:
+        """Says each encoding once, with the significant bits that were found in 16-bit images."""
+        self.statistics.encoding = encoding
+        if encoding not in self._encodings:
+            self._encodings.add(encoding)
+            self._node.get_logger().info(f'{self._prefix}encoding {encoding}')
 
     def finish(self, message: Image, prepared: Prepared, prediction: Prediction) -> None:
         """Makes and publishes what somebody listens to."""
@@ -229,8 +240,7 @@ class Camera:
 
     def _drop(self, why: str, problem: str) -> None:
         self.statistics.dropped(why, problem)
-        camera = f'{self.name}: ' if self.name else ''
-        self._node.get_logger().error(f'{camera}{problem}', throttle_duration_sec=THROTTLE_S)
+        self._node.get_logger().error(f'{self._prefix}{problem}', throttle_duration_sec=THROTTLE_S)
 
     def _is_too_old(self, message: Image, max_age_s: float) -> bool:
         if max_age_s <= 0:

@@ -138,6 +138,7 @@ def summarise(run: BagPass, reader: BagReader, topic: str, engine: Engine) -> di
         'messages': run.frames + len(run.broken),
         'messages_announced': reader.announced(topic),
         'frames': run.frames,
+        'encoding': run.encoding,
         'first_stamp': run.stamps[0] if run.stamps else None,
         'last_stamp': run.stamps[-1] if run.stamps else None,
         'broken': [{'number': number, 'problem': problem} for number, problem in run.broken],
@@ -181,8 +182,8 @@ def say(out: Path, summary: Mapping[str, Any]) -> None:
     if not summary['frames']:
         raise ValueError(f'no frame could be used: {end}')
     print(
-        f'{out}: {summary["frames"]} frames of {end}; score {summary["score"]}, engine '
-        f'{summary["engine"]}, precision {summary["precision"]}'
+        f'{out}: {summary["frames"]} frames of {end} ({summary["encoding"]}); score '
+        f'{summary["score"]}, engine {summary["engine"]}, precision {summary["precision"]}'
     )
 
 

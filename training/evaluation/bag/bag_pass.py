@@ -55,6 +55,7 @@ class BagPass:
         stamps: Of the first and the last frame.
         stopped: Whether somebody ended it early.
         times_ms: Of each inference.
+        encoding: Of the last frame, with its significant bits.
     """
 
     pipeline: Pipeline
@@ -66,6 +67,7 @@ class BagPass:
     stamps: list[int] = field(default_factory=list)
     stopped: bool = False
     times_ms: list[float] = field(default_factory=list)
+    encoding: str = ''
 
     def through(self, reader: BagReader, topic: str, bag: OutputBag, timeline: Timeline) -> None:
         """Runs all frames of the topic, until the end or until somebody stops it."""
@@ -80,13 +82,14 @@ class BagPass:
     def _add(self, image: BagImage, bag: OutputBag, timeline: Timeline) -> None:
         name = self.names.get(image.log_time, '')
         try:
-            pixels = image.rgb()
+            frame = image.frame()
         except ValueError as error:
             self.broken.append((image.number, str(error)))
             timeline.add(broken_row(image, name, str(error)))
             return
         assert image.stamp is not None
-        result = self.pipeline(pixels)
+        result = self.pipeline(frame)
+        self.encoding = frame.encoding
         bag.add(image, result)
         timeline.add(frame_row(image, name, result))
         self.frames += 1
