@@ -68,34 +68,92 @@ def test_update_changes_only_what_is_named(fake_checkpoint: Path) -> None:
     assert after.meta.calibrations == before.calibrations
 
 
-@pytest.mark.parametrize(
-    ('values', 'what'),
-    [
-        ({'format': 2}, 'checkpoint format 2 is not 1'),
-        ({'format': ...}, 'checkpoint format None is not 1'),
-        ({'colour': 1}, r"unknown keys \['colour'\]"),
-        ({'model': ...}, "'model'"),
-        ({'mean': ...}, "key 'mean' is missing"),
-        ({'mean': [0.5, 0.5]}, 'must be three numbers'),
-        ({'std': [0.5, 0.5, 0.0]}, 'std > 0'),
-        ({'mean': 0.5}, 'meta.json does not fit'),
-        ({'std': ['a', 'b', 'c']}, 'meta.json does not fit'),
-        ({'class_names': ['road']}, '1 class_names but 11 class_colors'),
-        ({'input_size': [0, 10]}, r'input_size \(0, 10\)'),
-        ({'input_size': [10]}, r'input_size \(10,\)'),
-        ({'void_index': 12}, 'void_index 12'),
-        ({'calibrations': {'msp': [1.0, 0.0]}}, 'never fall'),
-        ({'calibrations': [1.0]}, 'meta.json does not fit'),
-    ],
-)
+NAN, INFINITE = float('nan'), float('inf')
+BAD_NUMBERS = (NAN, INFINITE, True, '0.5', None, [0.5], 10**400)
+MISFITS: list[tuple[dict[str, Any], str]] = [
+    ({'format': 2}, 'checkpoint format 2 is not 1'),
+    ({'format': ...}, 'checkpoint format None is not 1'),
+    ({'format': [1]}, r'checkpoint format \[1\] is not 1'),
+    ({'colour': 1}, r"unknown keys \['colour'\]; this package may be older"),
+    *(({key: ...}, f"key '{key}' is missing") for key in ('model', 'class_names', 'mean', 'std')),
+    *(({'model': value}, 'model is .* a text that is not empty') for value in (1, '', None)),
+    ({'mean': [0.5, 0.5]}, r'mean is \[0.5, 0.5\]; it must be a list of 3'),
+    ({'mean': 0.5}, 'mean is 0.5; it must be a list of 3'),
+    *(({'mean': [0.5, 0.5, v]}, r'mean\[2\] is .*must be a number') for v in BAD_NUMBERS),
+    *(({'std': [0.5, v, 0.5]}, r'std\[1\] is .*number above 0') for v in (0.0, -1, *BAD_NUMBERS)),
+    *(({'gamma': v}, 'gamma is .*number above 0') for v in (0, -1.0, *BAD_NUMBERS)),
+    *(({'temperature': v}, 'temperature is .*number above 0') for v in (0, -1.0, *BAD_NUMBERS)),
+    ({'class_names': ['road']}, '1 class_names but 11 class_colors'),
+    ({'class_names': 'road'}, "class_names is 'road'; it must be a list"),
+    ({'class_names': []}, '0 class_names; there must be 1 to 255'),
+    ({'class_names': [str(i) for i in range(256)]}, '256 class_names; there must be 1 to 255'),
+    ({'class_names': ['road'] * 11}, r'class_names is \(.* none stands there twice'),
+    ({'class_names': ['road', 3]}, r'class_names\[1\] is 3; it must be a text'),
+    ({'class_colors': [[0, 0, 0]]}, '11 class_names but 1 class_colors'),
+    ({'class_colors': [[0, 0]]}, r'class_colors\[0\] is \[0, 0\]; it must be a list of 3'),
+    *(
+        ({'class_colors': [[0, 0, v]]}, r'class_colors\[0\]\[2\] is .* whole number of 0 to 255')
+        for v in (256, -1, 0.5, True, '0')
+    ),
+    ({'input_size': [0, 10]}, r'input_size\[0\] is 0; it must be a whole number of 1 or more'),
+    ({'input_size': [10.0, 10]}, r'input_size\[0\] is 10.0'),
+    ({'input_size': [10]}, r'input_size is \[10\]; it must be a list of 2'),
+    *(({'void_index': v}, 'void_index is') for v in (12, -1, True, 1.0, '1')),
+    ({'model_options': []}, r'model_options is \[\]; it must be an object'),
+    ({'score': 'msx'}, "score is 'msx'; it must be one of: .*energy"),
+    ({'score': None}, 'score is None; it must be one of: .*energy'),
+    *(
+        ({key: {'msx': value}}, f"a key of {key} is 'msx'; it must be one of: .*energy")
+        for key, value in (
+            ('thresholds', 0.5),
+            ('fitted', 'camvid train'),
+            ('calibrations', [0.0, 1.0]),
+            ('score_options', {}),
+        )
+    ),
+    *(
+        ({key: []}, f'{key} is .*it must be an object')
+        for key in ('thresholds', 'fitted', 'calibrations', 'score_options', 'training')
+    ),
+    *(
+        ({'thresholds': {'max_logit': v}}, 'thresholds.max_logit is .*a number from 0 to 1')
+        for v in (7.0, -0.01, *BAD_NUMBERS)
+    ),
+    ({'fitted': {'sml': 1}}, 'fitted.sml is 1; it must be a text'),
+    ({'score_options': {'sml': 1}}, 'score_options.sml is 1; it must be an object'),
+    ({'calibrations': {'msp': [1.0, 0.0]}}, 'calibrations.msp: .*never fall'),
+    ({'calibrations': {'msp': [1.0]}}, 'calibrations.msp: .*at least 2 levels'),
+    ({'calibrations': {'msp': 1.0}}, 'calibrations.msp is 1.0; it must be a list'),
+    *(
+        ({'calibrations': {'msp': [0.0, v]}}, r'calibrations.msp\[1\] is .*must be a number')
+        for v in BAD_NUMBERS
+    ),
+    ({'trained_on': 'camvid train'}, "trained_on is 'camvid train'; it must be a list"),
+    ({'trained_on': [1]}, r'trained_on\[0\] is 1; it must be a text'),
+    ({'commit': 1}, 'commit is 1; it must be a text'),
+    *(({'weights_sha256': v}, 'weights_sha256 is .*64 digits') for v in ('ab', 'G' * 64, None)),
+]
+
+
+@pytest.mark.parametrize(('values', 'what'), MISFITS)
 def test_meta_that_does_not_fit(fake_checkpoint: Path, values: dict[str, Any], what: str) -> None:
     change_meta(fake_checkpoint, **values)
     with pytest.raises(ValueError, match=what) as error:
         Checkpoint.open(fake_checkpoint)
-    assert str(fake_checkpoint / META_FILE) in str(error.value)
+    assert str(error.value).startswith(f'cannot use {str(fake_checkpoint / META_FILE)!r}: ')
+    assert 'correct it, or make the checkpoint again' in str(error.value)
+    assert len(str(error.value)) < 600
+    assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('text', ['', '{', '[]', '"x"', LFS_POINTER, '\x00'])
+def test_what_could_not_be_read_again_is_not_written(fake_checkpoint: Path) -> None:
+    before = (fake_checkpoint / META_FILE).read_bytes()
+    with pytest.raises(ValueError, match=r'thresholds.max_logit is 7'):
+        Checkpoint.open(fake_checkpoint).with_meta(thresholds={'max_logit': 7})
+    assert (fake_checkpoint / META_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '"x"', LFS_POINTER, '\x00', '[' * 100_000])
 def test_meta_that_is_no_json_object(fake_checkpoint: Path, text: str) -> None:
     (fake_checkpoint / META_FILE).write_text(text, encoding='utf-8')
     with pytest.raises(ValueError, match='cannot use'):

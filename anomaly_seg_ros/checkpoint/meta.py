@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, MISSING
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.scores import SCORES
+
+from .fields import (
+    anything,
+    Check,
+    listed,
+    mapped,
+    matching,
+    name,
+    number,
+    one_of,
+    or_none,
+    text,
+    unfit,
+    whole,
+)
 
 FORMAT = 1
 META_FILE = 'meta.json'
@@ -64,20 +80,22 @@ class CheckpointMeta:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
+        for key, check in _CHECKS.items():
+            object.__setattr__(self, key, check(key, getattr(self, key)))
+        if not 0 < len(self.class_names) <= IGNORE:
+            raise ValueError(
+                f'{len(self.class_names)} class_names; there must be 1 to {IGNORE}, because ids '
+                f'are bytes and {IGNORE} is unlabelled'
+            )
+        if len(set(self.class_names)) != len(self.class_names):
+            raise unfit('class_names', self.class_names, 'names of which none stands there twice')
         if len(self.class_names) != len(self.class_colors):
             raise ValueError(
                 f'{len(self.class_names)} class_names but {len(self.class_colors)} class_colors'
             )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f'mean {self.mean} and std {self.std} must be three numbers, std > 0')
-        if len(self.input_size) != 2 or min(self.input_size) < 1:
-            raise ValueError(f'input_size {self.input_size} must be (height, width)')
-        if self.void_index is not None and not 0 <= self.void_index <= len(self.class_names):
-            raise ValueError(f'void_index {self.void_index} is outside of the network output')
-        if not 0 < self.gamma < math.inf:
-            raise ValueError(f'gamma {self.gamma} must be above 0')
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f'temperature {self.temperature} must be above 0')
+        if self.void_index is not None and self.void_index > len(self.class_names):
+            what = f'below {len(self.class_names) + 1}, the channels of the network'
+            raise unfit('void_index', self.void_index, what)
 
     @property
     def channels(self) -> int:
@@ -98,33 +116,53 @@ class CheckpointMeta:
             ValueError: A key is missing or unknown, a value does not fit, or another format.
         """
         if values.get('format') != FORMAT:
-            raise ValueError(
-                f'checkpoint format {values.get("format")!r} is not {FORMAT}; make it again with '
-                'import_weights or train'
-            )
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(values.keys() - known):
-            raise ValueError(f'unknown keys {unknown} in {META_FILE}')
-        try:
-            return cls(
-                **{
-                    **values,
-                    'class_names': tuple(values['class_names']),
-                    'class_colors': tuple(tuple(color) for color in values['class_colors']),
-                    'mean': tuple(values['mean']),
-                    'std': tuple(values['std']),
-                    'input_size': tuple(values['input_size']),
-                    'trained_on': tuple(values.get('trained_on', ())),
-                    'calibrations': {
-                        score: Calibration(tuple(levels))
-                        for score, levels in values.get('calibrations', {}).items()
-                    },
-                }
-            )
-        except KeyError as error:
-            raise ValueError(f'key {error} is missing in {META_FILE}') from None
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f'{META_FILE} does not fit: {error}') from None
+            raise ValueError(f'checkpoint format {values.get("format")!r} is not {FORMAT}')
+        known = {
+            f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)
+        }
+        if unknown := sorted(values.keys() - known.keys()):
+            raise ValueError(f'unknown keys {unknown}; this package may be older than the file')
+        if missing := [key for key, needed in known.items() if needed and key not in values]:
+            raise ValueError(f'key {missing[0]!r} is missing')
+        return cls(**values)
+
+
+def _calibration(key: str, value: Any) -> Calibration:
+    """Checks for the levels of a calibration."""
+    if isinstance(value, Calibration):
+        return value
+    levels = listed(number('a number'))(key, value)
+    try:
+        return Calibration(levels)
+    except ValueError as error:
+        raise ValueError(f'{key}: {error}') from None
+
+
+_score = one_of(SCORES)
+_positive = number('a number above 0', lambda value: value > 0)
+_CHECKS: dict[str, Check] = {
+    'model': name,
+    'class_names': listed(name),
+    'class_colors': listed(listed(whole(0, 255), 3)),
+    'mean': listed(number('a number'), 3),
+    'std': listed(_positive, 3),
+    'input_size': listed(whole(1), 2),
+    'model_options': mapped(anything),
+    'void_index': or_none(whole(0)),
+    'gamma': _positive,
+    'score': _score,
+    'temperature': _positive,
+    'score_options': mapped(mapped(anything), _score),
+    'fitted': mapped(text, _score),
+    'calibrations': mapped(_calibration, _score),
+    'thresholds': mapped(number('a number from 0 to 1', lambda value: 0 <= value <= 1), _score),
+    'trained_on': listed(text),
+    'training': mapped(anything),
+    'weights_sha256': matching('(?:[0-9a-f]{64})?', "64 digits of 0..9 and a..f, or ''"),
+    'commit': text,
+    'format': whole(FORMAT, FORMAT),
+}
+"""How each field is checked, as it comes from JSON and as it comes from our code."""
 
 
 def read_meta(folder: Path) -> CheckpointMeta:
@@ -145,8 +183,11 @@ def read_meta(folder: Path) -> CheckpointMeta:
         if not isinstance(values, dict):
             raise ValueError('it holds no JSON object')
         return CheckpointMeta.from_mapping(values)
-    except ValueError as error:
-        raise ValueError(f'cannot use {str(path)!r}: {error}') from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f'cannot use {str(path)!r}: {error}; correct it, or make the checkpoint again by '
+            'train, import_weights or fit_score'
+        ) from None
 
 
 def write_meta(folder: Path, meta: CheckpointMeta) -> None:
