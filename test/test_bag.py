@@ -684,27 +684,28 @@ LIVE = """
 import json, os, sys
 from pathlib import Path
 import numpy as np
-from anomaly_seg_ros.commands import demo
+from anomaly_seg_ros.demo import play
 from anomaly_seg_ros.demo.frame_source import open_frames
 from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.ros.frame_client import connected_client
 
-demo.START_TIMEOUT_S, demo.FRAME_TIMEOUT_S = 300.0, 60.0
+play.START_TIMEOUT_S, play.FRAME_TIMEOUT_S = 300.0, 60.0
 images, checkpoint, out = sys.argv[1:]
+found = {}
+
+def collect(number, messages):
+    for topic, message in messages.items():
+        found[f'{topic[2:]}_{number}'] = np.frombuffer(message.data, np.uint8)
+
 namespace = f'/live_{os.getpid()}'
 with (
     running_node(namespace, Path(checkpoint), 'auto') as process,
-    connected_client(namespace) as client,
+    connected_client(namespace, collect) as client,
 ):
-    demo.wait_until_ready(client, process)
-    sent = demo.play(client, open_frames(images), 50.0)
+    play.wait_until_ready(client, process)
+    sent = play.send_all(client, open_frames(images), 50.0)
     client.spin_until(lambda: client.complete() >= sent, 60.0)
     assert client.complete() == sent
-    found = {
-        f'{topic[2:]}_{number}': np.frombuffer(message.data, np.uint8)
-        for number, answer in client.answers.items()
-        for topic, message in answer.images.items()
-    }
 np.savez(out, label_info=json.dumps(client.label_info), **found)
 """
 

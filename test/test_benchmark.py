@@ -19,7 +19,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main as cli
 from anomaly_seg_ros.frames.image_message import to_frame
 from anomaly_seg_ros.frames.pipeline import build_pipeline
-from training.bench import candidates, floor, frame, machine, table, timing, worker
+from training.bench import candidates, engine_process, floor, frame, machine, table, timing
 from training.bench.candidates import Candidate, EngineCall, parse_candidates
 from training.results import KEYS, read_results, ResultRow
 
@@ -493,9 +493,9 @@ def test_both_ways_of_the_calibration_benchmark_agree(make_fake_meta: Any) -> No
 
 
 @pytest.mark.slow
-def test_a_worker_times_frames_at_its_pace(exported_checkpoint: Path) -> None:
+def test_an_engine_process_times_frames_at_its_pace(exported_checkpoint: Path) -> None:
     call = EngineCall(str(exported_checkpoint), 'openvino', 'max_logit', 'fp32')
-    with worker.Worker(call.to_json(), ROAD, (96, 128)) as running:
+    with engine_process.EngineProcess(call.to_json(), ROAD, (96, 128)) as running:
         assert running.about['precision'] == 'fp32'
         answer = running.run(3, period_s=0.01)
         assert len(answer['wall_ms']) == len(answer['cpu_ms']) == 3
@@ -517,7 +517,7 @@ def test_a_training_step_takes_any_size(
         return value
 
     monkeypatch.setattr(torch.nn.functional, 'cross_entropy', loss)
-    step = worker.training_work(make_tiny_checkpoint(size=(60, 90)))  # no multiple of 32
+    step = engine_process.training_work(make_tiny_checkpoint(size=(60, 90)))  # no multiple of 32
     step()
     step()
     assert [width for _, width in seen] == [90, 90]
@@ -525,10 +525,10 @@ def test_a_training_step_takes_any_size(
 
 
 @pytest.mark.slow
-def test_a_worker_tells_why_its_engine_does_not_open(tmp_path: Path) -> None:
+def test_an_engine_process_tells_why_its_engine_does_not_open(tmp_path: Path) -> None:
     call = EngineCall(str(tmp_path), 'openvino', 'max_logit', 'fp32')
     with pytest.raises(RuntimeError, match='has no meta'):
-        worker.Worker(call.to_json(), ROAD, (96, 128))
+        engine_process.EngineProcess(call.to_json(), ROAD, (96, 128))
 
 
 def test_a_checkpoint_that_no_engine_can_run_is_an_error(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import json
@@ -27,25 +27,28 @@ from anomaly_seg_ros.ros.conversions import ImageWriter
 
 FRAME_ID = 'camera'
 
+KEPT = 4
+"""Frames of which pictures are kept that wait for others of theirs; one of 1080x1920 has 12 MB."""
+
 
 @dataclass
 class Answer:
-    """What came back for one frame.
+    """What came back for one frame; its pictures are handed on, not kept.
 
     Attributes:
-        images: Topic to the message received.
         wanted: How many outputs make it complete.
+        topics: Of the outputs that have come.
         latency_ms: From just before the frame was published to the semantic mask's arrival.
     """
 
     wanted: int
-    images: dict[str, Image] = field(default_factory=dict)
+    topics: set[str] = field(default_factory=set)
     latency_ms: float | None = None
 
     @property
     def complete(self) -> bool:
         """Whether every output has come."""
-        return len(self.images) == self.wanted
+        return len(self.topics) == self.wanted
 
 
 def pixels(message: Image) -> NDArray[np.uint8]:
@@ -56,8 +59,8 @@ def pixels(message: Image) -> NDArray[np.uint8]:
     return data.reshape(message.height, message.width)
 
 
-OnComplete = Callable[[int, Answer], None]
-"""Called with (frame number, answer) once all outputs of a frame are there."""
+OnComplete = Callable[[int, Mapping[str, Image]], None]
+"""Called with (frame number, topic to message) once all outputs of a frame are there."""
 
 
 @contextmanager
@@ -81,7 +84,7 @@ class FrameClient:
 
     Args:
         namespace: In which the node runs.
-        on_complete: What to do with a frame's outputs.
+        on_complete: What to do with a frame's outputs; without it no picture is kept at all.
         outputs: Pictures to listen to, None for the usual ones; the node makes no others.
     """
 
@@ -101,6 +104,7 @@ class FrameClient:
         self._on_complete = on_complete
         self._outputs = image_outputs(usual_outputs()) if outputs is None else outputs
         self._sent: dict[tuple[int, int], tuple[int, float]] = {}
+        self._waiting: dict[int, dict[str, Image]] = {}
         self._writer = ImageWriter('bgr8')
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -130,13 +134,23 @@ class FrameClient:
                 return
             number, began = sent
             answer = self.answers.setdefault(number, Answer(len(self._outputs)))
-            answer.images[topic] = message
+            answer.topics.add(topic)
             if topic == topics.SEMANTIC_MASK:
                 answer.latency_ms = (time.perf_counter() - began) * 1e3
-            if answer.complete and self._on_complete is not None:
-                self._on_complete(number, answer)
+            if self._on_complete is not None:
+                self._keep(number, topic, message, self._on_complete)
 
         return receive
+
+    def _keep(self, number: int, topic: str, message: Image, on_complete: OnComplete) -> None:
+        """Keeps a picture until all of its frame are there, of the last few frames."""
+        images = self._waiting.setdefault(number, {})
+        images[topic] = message
+        if len(images) == len(self._outputs):
+            del self._waiting[number]
+            on_complete(number, images)
+        elif len(self._waiting) > KEPT:
+            del self._waiting[min(self._waiting)]
 
     def _receive_label_info(self, message: String) -> None:
         self.label_info = json.loads(message.data)

@@ -22,12 +22,12 @@ from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.process import tune_allocator
 from anomaly_seg_ros.provenance import code_version
 from training.bench.candidates import EngineCall, sized_checkpoint
+from training.bench.engine_process import EngineProcess, NETWORK, TRAINING
 from training.bench.frame import camera_images
 from training.bench.machine import ALLOCATORS, describe_machine, typed_module
 from training.bench.node_session import isolate_ros, output_topics, running_session
 from training.bench.table import other_table
 from training.bench.timing import percentiles, ratio, Samples
-from training.bench.worker import NETWORK, TRAINING, Worker
 from training.results import ResultRow, write_results
 
 BLOCK = 3
@@ -79,7 +79,7 @@ def compare(target: str, args: argparse.Namespace) -> Iterator[ResultRow]:
         sized = stack.enter_context(sized_checkpoint(checkpoint, size))
         engine = 'torch' if needed == 'torch' else 'openvino'
         call = EngineCall(str(sized.folder), engine, sized.meta.score, 'auto')
-        opened = nodes if target == 'node' else workers
+        opened = nodes if target == 'node' else engine_processes
         turns = opened(stack, call, image, target)
         samples, answers = interleave_blocks(turns, args.blocks)
     for setting, found in samples.items():
@@ -103,17 +103,19 @@ def compare(target: str, args: argparse.Namespace) -> Iterator[ResultRow]:
         )
 
 
-def workers(
+def engine_processes(
     stack: ExitStack, call: EngineCall, image: tuple[int, int], target: str
 ) -> dict[str, Turn]:
-    """Opens a worker per setting."""
+    """Opens a process per setting."""
     work = {'torch': NETWORK, 'training': TRAINING, 'frame': 'pictures'}[target]
 
-    def turn(worker: Worker) -> Turn:
-        return lambda: worker.run(BLOCK, work)
+    def turn(process: EngineProcess) -> Turn:
+        return lambda: process.run(BLOCK, work)
 
     return {
-        setting: turn(stack.enter_context(Worker(call.to_json(), SYNTHETIC, image, setting)))
+        setting: turn(
+            stack.enter_context(EngineProcess(call.to_json(), SYNTHETIC, image, setting))
+        )
         for setting in ALLOCATORS
     }
 

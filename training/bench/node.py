@@ -22,6 +22,7 @@ from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.process import tune_allocator
 from anomaly_seg_ros.provenance import code_version
 from training.bench.candidates import EngineCall, parse_candidates, prepare
+from training.bench.engine_process import EngineProcess
 from training.bench.frame import camera_images, Image
 from training.bench.machine import describe_machine, typed_module
 from training.bench.node_session import (
@@ -32,7 +33,6 @@ from training.bench.node_session import (
 )
 from training.bench.table import node_table, stage_table
 from training.bench.timing import percentiles, ratio, Samples
-from training.bench.worker import Worker
 from training.results import ResultRow, write_results
 
 BLOCK = 20
@@ -113,7 +113,7 @@ def measure(call: EngineCall, images: list[Image], args: argparse.Namespace) -> 
     size = (images[0].shape[0], images[0].shape[1])
     with (
         running_session(call, images, output_topics(args.outputs), ['tuned']) as (node,),
-        Worker(call.to_json(), args.source, size) as bare,
+        EngineProcess(call.to_json(), args.source, size) as bare,
     ):
         rows = []
         for pace, period_s in ((f'at {args.rate:g} Hz', 1 / args.rate), ('closed loop', 0.0)):
@@ -139,7 +139,7 @@ def measure(call: EngineCall, images: list[Image], args: argparse.Namespace) -> 
 
 
 def alternate(
-    node: NodeSession, bare: Worker, frames: int, period_s: float
+    node: NodeSession, bare: EngineProcess, frames: int, period_s: float
 ) -> tuple[Samples, Samples, float]:
     """Gives the node's times, the bare engine's, and the node's frames per second."""
     mine, other, rates = Samples(), Samples(), []

@@ -13,7 +13,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING
 
-from anomaly_seg_ros.commands.demo import FRAME_TIMEOUT_S, START_TIMEOUT_S
+from anomaly_seg_ros.demo.play import FRAME_TIMEOUT_S, START_TIMEOUT_S
 from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.launch_support import shm_profile_environment
@@ -23,7 +23,7 @@ from training.bench.frame import Image
 from training.bench.machine import ALLOCATORS, page_faults, process_memory_mb, variables
 
 if TYPE_CHECKING:
-    from anomaly_seg_ros.ros.frame_client import Answer, FrameClient
+    from anomaly_seg_ros.ros.frame_client import FrameClient
 
 START_PERIOD_S = 0.05
 WARM_UP = 5
@@ -67,9 +67,9 @@ def running_session(
         for number, allocator in enumerate(allocators):
             namespace = f'/anomaly_seg_bench_{os.getpid()}_{number}'
             if number == 0:
-                client = stack.enter_context(connected_client(namespace, _forget_pixels, outputs))
+                client = stack.enter_context(connected_client(namespace, outputs=outputs))
             else:
-                client = FrameClient(namespace, _forget_pixels, outputs)
+                client = FrameClient(namespace, outputs=outputs)
                 stack.callback(client.close)
             began = time.monotonic()
             with variables(ALLOCATORS[allocator]):
@@ -201,11 +201,6 @@ class NodeSession:
         info = client.label_info or {}
         found: dict[str, str] = info.get('engine', {})
         return found
-
-
-def _forget_pixels(_: int, answer: Answer) -> None:
-    """Keeps that the outputs came, not what was in them: minutes of them would fill the memory."""
-    answer.images = dict.fromkeys(answer.images)
 
 
 def output_topics(outputs: str) -> tuple[str, ...]:

@@ -28,11 +28,11 @@ from training.bench.candidates import (
     prepare,
     sized_checkpoint,
 )
+from training.bench.engine_process import NETWORK, peak_memory
 from training.bench.frame import camera_images, frame_work, FRAMES, Image, network_work
 from training.bench.machine import describe_machine
 from training.bench.table import engine_table
 from training.bench.timing import interleave, percentiles, ratio, Samples, Work
-from training.bench.worker import NETWORK, peak_memory
 from training.results import ResultRow, typed_command, write_results
 
 if TYPE_CHECKING:

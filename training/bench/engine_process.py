@@ -1,7 +1,7 @@
 """An engine in a process of its own, which times frames when it is told to and sleeps otherwise.
 
-`Worker` is the side that tells. Used where one engine's memory or allocator must not be mixed with
-another's, and beside the node, whose own process cannot be timed from outside.
+`EngineProcess` is the side that tells. Used where one engine's memory or allocator must not be
+mixed with another's, and beside the node, whose own process cannot be timed from outside.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TRAINING = 'training'
 CLOSE_TIMEOUT_S = 10.0
 
 
-class Worker:
+class EngineProcess:
     """Starts the process and waits until its engine is open.
 
     Args:
@@ -40,7 +40,7 @@ class Worker:
     def __init__(
         self, call: str, source: str, image_size: tuple[int, int], allocator: str = 'tuned'
     ):
-        command = [sys.executable, '-m', 'training.bench.worker', '--call', call]
+        command = [sys.executable, '-m', 'training.bench.engine_process', '--call', call]
         command += ['--source', source, '--image', f'{image_size[0]}x{image_size[1]}']
         with variables(ALLOCATORS[allocator]):
             self._process = subprocess.Popen(
@@ -77,7 +77,7 @@ class Worker:
                 if 'error' in answer:
                     raise RuntimeError(answer['error'])
                 return answer
-        raise RuntimeError(f'a worker ended with status {self._process.wait()}')
+        raise RuntimeError(f'an engine process ended with status {self._process.wait()}')
 
     def close(self) -> None:
         """Ends the process."""
@@ -90,7 +90,7 @@ class Worker:
             self._process.kill()
             self._process.wait()
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> EngineProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,8 +99,8 @@ class Worker:
 
 def peak_memory(call: str, source: str, image_size: tuple[int, int]) -> dict[str, float]:
     """Gives the memory in MiB of a process that has opened the engine and run a few frames."""
-    with Worker(call, source, image_size) as worker:
-        memory: dict[str, float] = worker.run(3)['memory_mb']
+    with EngineProcess(call, source, image_size) as process:
+        memory: dict[str, float] = process.run(3)['memory_mb']
         return memory
 
 
