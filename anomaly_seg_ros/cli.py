@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 import logging
 import sys
 
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 2 wrong usage or bad input (one line on stderr). Anything else raises.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    # Names of files go to the terminal too, and some are not UTF-8.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     parser = argparse.ArgumentParser(
         prog='anomaly_seg',
         description='Semantic segmentation with a per-pixel anomaly score.',

@@ -12,7 +12,6 @@ import threading
 import time
 from typing import Any, TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -78,8 +77,9 @@ def camvid_root(tmp_path: Path) -> Path:
             labels[36:, :48], labels[36:, 48:] = 3, 11
             image = np.array([[230, 220, 210], [0] * 3, [0] * 3, [70, 60, 60]] + [[128] * 3] * 8)
             frame = image[labels] + random.integers(-20, 20, (72, 96, 3))
-            cv2.imwrite(str(root / split / f'{index:03d}.png'), frame.astype(np.uint8))
-            cv2.imwrite(str(root / f'{split}annot' / f'{index:03d}.png'), labels)
+            name, bgr = f'{index:03d}.png', frame.astype(np.uint8)
+            write_image(root / split / name, bgr[..., ::-1])
+            write_image(root / f'{split}annot' / name, labels)
     return root
 
 

@@ -38,8 +38,9 @@ from anomaly_seg_ros.bags.reader import (
 from anomaly_seg_ros.bags.storage import is_bag, open_storage, unpack_message
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp
 from anomaly_seg_ros.cli import main
-from anomaly_seg_ros.commands.make_bag import encode, START_NS
+from anomaly_seg_ros.commands.make_bag import START_NS
 from anomaly_seg_ros.frames.image_message import compressed_to_frame
+from anomaly_seg_ros.frames.images import encode_image
 
 ROOT = Path(__file__).resolve().parent.parent
 HEIGHT, WIDTH = 24, 32
@@ -80,12 +81,12 @@ def compressed_to_rgb(message: Any) -> NDArray[np.uint8]:
 @pytest.mark.parametrize('kind', ['', 'png', 'rgb8; png compressed bgr8', 'something else'])
 def test_png_messages_are_lossless_whatever_their_format_says(kind: str) -> None:
     (image,) = pictures(1)
-    assert (compressed_to_rgb(compressed(encode(image, 'png'), kind)) == image).all()
+    assert (compressed_to_rgb(compressed(encode_image(image, '.png'), kind)) == image).all()
 
 
 def test_jpeg_messages_keep_the_order_of_colours() -> None:
     image = np.full((16, 16, 3), (250, 10, 90), np.uint8)
-    decoded = compressed_to_rgb(compressed(encode(image, 'jpeg')))
+    decoded = compressed_to_rgb(compressed(encode_image(image, '.jpg')))
     assert np.abs(decoded.astype(int) - image).max() <= 4
 
 
@@ -98,14 +99,14 @@ def as_file(suffix: str, image: Any) -> bytes:
     [
         (b'', 'jpeg', 'cannot decode 0 bytes'),
         (b'no image at all', 'jpeg', 'cannot decode 15 bytes'),
-        (encode(pictures(1)[0], 'jpeg')[:-200], 'jpeg', 'is cut short'),
-        (encode(pictures(1)[0], 'png'), '16UC1; compressedDepth png', 'is a depth image'),
+        (encode_image(pictures(1)[0], '.jpg')[:-200], 'jpeg', 'is cut short'),
+        (encode_image(pictures(1)[0], '.png'), '16UC1; compressedDepth png', 'is a depth image'),
         (
-            encode(pictures(1)[0], 'png'),
+            encode_image(pictures(1)[0], '.png'),
             'rgb8; jpeg compressed bgr8',
             "format is 'rgb8; jpeg compressed bgr8', but the data are png",
         ),
-        (encode(pictures(1)[0], 'jpeg'), 'PNG', "format is 'PNG', but the data are jpeg"),
+        (encode_image(pictures(1)[0], '.jpg'), 'PNG', "format is 'PNG', but the data are jpeg"),
         (
             as_file('.png', np.full((5, 5), 1200, np.uint16)),
             'rgb8; png compressed bgr8',
@@ -153,7 +154,7 @@ def test_a_mosaic_in_a_compressed_image_has_its_colours(
 
 def test_colours_in_a_compressed_bayer_image_stay_what_they_are() -> None:
     (image,) = pictures(1)
-    message = compressed(encode(image, 'png'), 'bayer_rggb8; png compressed bgr8')
+    message = compressed(encode_image(image, '.png'), 'bayer_rggb8; png compressed bgr8')
     assert (compressed_to_rgb(message) == image).all()
 
 
@@ -382,6 +383,17 @@ def test_a_damaged_chunk_in_a_whole_file_ends_the_reading(tmp_path: Path) -> Non
         assert [frame.stamp for frame in reader.images('/image')] == [0, 1]
         (problem,) = reader.problems()
     assert problem.startswith('in.mcap: damaged: ')
+
+
+def test_hidden_files_are_no_part_of_a_bag(make: Callable[..., Path]) -> None:
+    bag = make(pictures(2))
+    (bag / '._in.mcap').write_bytes(b'what macOS puts on foreign disks')
+    (bag / 'metadata.yaml').unlink()
+    with BagReader(bag) as reader:
+        assert len(list(reader.images('/image'))) == 2
+        assert not any('._in' in problem for problem in reader.problems())
+    (bag / 'in.mcap').unlink()
+    assert not is_bag(bag)
 
 
 def test_messages_that_sqlite_has_not_filed_yet_are_spoken_of(make: Callable[..., Path]) -> None:

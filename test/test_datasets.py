@@ -20,7 +20,7 @@ HEIGHT, WIDTH = 4, 6
 
 def write(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), pixels)
+    path.write_bytes(bytes(cv2.imencode(path.suffix, pixels)[1]))
 
 
 def write_image(path: Path, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.demo.frame_source import open_frames
+from anomaly_seg_ros.frames.images import read_image, write_image
 
 pytest.importorskip('rclpy', reason='needs rclpy')
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(200)]
@@ -38,9 +39,9 @@ def test_every_frame_of_the_synthetic_road_comes_back(tmp_path: Path) -> None:
     film = cv2.VideoCapture(str(tmp_path / 'demo' / 'demo.mp4'))
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 6
     frame = next(open_frames('synthetic', 1))
-    overlay = cv2.imread(str(overlays[0]))
+    overlay = read_image(overlays[0])
     # The overlay shows its frame: the same outlines under other colours.
-    grey = [cv2.cvtColor(x, cv2.COLOR_BGR2GRAY).astype(float).ravel() for x in (frame, overlay)]
+    grey = [cv2.cvtColor(x, cv2.COLOR_RGB2GRAY).astype(float).ravel() for x in (frame, overlay)]
     assert np.corrcoef(*grey)[0, 1] > 0.5
 
 
@@ -48,7 +49,7 @@ def test_an_image_folder_is_a_source(tmp_path: Path) -> None:
     (tmp_path / 'frames').mkdir()
     for index, size in enumerate([(90, 120), (60, 200)]):
         image = np.full((*size, 3), 90, np.uint8)
-        cv2.imwrite(str(tmp_path / 'frames' / f'{index}.png'), image)
+        write_image(tmp_path / 'frames' / f'{index}.png', image)
     result = run_demo(tmp_path / 'demo', '--source', str(tmp_path / 'frames'))
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / 'demo' / 'summary.json').read_text())['frames_received'] == 2

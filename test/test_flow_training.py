@@ -1,13 +1,13 @@
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 import yaml
 
 from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.frames.images import write_image
 from training.commands.train_flow import FLOW_FILE, FlowTrainer
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import load_flow
@@ -25,8 +25,8 @@ def recipe(tmp_path: Path) -> Path:
             (tmp_path / folder).mkdir()
         for i in range(4):
             image = np.full((24, 32, 3), rng.integers(90, 160), np.uint8)
-            cv2.imwrite(str(tmp_path / split / f'{i}.png'), image)
-            cv2.imwrite(str(tmp_path / f'{split}annot' / f'{i}.png'), image[..., 0] % 11)
+            write_image(tmp_path / split / f'{i}.png', image)
+            write_image(tmp_path / f'{split}annot' / f'{i}.png', image[..., 0] % 11)
     values = {
         'dataset': 'camvid', 'root': str(tmp_path), 'flow_options': TINY, 'patch': 16,
         'batch_size': 4, 'crops_per_frame': 2, 'epochs': 3, 'lr': 0.01, 'workers': 0,

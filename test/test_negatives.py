@@ -17,7 +17,21 @@ RNG = np.random.default_rng
 
 def write(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image)
+    path.write_bytes(bytes(cv2.imencode(path.suffix, image)[1]))
+
+
+def test_what_is_no_photo_is_left_out_before_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / 'red.png', np.zeros((4, 6, 3), np.uint8))
+    (tmp_path / 'folder.png').mkdir()
+    (tmp_path / 'gone.jpg').symlink_to('nowhere.jpg')
+    (tmp_path / '._red.png').write_bytes(b'no data')
+    source: Any = build_negatives('folder', {'root': str(tmp_path)})
+    assert [path.name for path in source.paths] == ['red.png']
+    assert "folder.png' is a folder, not an image file; it is left out" in caplog.text
+    assert "gone.jpg' is a link to 'nowhere.jpg', which is not there" in caplog.text
+    assert '._red' not in caplog.text
 
 
 def test_folder_gives_every_photo_as_rgb(tmp_path: Path) -> None:

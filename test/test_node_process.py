@@ -23,7 +23,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
-from anomaly_seg_ros.frames.images import read_image
+from anomaly_seg_ros.frames.images import read_image, read_pixels
 from anomaly_seg_ros.node import launch_support, topics
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(420)]
@@ -296,8 +296,8 @@ def test_masks_of_camvid_are_byte_for_byte_those_of_predict(
 
     anomalous = classes = 0
     for stem, answers in got.items():
-        labels: Any = cv2.imread(str(out / f'{stem}_labels.png'), cv2.IMREAD_UNCHANGED)
-        mask: Any = cv2.imread(str(out / f'{stem}_mask.png'), cv2.IMREAD_UNCHANGED)
+        labels, _ = read_pixels(out / f'{stem}_labels.png', cv2.IMREAD_UNCHANGED)
+        mask, _ = read_pixels(out / f'{stem}_mask.png', cv2.IMREAD_UNCHANGED)
         score = np.load(out / f'{stem}_score.npy')
         assert labels.shape == (answers[outputs[0]].height, answers[outputs[0]].width)
         assert answers[topics.SEMANTIC_MASK].data.tobytes() == labels.tobytes(), stem

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.classes import LabelSet
+from anomaly_seg_ros.frames.images import write_image
 from training.datasets import Sample
 from training.feeding.pasting import build_paster, fade, match_colors, PastedFrames, Paster
 from training.negatives import Negative
@@ -246,7 +247,7 @@ def test_matched_colors_are_used() -> None:
 
 
 def test_build_from_a_configuration(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / 'tench.png'), np.full((50, 50, 3), PATCH, np.uint8))
+    write_image(tmp_path / 'tench.png', np.full((50, 50, 3), PATCH, np.uint8))
     options = {'kind': 'folder', 'root': str(tmp_path), 'count': [1, 2], 'short_side': 60}
     paste = build_paster(options)
     assert paste.count == (1, 2)
@@ -279,7 +280,7 @@ def test_build_from_a_configuration(tmp_path: Path) -> None:
 def test_wrong_options_say_what_is_right(
     tmp_path: Path, change: dict[str, Any], text: str
 ) -> None:
-    cv2.imwrite(str(tmp_path / 'tench.png'), np.zeros((9, 9, 3), np.uint8))
+    write_image(tmp_path / 'tench.png', np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(ValueError, match=text):
         build_paster({'kind': 'folder', 'root': str(tmp_path)} | change)
 

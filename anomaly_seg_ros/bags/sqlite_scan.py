@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+import os
 from pathlib import Path
 import sqlite3
 from urllib.parse import quote
@@ -31,7 +32,9 @@ class SqliteScan:
         self.problem = ''
         self._size = path.stat().st_size
         self._file = sqlite3.connect(
-            f'file:{quote(str(path))}?mode=ro&immutable=1', uri=True, check_same_thread=False
+            f'file:{quote(os.fsencode(path))}?mode=ro&immutable=1',
+            uri=True,
+            check_same_thread=False,
         )
         try:
             # Else SQLite refuses a file that is shorter than its header says.

@@ -53,7 +53,7 @@ def find_bag_files(path: Path) -> BagFiles:
         return BagFiles([path], {}, [])
     if not path.is_dir():
         raise FileNotFoundError(f'no bag {str(path)!r}; give a rosbag2 folder or file')
-    here = [p for p in path.iterdir() if p.is_file() and p.name.endswith(SUFFIXES)]
+    here = [p for p in path.iterdir() if _is_bag_file(p)]
     if not here:
         raise ValueError(f'{str(path)!r} is no rosbag2 folder: it holds no .mcap and no .db3 file')
     metadata = path / METADATA
@@ -76,8 +76,13 @@ def find_bag_files(path: Path) -> BagFiles:
 def is_bag(path: Path) -> bool:
     """Whether a path looks like a rosbag2: one of its files, or a folder that holds one."""
     if path.is_dir():
-        return any(p.name.endswith(SUFFIXES) for p in path.iterdir())
+        return any(_is_bag_file(p) for p in path.iterdir())
     return path.is_file() and path.name.endswith(SUFFIXES)
+
+
+def _is_bag_file(path: Path) -> bool:
+    """Whether a file in a folder is one of a bag; hidden ones, as '._NAME', are no data."""
+    return path.is_file() and path.name.endswith(SUFFIXES) and not path.name.startswith('.')
 
 
 def _split_number(path: Path) -> tuple[int, str]:

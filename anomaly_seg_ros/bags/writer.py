@@ -30,6 +30,8 @@ _VERSION: Literal[8] = 8
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.float32]
 
 _FOREVER = QosTime(9223372036, 854775807)
+_WRITTEN_ELSEWHERE = frozenset('#?%')
+"""What `rosbags` hands to SQLite as it is, as part of an address."""
 _PIXEL_BYTES = {'mono8': 1, 'rgb8': 3, 'bgr8': 3, '32FC1': 4}
 
 
@@ -75,7 +77,7 @@ class BagWriter:
         packed: Pack the chunks (mcap only); every reader of mcap unpacks them by itself.
 
     Raises:
-        ValueError: The folder exists, or the storage is unknown.
+        ValueError: The folder exists, the storage is unknown, or it cannot have such a path.
     """
 
     def __init__(self, path: Path, storage: str = 'mcap', packed: bool = False):
@@ -83,6 +85,11 @@ class BagWriter:
             raise ValueError(f'unknown storage {storage!r}; choose one of: {", ".join(STORAGES)}')
         if path.exists():
             raise ValueError(f'{str(path)!r} exists; delete it or choose another folder')
+        if storage == 'sqlite3' and (wrong := set(str(path)) & _WRITTEN_ELSEWHERE):
+            raise ValueError(
+                f'{str(path)!r} holds {min(wrong)!r}, and sqlite3 would write to another file; '
+                'take storage mcap or another folder'
+            )
         self._writer = Writer(path, version=_VERSION, storage_plugin=STORAGES[storage])
         if packed and storage == 'mcap':
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 import shutil
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from anomaly_seg_ros.bags.reader import base_topic, COMPRESSED, NAME_SUFFIX, RAW, TEXT
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp, STORAGES
-from anomaly_seg_ros.frames.images import find_images, read_image
+from anomaly_seg_ros.frames.images import encode_image, find_images, printable, read_image
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
 
 START_NS = 1_700_000_000 * 10**9
@@ -90,7 +88,7 @@ def write_bag(
         ValueError: The folder exists, or a file is no image.
     """
     name_topic = base_topic(topic) + NAME_SUFFIX
-    writer = BagWriter(out, storage)
+    writer, bits = BagWriter(out, storage), SignificantBits()
     try:
         with writer as bag:
             bag.add_topic(topic, COMPRESSED if compressed else RAW)
@@ -98,20 +96,13 @@ def write_bag(
             for number, path in enumerate(tqdm(paths, unit='image', disable=None)):
                 stamp = START_NS + round(number * 1e9 / rate_hz)
                 at = Stamp(stamp, stamp, FRAME_ID)
-                image = read_image(path)
+                image = read_image(path, bits)
                 if compressed:
-                    data = encode(image, compressed)
+                    data = encode_image(image, FORMATS[compressed])
                     bag.add_compressed(topic, at, data, f'rgb8; {compressed} compressed bgr8')
                 else:
                     bag.add_image(topic, at, image, 'rgb8')
-                bag.add_data(name_topic, stamp, path.name)
+                bag.add_data(name_topic, stamp, printable(path.name))
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
-
-
-def encode(image: NDArray[np.uint8], kind: str) -> bytes:
-    """Gives the bytes of a JPEG or PNG file of a (H, W, 3) RGB image."""
-    done, data = cv2.imencode(FORMATS[kind], cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    assert done
-    return bytes(data.tobytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 import sys
@@ -17,6 +17,7 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines import ENGINES, open_engine
 from anomaly_seg_ros.frames.images import find_images, read_image, write_image
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline, Result
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.torch_engine import TorchEngine
@@ -53,7 +54,14 @@ def parse_outputs(text: str) -> tuple[str, ...]:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Runs `anomaly_seg predict`."""
+    """Runs `anomaly_seg predict`.
+
+    Returns:
+        0 done, 1 some images could not be read.
+
+    Raises:
+        ValueError: None could be read, or the arguments do not fit.
+    """
     outputs = parse_outputs(args.save)
     paths = find_images(args.images)
     check_stems(paths)
@@ -68,23 +76,32 @@ def main(args: argparse.Namespace) -> int:
     check_calibration(outputs, checkpoint.meta, engine.score_name)
     args.out.mkdir(parents=True, exist_ok=True)
     failed = 0
+    bits: defaultdict[Path, SignificantBits] = defaultdict(SignificantBits)
     for path in tqdm(paths, unit='image', disable=None):
-        failed += not predict_one(path, pipeline, args.out, outputs)
+        failed += not predict_one(path, bits[path.parent], pipeline, args.out, outputs)
     engine.close()
+    if failed == len(paths):
+        raise ValueError(f'none of the {failed} images could be read')
+    for folder, found in bits.items():
+        if found.bits:
+            print(f'{folder}: images of 16 bits, {found.bits} of them significant')
     print(
         f'{args.out}: {", ".join(outputs)} of {len(paths) - failed} images; score '
         f'{engine.score_name}, engine {engine.name}, precision {engine.precision}'
     )
-    return 2 if failed else 0
+    return 1 if failed else 0
 
 
-def predict_one(path: Path, pipeline: Pipeline, out: Path, outputs: Sequence[str]) -> bool:
-    """Writes the outputs of one image; a broken one is said on stderr and gives False."""
+def predict_one(
+    path: Path, bits: SignificantBits, pipeline: Pipeline, out: Path, outputs: Sequence[str]
+) -> bool:
+    """Writes the outputs of one image; one that cannot be read is said on stderr, gives False."""
     try:
-        save(pipeline(read_image(path)), pipeline, out / path.stem, outputs)
-    except ValueError as error:
+        result = pipeline(read_image(path, bits))
+    except (OSError, ValueError) as error:
         print(f'anomaly_seg predict: {error}', file=sys.stderr)
         return False
+    save(result, pipeline, out / path.stem, outputs)
     return True
 
 
@@ -94,9 +111,15 @@ def check_stems(paths: Sequence[Path]) -> None:
     Raises:
         ValueError: Two paths share a stem.
     """
-    stem, count = Counter(path.stem for path in paths).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f'{count} images are named {stem!r}; their results would overwrite')
+    files = [path for path in paths if path.is_file()]
+    counts = Counter(path.stem for path in files).most_common(1)
+    if counts and counts[0][1] > 1:
+        stem, count = counts[0]
+        first, second = [str(path) for path in files if path.stem == stem][:2]
+        raise ValueError(
+            f'{count} images are named {stem!r}, as {first!r} and {second!r}; their results would '
+            'overwrite each other: run each folder with an --out of its own'
+        )
 
 
 def check_calibration(outputs: Sequence[str], meta: CheckpointMeta, score: str) -> None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+import shutil
+import tempfile
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_seg_ros.frames.images import write_image
+
+FILM = 'demo.mp4'
+
 
 class Film:
     """Writes each overlay as a picture and all of them, in order, as `demo.mp4`.
+
+    OpenCV makes the film in a temporary folder with a plain name: other names end the process.
 
     Args:
         out: The folder.
@@ -22,23 +30,35 @@ class Film:
         self._out, self._rate_hz = out, rate_hz
         self._writer: Any = None
         self._size: tuple[int, int] | None = None
+        self._folder = tempfile.TemporaryDirectory(
+            prefix='anomaly_seg_demo_', dir=None if tempfile.gettempdir().isascii() else '/tmp'
+        )
 
     def add(self, number: int, picture: NDArray[np.uint8]) -> None:
-        """Takes the (H, W, 3) BGR overlay of a frame."""
-        if not cv2.imwrite(str(self._out / f'overlay_{number:03d}.png'), picture):
-            raise OSError(f'cannot write to {str(self._out)!r}')
+        """Takes the overlay of a frame, (H, W, 3) BGR.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        write_image(self._out / f'overlay_{number:03d}.png', rgb)
         size = (picture.shape[1], picture.shape[0])
         if self._writer is None:
             self._size = size
             codec = cv2.VideoWriter.fourcc(*'mp4v')
-            path = str(self._out / 'demo.mp4')
-            self._writer = cv2.VideoWriter(path, codec, self._rate_hz, size)
+            self._writer = cv2.VideoWriter(str(self._path), codec, self._rate_hz, size)
             if not self._writer.isOpened():
-                raise OSError(f'cannot write {path!r}')
+                raise OSError(f'cannot write {str(self._path)!r}')
         # Folders may mix sizes; a film has one.
         self._writer.write(picture if size == self._size else cv2.resize(picture, self._size))
 
+    @property
+    def _path(self) -> Path:
+        return Path(self._folder.name, FILM)
+
     def close(self) -> None:
-        """Finishes the film."""
+        """Finishes the film and puts it into its place."""
         if self._writer is not None:
             self._writer.release()
+            shutil.move(self._path, self._out / FILM)
+        self._folder.cleanup()

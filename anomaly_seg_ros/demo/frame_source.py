@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.frames.images import find_images, read_image
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 
 SYNTHETIC = 'synthetic'
 SYNTHETIC_FRAMES = 60
@@ -41,7 +42,8 @@ def open_frames(source: str, frames: int | None = None) -> Iterator[NDArray[np.u
         from anomaly_seg_ros.bags.reader import read_images
 
         return islice((image for _, image in read_images(path)), frames)
-    return islice((read_image(file) for file in find_images([path])), frames)
+    bits = SignificantBits()
+    return islice((read_image(file, bits) for file in find_images([path])), frames)
 
 
 def _synthetic(frames: int) -> Iterator[NDArray[np.uint8]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from anomaly_seg_ros.frames.images import find_images, read_image
 from anomaly_seg_ros.frames.preprocess import to_input_size
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 
 FRAMES = 128
 """Most frames that ranges are measured on; more hardly move them."""
@@ -36,7 +37,8 @@ def quantize(model: Any, calibration: Path | None, input_size: tuple[int, int]) 
         raise ImportError(f"precision 'int8' needs: pip install nncf==3.4.0 ({error})") from None
     paths = find_images([calibration])
     paths = paths[:: -(-len(paths) // FRAMES)]
-    frames = [to_input_size(read_image(path), input_size)[None] for path in paths]
+    bits = SignificantBits()
+    frames = [to_input_size(read_image(path, bits), input_size)[None] for path in paths]
     dataset = nncf.Dataset(frames, np.ascontiguousarray)
     return nncf.quantize(
         model,

@@ -73,7 +73,7 @@ def claimed_size(content: bytes) -> tuple[int, int] | None:
     if content.startswith(_PNG_START):
         return _number(content, 20, 4, 'big'), _number(content, 16, 4, 'big')
     if content.startswith(_JPEG_START):
-        at = next((at for kind, at in _segments(content) if kind in _JPEG_SIZES), None)
+        at = next((at for kind, at in jpeg_segments(content) if kind in _JPEG_SIZES), None)
         if at is None:
             return None
         return _number(content, at + 3, 2, 'big'), _number(content, at + 5, 2, 'big')
@@ -91,11 +91,11 @@ def is_cut(jpeg: bytes) -> bool:
 
     Inside of a scan no byte 0xFF is followed by that of the end mark.
     """
-    scan = next((at for kind, at in _segments(jpeg) if kind == _JPEG_SCAN), None)
+    scan = next((at for kind, at in jpeg_segments(jpeg) if kind == _JPEG_SCAN), None)
     return scan is None or jpeg.find(_JPEG_END, scan) < 0
 
 
-def _segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
+def jpeg_segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
     """Gives the mark of each segment up to the first scan, and where the segment starts.
 
     What a segment holds is skipped, a thumbnail with marks of its own for instance.

@@ -1,34 +1,109 @@
-"""Reads and writes image files; the only place where OpenCV's BGR order meets a file."""
+"""Reads and writes image files; the only place where OpenCV's BGR order meets a file.
+
+Files are read and written here, OpenCV sees their bytes alone: a name that is not UTF-8, or not
+ASCII under `LC_ALL=C`, ends the process in its own functions.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.frames.image_bytes import decode
+from anomaly_seg_ros.frames.orientation import orientation, turned, UPRIGHT
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.ppm', '.tif', '.tiff')
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Reads an image file as (H, W, 3) RGB uint8.
+def read_image(path: Path, bits: SignificantBits | None = None) -> NDArray[np.uint8]:
+    """Reads an image file as (H, W, 3) RGB uint8, turned as viewers turn it.
+
+    Args:
+        path: The file.
+        bits: What is known of the 16-bit images of its source; None looks at this one alone.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no whole image of a bounded size, see `decode`, or its values have
+            neither 8 nor 16 bits.
+    """
+    image, _ = read_pixels(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    if image.dtype == np.uint16:
+        image = (bits or SignificantBits()).to_eight(image)
+    elif image.dtype != np.uint8:
+        raise ValueError(f'{str(path)!r} holds {image.dtype}; an image has 8 or 16 bits a value')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def read_pixels(path: Path, flags: int) -> tuple[NDArray[Any], bool]:
+    """Reads what an image file holds, in OpenCV's order of channels.
+
+    Args:
+        path: The file.
+        flags: Of `cv2.imdecode`.
+
+    Returns:
+        The pixels as viewers turn them, and whether they had to be turned.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is no whole image of a bounded size, see `decode`.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f'no image file {str(path)!r}')
-    # Not imread: that reports a broken file on stderr from C++ and follows EXIF rotation.
-    data = np.fromfile(path, np.uint8)
+    data = read_bytes(path)
     try:
-        image = decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = decode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except ValueError as error:
         raise ValueError(f'cannot decode {str(path)!r} as an image; {error}') from None
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    way_up = orientation(data)
+    return turned(image, way_up), way_up != UPRIGHT
+
+
+def read_bytes(path: Path) -> bytes:
+    """Gives what a file holds.
+
+    Raises:
+        FileNotFoundError: There is no such file; the text tells a folder and a broken link.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(missing(path))
+    return path.read_bytes()
+
+
+def missing(path: Path) -> str:
+    """Says why there is no image file at a path."""
+    if path.is_dir():
+        return f'{str(path)!r} is a folder, not an image file'
+    if path.is_symlink():
+        return f'{str(path)!r} is a link to {str(path.readlink())!r}, which is not there'
+    return f'no image file {str(path)!r}'
+
+
+def encode_image(image: NDArray[np.uint8], suffix: str, options: Sequence[int] = ()) -> bytes:
+    """Gives the bytes of an image file.
+
+    Args:
+        image: (H, W, 3) RGB or (H, W) grey.
+        suffix: Names the format, as '.png'.
+        options: Of `cv2.imencode`.
+
+    Raises:
+        ValueError: OpenCV cannot write this format, or not this image in it.
+    """
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR).astype(image.dtype, copy=False)
+    try:
+        done, data = cv2.imencode(suffix, image, list(options))
+    except cv2.error:
+        done = False
+    if not done:
+        raise ValueError(f'cannot make a {suffix!r} file of an image of shape {image.shape}')
+    return bytes(data)
 
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:
@@ -36,11 +111,9 @@ def write_image(path: Path, image: NDArray[np.uint8]) -> None:
 
     Raises:
         OSError: The file cannot be written.
+        ValueError: The suffix is that of no format.
     """
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
-    if not cv2.imwrite(str(path), image):
-        raise OSError(f'cannot write {str(path)!r}')
+    path.write_bytes(encode_image(image, path.suffix))
 
 
 def find_images(paths: list[Path]) -> list[Path]:
@@ -52,7 +125,7 @@ def find_images(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+            found += list_files(path, SUFFIXES)
         elif path.is_file():
             found.append(path)
         else:
@@ -60,3 +133,30 @@ def find_images(paths: list[Path]) -> list[Path]:
     if not found:
         raise FileNotFoundError(f'no images in {", ".join(repr(str(p)) for p in paths)}')
     return found
+
+
+def list_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Lists what has one of these suffixes, sorted by name; hidden files are no data.
+
+    Such are the '._NAME' that macOS puts beside each file on a foreign disk. Links that lead
+    nowhere and folders with such a name are listed: whoever reads them says so.
+    """
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not is_hidden(path.name)
+    )
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file is hidden by its name."""
+    return name.startswith('.')
+
+
+def printable(name: str) -> str:
+    r"""Gives a file name as text for files and terminals; bytes that are not UTF-8 as '\xNN'.
+
+    >>> printable('stra\udcdfe')
+    'stra\\xdfe'
+    """
+    return name.encode('utf-8', 'surrogateescape').decode('utf-8', 'backslashreplace')

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
+import logging
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from anomaly_seg_ros.frames.images import find_images, read_image
+from anomaly_seg_ros.frames.images import find_images, missing, read_image
 
 from .negative import Negative
+
+logger = logging.getLogger(__name__)
 
 
 class FolderNegatives:
@@ -33,6 +36,10 @@ class FolderNegatives:
     def __init__(self, root: str | Path, exclude: Sequence[str] = ()):
         folder = Path(root).expanduser()
         found = find_images([folder])
+        for path in found:
+            if not path.is_file():
+                logger.warning('%s; it is left out', missing(path))
+        found = [path for path in found if path.is_file()]
         self.paths = [p for p in found if not any(fnmatch(p.name, e) for e in exclude)]
         if not self.paths:
             raise FileNotFoundError(

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.frames.images import read_image
+from anomaly_seg_ros.frames.images import encode_image, read_image
 from training.results import Picture, PICTURES_FOLDER
 
 from .markup import join, Markup, tag
@@ -62,8 +62,7 @@ def _data_uri(path: Path) -> str:
         if width > MAX_WIDTH:
             size = (MAX_WIDTH, max(1, round(height * MAX_WIDTH / width)))
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-        data = cv2.imencode('.webp', bgr, [cv2.IMWRITE_WEBP_QUALITY, 78])[1].tobytes()
+        data = encode_image(image, '.webp', [cv2.IMWRITE_WEBP_QUALITY, 78])
         kind = 'image/webp'
     return f'data:{kind};base64,{b64encode(data).decode()}'
 
