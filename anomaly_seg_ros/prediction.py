@@ -36,6 +36,7 @@ class Engine(Protocol):
         precision: What the device computes in, read back from it: 'fp32', 'bf16', 'fp16' or
             'int8'.
         input_size: (height, width) of the images that `infer` takes.
+        device: What it runs on, by the name that its library gives it.
         description: Library version and device, for reports.
         reason: Why `open_engine` took this engine and how it came to be, one line for the log.
     """
@@ -44,6 +45,7 @@ class Engine(Protocol):
     score_name: str
     precision: str
     input_size: tuple[int, int]
+    device: str
     description: str
     reason: str
 

@@ -113,6 +113,7 @@ class FakeEngine:
         self.score_name = score
         self.precision = 'fp32'
         self.input_size = input_size
+        self.device = 'GPU of paper'
         self.description = 'fake engine'
         self.reason = "engine 'fake': made for tests"
         self.latency_s = 0.0

@@ -16,6 +16,7 @@ from anomaly_seg_ros.commands.export import export_engine
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.graph import export_graph
 from anomaly_seg_ros.engines.openvino_engine import convert, cpu_precision, OpenVinoEngine
+from anomaly_seg_ros.engines.openvino_engine import device as openvino_device
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores import SCORES
@@ -281,6 +282,13 @@ def test_what_is_no_image_of_its_size_is_refused(engine: Any) -> None:
     # A view with strides is fine.
     wide = np.ascontiguousarray(picture().repeat(2, 1))
     assert (engine.infer(wide[:, ::2]).labels == engine.infer(picture()).labels).all()
+
+
+def test_each_engine_names_the_device_that_it_runs_on(engine: Any) -> None:
+    assert engine.device
+    assert engine.device in engine.description
+    if engine.name == 'openvino':
+        assert engine.device == openvino_device()
 
 
 # --- precision -----------------------------------------------------------------------------------

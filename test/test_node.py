@@ -1076,6 +1076,16 @@ def test_diagnostics_of_a_running_node(rig: Any, image_message: Callable[..., An
     assert float(got['rate_hz']) > 0
 
 
+def test_diagnostics_name_the_device_of_the_engine(rig: Any) -> None:
+    node = rig.start()
+    assert next_status(rig, 'engine').hardware_id == ''
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    for task in ('engine', 'input', 'inference', 'anomaly'):
+        status = next_status(rig, task, lambda s: s.hardware_id)
+        assert status.hardware_id == 'GPU of paper'
+
+
 def test_diagnostics_do_not_need_a_clock(rig: Any) -> None:
     """Under use_sim_time and before /clock, ROS time stands still at 0."""
     node = rig.activate(use_sim_time=True)

@@ -143,8 +143,8 @@ class OnnxEngine:
         _, height, width, _ = self._session.get_inputs()[0].shape
         self.input_size = (int(height), int(width))
         self.score_name, self.precision, self.reason = score, precision, ''
-        provider = self._session.get_providers()[0].removesuffix('ExecutionProvider')
-        self.description = f'onnxruntime {ort.__version__}, {provider}, {threads} threads'
+        self.device = self._session.get_providers()[0].removesuffix('ExecutionProvider')
+        self.description = f'onnxruntime {ort.__version__}, {self.device}, {threads} threads'
 
     def infer(self, image: NDArray[np.uint8]) -> Prediction:
         """Gives labels and score of a (H, W, 3) RGB image at `input_size`."""

@@ -188,7 +188,8 @@ class OpenVinoEngine:
         computes = _NAMES[used.get_type_name()]
         self.precision = 'int8' if precision == 'int8' else computes
         others = f', the rest in {computes}' if precision == 'int8' else ''
-        self.description = f'openvino {ov.__version__}, {device()}, {threads} threads{others}'
+        self.device = device()
+        self.description = f'openvino {ov.__version__}, {self.device}, {threads} threads{others}'
 
     def _compile(self, count: int) -> Any:
         model = self._model.clone()

@@ -166,7 +166,8 @@ class TensorRtEngine:
         self.score_name, self.precision = meta.score, meta.precision
         self.input_size = meta.input_size
         self.reason = ''
-        self.description = f'tensorrt {meta.versions["tensorrt"]}, {meta.device}'
+        self.device = meta.device
+        self.description = f'tensorrt {meta.versions["tensorrt"]}, {self.device}'
         torch_tensorrt.runtime.set_cudagraphs_mode(True)
         self._replays = {}
         for count in meta.batch_sizes:

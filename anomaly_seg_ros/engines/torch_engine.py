@@ -56,7 +56,7 @@ class TorchEngine:
         input_size: tuple[int, int],
         threads: int,
     ):
-        self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        self._device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
         self.precision = 'fp32' if precision == 'auto' else precision
         if self.precision not in _TYPES:
             raise ValueError(
@@ -64,13 +64,13 @@ class TorchEngine:
                 f'choose one of: {", ".join(PRECISIONS)}'
             )
         self.score_name, self.input_size, self.reason = score, input_size, ''
-        device = torch.cuda.get_device_name() if self.device.type == 'cuda' else 'CPU'
-        self.description = f'torch {torch.__version__}, {device}, {threads} threads'
+        self.device = torch.cuda.get_device_name() if self._device.type == 'cuda' else 'CPU'
+        self.description = f'torch {torch.__version__}, {self.device}, {threads} threads'
         torch.set_num_threads(threads)
-        self.scored = load_scored_model(checkpoint, score).to(self.device)
+        self.scored = load_scored_model(checkpoint, score).to(self._device)
         choose_layout(self.scored, checkpoint.meta.model)
         self._replays: dict[int, CudaReplay] = {}
-        if self.device.type == 'cuda' and self.precision == 'fp32':
+        if self._device.type == 'cuda' and self.precision == 'fp32':
             torch.backends.cudnn.allow_tf32 = False  # it is the reference
 
     def infer(self, image: NDArray[np.uint8]) -> Prediction:
@@ -80,7 +80,7 @@ class TorchEngine:
     def infer_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Gives labels and score of each (H, W, 3) RGB image at `input_size`."""
         batch = torch.from_numpy(stack_images(images, self.input_size))
-        labels, score = self._on_gpu(batch) if self.device.type == 'cuda' else self._run(batch)
+        labels, score = self._on_gpu(batch) if self._device.type == 'cuda' else self._run(batch)
         rows = zip(labels.numpy(), score.numpy(), strict=True)
         return [Prediction(*row) for row in rows]
 
@@ -90,10 +90,10 @@ class TorchEngine:
             torch.inference_mode(),
             # No cache of cast weights in a CUDA graph: its memory would be freed behind it.
             torch.autocast(
-                self.device.type,
+                self._device.type,
                 kind,
                 enabled=kind is not None,
-                cache_enabled=self.device.type == 'cpu',
+                cache_enabled=self._device.type == 'cpu',
             ),
         ):
             labels, score = self.scored(batch)
@@ -106,7 +106,7 @@ class TorchEngine:
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Gives (C, H, W) float32 logits in train-id order, void last where there is one."""
-        batch = torch.from_numpy(stack_images([image], self.input_size)).to(self.device)
+        batch = torch.from_numpy(stack_images([image], self.input_size)).to(self._device)
         with torch.inference_mode():
             output = self.scored.output(batch)
         parts = (
@@ -119,5 +119,5 @@ class TorchEngine:
         """Frees the network."""
         self._replays.clear()
         del self.scored
-        if self.device.type == 'cuda':
+        if self._device.type == 'cuda':
             torch.cuda.empty_cache()

@@ -10,11 +10,12 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from anomaly_seg_ros.node.watchdog import Status
 
 
-def array(node: str, stamp: Time, statuses: Iterable[Status]) -> DiagnosticArray:
+def array(node: str, device: str, stamp: Time, statuses: Iterable[Status]) -> DiagnosticArray:
     """Gives the message of one second.
 
     Args:
         node: Its full name, without the first slash.
+        device: What the engine runs on; '' while there is none.
         stamp: Of the message.
         statuses: One of each task.
     """
@@ -24,7 +25,7 @@ def array(node: str, stamp: Time, statuses: Iterable[Status]) -> DiagnosticArray
                 name=f'{node}: {status.task}',
                 level=bytes([status.level]),
                 message=status.message,
-                hardware_id='cpu',
+                hardware_id=device,
                 values=[KeyValue(key=key, value=_text(v)) for key, v in status.values.items()],
             )
             for status in statuses

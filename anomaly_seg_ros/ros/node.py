@@ -193,8 +193,9 @@ class AnomalySegNode(LifecycleNode):
         statuses = [status for camera in self.cameras for status in camera.statuses()]
         statuses.append(watchdog.engine_status(self._engine, self._configured.checkpoint))
         name = self.get_fully_qualified_name().lstrip('/')
+        device = '' if self._engine is None else self._engine.device
         stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics.array(name, stamp, statuses))
+        self._diagnostics.publish(diagnostics.array(name, device, stamp, statuses))
 
 
 def spin(node: AnomalySegNode) -> None:

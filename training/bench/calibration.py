@@ -40,6 +40,7 @@ class StillEngine:
 
     name = 'still'
     precision = 'fp32'
+    device = 'none'
     description = 'no network'
     reason = 'for the benchmark'
 
