@@ -248,7 +248,7 @@ def tiny_checkpoint(make_tiny_checkpoint: Callable[..., Path]) -> Path:
 @pytest.fixture(scope='session')
 def exported_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint with a ready OpenVINO engine beside it; do not change the folder."""
-    from anomaly_seg_ros.commands.export import export_engine
+    from anomaly_seg_ros.engines.export import export_engine
 
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp('exported') / 'tiny'))
     checkpoint = Checkpoint.open(folder)

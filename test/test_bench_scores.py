@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from training.bench.scores import BARE, build_variants, main, parse_score, table
 from training.bench.timing import Samples
 
@@ -31,7 +32,7 @@ def test_a_score_may_come_with_an_option() -> None:
 
 
 def test_all_variants_are_the_same_network(tiny_checkpoint: Path) -> None:
-    variants = build_variants(tiny_checkpoint, SCORES)
+    variants = build_variants(Checkpoint.open(tiny_checkpoint), SCORES)
     assert list(variants) == [BARE, *SCORES]
     image = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():
@@ -50,9 +51,9 @@ def test_a_network_that_has_no_outlier_head_is_measured_without(
     make_tiny_checkpoint: Callable[..., Path],
 ) -> None:
     checkpoint = make_tiny_checkpoint('enet', None, (32, 32))
-    assert list(build_variants(checkpoint, ['msp'])) == [BARE, 'msp']
+    assert list(build_variants(Checkpoint.open(checkpoint), ['msp'])) == [BARE, 'msp']
     with pytest.raises(ValueError, match='outlier_head'):
-        build_variants(checkpoint, ['dense_hybrid'])
+        build_variants(Checkpoint.open(checkpoint), ['dense_hybrid'])
 
 
 def test_ratios_are_to_the_bare_network_of_the_same_round() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from anomaly_seg_ros.engines import ENGINES, PRECISIONS
+from anomaly_seg_ros.engines import ENGINES, precisions
 from anomaly_seg_ros.node.config import (
     as_yaml,
     CONFIGURE,
@@ -77,7 +77,7 @@ def test_every_row_is_whole(row: Any) -> None:
 
 def test_choices_are_those_of_the_code() -> None:
     assert set(TABLE['engine'].choices) == {'auto', *ENGINES}
-    assert set(TABLE['precision'].choices) == set(PRECISIONS)
+    assert set(TABLE['precision'].choices) == set(precisions())
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_choices_are_those_of_the_code() -> None:
         ('autostart', 1, 'it must be of type bool'),
         ('checkpoint', None, 'it must be of type str'),
         ('engine', 'tensorflow', 'choose one of: auto, tensorrt, openvino'),
-        ('precision', 'fp8', 'choose one of: auto, fp32, bf16, fp16'),
+        ('precision', 'fp8', 'choose one of: auto, fp16, fp32, bf16'),
         ('score_encoding', 'mono16', 'choose one of: mono8, 32FC1'),
         ('output_resolution', 'half', 'choose one of: input, network'),
         ('input_reliability', 'yes', 'choose one of: auto, best_effort, reliable'),

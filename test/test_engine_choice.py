@@ -13,10 +13,17 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
-from anomaly_seg_ros.commands.export import export_engine
+from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import choice as choice_file
-from anomaly_seg_ros.engines import open_engine, openvino_engine
+from anomaly_seg_ros.engines import (
+    engine_module,
+    ENGINES,
+    open_engine,
+    openvino_engine,
+    precisions,
+)
 from anomaly_seg_ros.engines.choice import choose_engine, Wanted
+from anomaly_seg_ros.engines.export import export_engine
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
 
@@ -40,8 +47,30 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return only
 
 
+def engine_json(folder: Path) -> Path:
+    return folder / 'engines' / 'openvino' / 'engine.json'
+
+
+def engine_file(folder: Path) -> Path:
+    return folder / 'engines' / 'openvino' / 'model.bin'
+
+
+def change_file(folder: Path, change: Callable[[bytes], bytes]) -> None:
+    engine_file(folder).write_bytes(change(engine_file(folder).read_bytes()))
+
+
+def zero_a_quarter(data: bytes) -> bytes:
+    return data[: -len(data) // 4] + bytes(len(data) // 4)
+
+
+def change_100_bytes(data: bytes) -> bytes:
+    changed = np.frombuffer(data, np.uint8).copy()
+    changed[np.random.default_rng(0).choice(changed.size, 100, replace=False)] ^= 255
+    return changed.tobytes()
+
+
 def change_engine(folder: Path, **values: Any) -> None:
-    path = folder / 'engines' / 'openvino' / 'engine.json'
+    path = engine_json(folder)
     path.write_text(json.dumps(json.loads(path.read_text(encoding='utf-8')) | values))
 
 
@@ -76,7 +105,7 @@ def test_auto_takes_the_best_that_can_run_and_says_why(
     installed(*libraries)
     with caplog.at_level(logging.INFO, choice_file.__name__):
         found = choose_engine(wanted(exported_checkpoint, score))
-    assert (found.engine, found.folder is not None) == (chosen, ready)
+    assert (found.engine, found.ready is not None) == (chosen, ready)
     assert found.reason.startswith(f'engine {chosen!r}: ')
     assert why in found.reason
     assert 'not tensorrt: ' in found.reason
@@ -95,9 +124,10 @@ def test_auto_passes_over_engines_without_the_precision(
 
 def test_int8_beside_the_checkpoint_is_taken_only_if_asked_for(folder: Path) -> None:
     change_engine(folder, precision='int8')
-    assert choose_engine(wanted(folder), 'openvino').folder is None
+    assert choose_engine(wanted(folder), 'openvino').ready is None
     found = choose_engine(wanted(folder, precision='int8'), 'openvino')
-    assert found.folder == folder / 'engines' / 'openvino'
+    assert found.ready is not None
+    assert found.ready[0] == folder / 'engines' / 'openvino'
 
 
 def test_a_ready_engine_beside_the_checkpoint_is_taken(
@@ -118,13 +148,13 @@ def test_a_ready_engine_beside_the_checkpoint_is_taken(
 def test_a_ready_engine_of_another_precision_or_size_is_left_alone(folder: Path) -> None:
     change_engine(folder, precision='fp32')
     found = [
-        choose_engine(wanted(folder, precision=precision), 'openvino').folder
+        (choose_engine(wanted(folder, precision=precision), 'openvino').ready or (None,))[0]
         for precision in ('auto', 'fp32', 'bf16')
     ]
     assert found == [folder / 'engines' / 'openvino'] * 2 + [None]
     assert open_engine(Checkpoint.open(folder)).precision == 'fp32'
     other = Wanted(Checkpoint.open(folder), 'max_logit', 'auto', (32, 32))
-    assert choose_engine(other, 'openvino').folder is None
+    assert choose_engine(other, 'openvino').ready is None
 
 
 # --- a folder beside the checkpoint that does not fit --------------------------------------------
@@ -148,6 +178,26 @@ CHANGES: list[tuple[Callable[[Path], object], str]] = [
         'was made by openvino 2999.1.0, here is',
     ),
     (lambda folder: change_engine(folder, format=1), 'format 1 is not 5; export it again'),
+    (lambda folder: change_engine(folder, code='b' * 64), 'by other code of the network or the'),
+    (lambda folder: change_file(folder, zero_a_quarter), 'has been changed since it was exported'),
+    (lambda folder: change_file(folder, change_100_bytes), 'has been changed since it was expo'),
+    (lambda folder: change_file(folder, lambda data: data[:1000]), 'has been changed since it'),
+    (lambda folder: engine_file(folder).unlink(), 'engine folder has no'),
+    *(
+        (lambda folder, text=text: engine_json(folder).write_text(text), 'cannot use')
+        for text in ('{"format": 5}', '[]', '7', '{', '{"engine": "openvino"}')
+    ),
+    *(
+        (lambda folder, key=key, value=value: change_engine(folder, **{key: value}), f'{key} is')
+        for key, value in (
+            ('input_size', 'ab'),
+            ('precision', ['auto']),
+            ('engine', None),
+            ('files', ['model.bin']),
+            ('versions', [1]),
+            ('batch_sizes', {'a': 1}),
+        )
+    ),
 ]
 
 
@@ -162,7 +212,7 @@ def test_what_does_not_fit_is_made_anew_with_the_reason(
     before = sorted((p, p.read_bytes()) for p in (folder / 'engines').rglob('*') if p.is_file())
     with caplog.at_level(logging.WARNING, choice_file.__name__):
         found = choose_engine(wanted(folder), 'openvino')
-    assert found.folder is None
+    assert found.ready is None
     assert 'made anew from the checkpoint, because ' in found.reason
     assert why in found.reason
     assert [record.levelname for record in caplog.records] == ['WARNING']
@@ -199,7 +249,7 @@ def test_a_changed_gpu_is_refused_by_tensorrt_and_passed_over_by_auto(
     folder: Path, monkeypatch: pytest.MonkeyPatch, installed: Callable[..., None]
 ) -> None:
     class Module:
-        PRECISIONS = ('auto', 'fp32', 'fp16')
+        FACTS = engine_module('tensorrt').FACTS
         gpu = 'NVIDIA Orin, capability 8.7, driver 540.4.0'
 
         @staticmethod
@@ -223,7 +273,8 @@ def test_a_changed_gpu_is_refused_by_tensorrt_and_passed_over_by_auto(
     change_engine(folder, **made, versions=Module.versions(), batch_sizes=[1])
     path = folder / 'engines' / 'openvino'
     found = choose_engine(wanted(folder))
-    assert (found.engine, found.folder) == ('tensorrt', path)
+    assert found.ready is not None
+    assert (found.engine, found.ready[0]) == ('tensorrt', path)
     Module.gpu = 'NVIDIA H200, capability 9.0, driver 580.1'
     with pytest.raises(ValueError, match=r"built on 'NVIDIA Orin.*this is 'NVIDIA H200"):
         choose_engine(wanted(folder), 'tensorrt')
@@ -232,6 +283,172 @@ def test_a_changed_gpu_is_refused_by_tensorrt_and_passed_over_by_auto(
     assert "this is 'NVIDIA H200" in found.reason
     with pytest.raises(FileNotFoundError, match='anomaly_seg export --engine tensorrt builds one'):
         choose_engine(wanted(folder, score='msp'), 'tensorrt')
+
+
+# --- a library that cannot be loaded -------------------------------------------------------------
+
+
+@pytest.mark.parametrize('exported', [True, False])
+@pytest.mark.parametrize(
+    'error',
+    [
+        ImportError('libtbb.so.12: cannot open shared object file'),
+        OSError('libtbb.so.12: file too short'),
+        RuntimeError('module compiled against another numpy'),
+    ],
+)
+def test_auto_goes_on_where_a_library_cannot_be_loaded(
+    exported: bool,
+    error: Exception,
+    exported_checkpoint: Path,
+    tiny_checkpoint: Path,
+    installed: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = exported_checkpoint if exported else tiny_checkpoint
+    installed(*ALL)
+
+    def fail() -> dict[str, str]:
+        raise error
+
+    monkeypatch.setattr(openvino_engine, 'versions', fail)
+    with caplog.at_level(logging.WARNING, choice_file.__name__):
+        found = choose_engine(wanted(folder))
+    assert found.engine == 'onnx'
+    why = f"engine 'openvino' is installed and cannot be loaded: {error}"
+    assert why in found.reason
+    assert [record.levelname for record in caplog.records] == ['WARNING']
+    with pytest.raises(ImportError, match='is installed and cannot be loaded') as caught:
+        open_engine(Checkpoint.open(folder), 'openvino')
+    assert '\n' not in str(caught.value)
+
+
+def test_ctrl_c_while_a_library_is_loaded_is_none_that_cannot_be(
+    tiny_checkpoint: Path, installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(*ALL)
+
+    def interrupted() -> dict[str, str]:
+        raise KeyboardInterrupt
+
+    def taken_for_a_failure() -> dict[str, str]:
+        try:
+            raise KeyboardInterrupt
+        except BaseException as error:
+            raise ImportError('initialization failed') from error
+
+    for versions in (interrupted, taken_for_a_failure):
+        monkeypatch.setattr(openvino_engine, 'versions', versions)
+        with pytest.raises(KeyboardInterrupt):
+            choose_engine(wanted(tiny_checkpoint))
+
+
+def test_the_library_of_an_engine_that_is_not_built_stays_asleep(
+    tiny_checkpoint: Path, installed: Callable[..., None]
+) -> None:
+    installed('torch_tensorrt', *ALL)
+    found = choose_engine(wanted(tiny_checkpoint))
+    assert 'not tensorrt: none built beside the checkpoint' in found.reason
+
+
+# --- what an engine's labels can hold ------------------------------------------------------------
+
+
+def test_more_classes_than_an_engine_has_ids_are_refused(
+    tiny_checkpoint: Path, tmp_path: Path, installed: Callable[..., None]
+) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / 'checkpoint'))
+    names = tuple(map(str, range(129)))
+    checkpoint = Checkpoint.open(folder).with_meta(
+        class_names=names, class_colors=((0, 0, 0),) * 129
+    )
+    installed('torch_tensorrt', 'torch')
+    with pytest.raises(ValueError, match=r"'tensorrt' gives ids of at most 128 classes, .* 129"):
+        export_engine(checkpoint, None, SIZE, 'auto', tmp_path / 'engine', 'tensorrt')
+    with pytest.raises(ValueError, match=r"'tensorrt' gives ids of at most 128 classes, .* 129"):
+        choose_engine(wanted(folder), 'tensorrt')
+    assert choose_engine(wanted(folder)).engine == 'torch'
+    checkpoint.with_meta(class_names=names[:128], class_colors=((0, 0, 0),) * 128)
+    with pytest.raises(FileNotFoundError, match='export --engine tensorrt builds one'):
+        choose_engine(wanted(folder), 'tensorrt')
+
+
+# --- one file and one line -----------------------------------------------------------------------
+
+PAINT = """
+import numpy as np
+from anomaly_seg_ros.engines.facts import EngineFacts
+from anomaly_seg_ros.prediction import Prediction, stack_images
+
+FACTS = EngineFacts(library='json', install='paint', to_build={}, precisions=('auto', 'fp8'))
+
+def versions():
+    return {'paint': '1.0'}
+
+def device():
+    return 'a wall'
+
+def runs(precision):
+    return True
+
+def export(request, folder):
+    (folder / 'color').write_text('7')
+    return 'fp8'
+
+def load(folder, meta, precision, threads):
+    return Paint(int((folder / 'color').read_text()), meta.score, meta.input_size)
+
+def build(checkpoint, score, precision, input_size, threads):
+    return Paint(3, score, input_size)
+
+class Paint:
+    name, precision, description, reason = 'paint', 'fp8', 'paint', ''
+
+    def __init__(self, color, score, size):
+        self.color, self.score_name, self.input_size = color, score, size
+
+    def infer(self, image):
+        return self.infer_batch([image])[0]
+
+    def infer_batch(self, images):
+        batch = stack_images(images, self.input_size)[..., 0]
+        return [Prediction(np.full_like(i, self.color), np.zeros(i.shape, 'f4')) for i in batch]
+
+    def close(self):
+        pass
+"""
+
+
+def test_an_engine_is_one_file_and_one_line(
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    installed: Callable[..., None],
+) -> None:
+    (tmp_path / 'paint_engine.py').write_text(PAINT)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(ENGINES, 'paint', 'paint_engine')
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / 'checkpoint'))
+    image = np.zeros((*SIZE, 3), np.uint8)
+    installed('json')
+
+    built = open_engine(Checkpoint.open(folder))
+    assert (built.name, built.infer(image).labels.max()) == ('paint', 3)
+    assert 'fp8' in precisions()
+    out = folder / 'engines' / 'mine'
+    arguments = ['export', '--checkpoint', str(folder), '--engine', 'paint', '--precision', 'fp8']
+    assert main([*arguments, '--out', str(out)]) == 0
+    ready = open_engine(Checkpoint.open(folder), precision='fp8')
+    assert (ready.reason[:24], ready.infer(image).labels.max()) == ("engine 'paint': ready in", 7)
+    named = open_engine(Checkpoint.open(folder), 'paint', engine_path=out)
+    assert named.infer(image).labels.max() == 7
+    (out / 'color').write_text('8')
+    assert open_engine(Checkpoint.open(folder)).infer(image).labels.max() == 3
+    with pytest.raises(ValueError, match=r'color.* has been changed since it was exported'):
+        open_engine(Checkpoint.open(folder), engine_path=out)
+    with pytest.raises(ValueError, match=r'unknown engine .*torch, paint'):
+        open_engine(Checkpoint.open(folder), 'pain')
 
 
 # --- what cannot be run --------------------------------------------------------------------------

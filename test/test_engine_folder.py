@@ -14,9 +14,10 @@ import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.cli import main
-from anomaly_seg_ros.commands.export import export_engine, parse_batch_sizes, parse_size
+from anomaly_seg_ros.commands.export import parse_batch_sizes, parse_size
 from anomaly_seg_ros.engines import engine_module, open_engine
-from anomaly_seg_ros.engines.folder import engine_folders, EngineMeta, read_engine_meta
+from anomaly_seg_ros.engines.export import export_engine
+from anomaly_seg_ros.engines.folder import engine_folders, EngineMeta, read_engine_meta, sums_of
 from anomaly_seg_ros.engines.key import fits_precision, Here, misfit
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
@@ -66,7 +67,7 @@ def test_export_replaces_an_engine_and_nothing_else(folder: Path) -> None:
     assert (meta.score, meta.input_size) == ('msp', (32, 32))
     engine = open_engine(Checkpoint.open(folder), score='msp', engine_path=out)
     assert engine.input_size == (32, 32)
-    with pytest.raises(ValueError, match='exists and is no engine folder'):
+    with pytest.raises(ValueError, match=r'exists and has no engine\.json'):
         export_engine(Checkpoint.open(folder), None, SIZE, 'auto', folder)
 
 
@@ -147,12 +148,15 @@ OV_META = EngineMeta(
     precision='auto',
     input_size=SIZE,
     key='a' * 64,
+    code='c' * 64,
+    files={},
     versions={'openvino': '2026.4.1-22982'},
     device='AMD EPYC',
     commit='c',
 )
 OV_HERE = Here(
     key='a' * 64,
+    code='c' * 64,
     score='msp',
     precision='auto',
     versions={'openvino': '2026.4.1-22982'},
@@ -163,20 +167,29 @@ TRT_META = replace(OV_META, engine='tensorrt', precision='fp16', versions=TRT_VE
 TRT_HERE = replace(OV_HERE, versions=TRT_VERSIONS, device=GPU)
 
 
+def why_not(meta: EngineMeta, here: Here) -> str | None:
+    return misfit(meta, here, engine_module(meta.engine))
+
+
 def test_the_same_key_fits() -> None:
-    assert misfit(OV_META, OV_HERE) is None
-    assert misfit(TRT_META, TRT_HERE) is None
+    assert why_not(OV_META, OV_HERE) is None
+    assert why_not(TRT_META, TRT_HERE) is None
 
 
 @pytest.mark.parametrize('meta', [OV_META, TRT_META])
 def test_other_weights_and_scores_never_fit(meta: EngineMeta) -> None:
     here = OV_HERE if meta is OV_META else TRT_HERE
-    why = misfit(meta, replace(here, key='b' * 64))
+    why = why_not(meta, replace(here, key='b' * 64))
     assert why == (
         'was exported from other weights, options or statistics (key aaaaaaaaaaaa, here '
         'bbbbbbbbbbbb); run export again'
     )
-    why = misfit(meta, replace(here, score='energy'))
+    why = why_not(meta, replace(here, code='b' * 64))
+    assert why == (
+        'was exported by other code of the network or the score (cccccccccccc, here '
+        'bbbbbbbbbbbb); run export again'
+    )
+    why = why_not(meta, replace(here, score='energy'))
     assert why == ("was exported with score 'msp', not 'energy'; ask for 'msp' or export again")
 
 
@@ -192,7 +205,7 @@ def test_other_weights_and_scores_never_fit(meta: EngineMeta) -> None:
     ],
 )
 def test_openvino_may_be_newer_but_not_older(here: str, fits: bool) -> None:
-    why = misfit(OV_META, replace(OV_HERE, versions={'openvino': here}))
+    why = why_not(OV_META, replace(OV_HERE, versions={'openvino': here}))
     assert (why is None) == fits
     if why:
         assert why == (
@@ -202,7 +215,7 @@ def test_openvino_may_be_newer_but_not_older(here: str, fits: bool) -> None:
 
 
 def test_openvino_runs_on_any_cpu() -> None:
-    assert misfit(OV_META, replace(OV_HERE, device='Intel Xeon')) is None
+    assert why_not(OV_META, replace(OV_HERE, device='Intel Xeon')) is None
 
 
 @pytest.mark.parametrize(
@@ -224,7 +237,7 @@ def test_openvino_runs_on_any_cpu() -> None:
     ],
 )
 def test_tensorrt_is_tied_to_gpu_and_libraries(change: dict[str, Any], why: str) -> None:
-    assert why in (misfit(TRT_META, replace(TRT_HERE, **change)) or '')
+    assert why in (why_not(TRT_META, replace(TRT_HERE, **change)) or '')
 
 
 @pytest.mark.parametrize(
@@ -286,15 +299,24 @@ def test_a_broken_engine_is_one_clear_error(folder: Path, name: str, damage: str
         path.write_bytes(broken[damage])
     expected = {
         'missing': (FileNotFoundError, 'has no .*export again'),
-        'empty': (ValueError, 'OpenVINO cannot load .*export again'),
-        'truncated': (ValueError, 'OpenVINO cannot load .*export again'),
+        'empty': (ValueError, 'has been changed since it was exported .*export again'),
+        'truncated': (ValueError, 'has been changed since it was exported .*export again'),
         'pointer': (ValueError, 'only a git-lfs pointer'),
     }
     kind, what = expected[damage]
     with pytest.raises(kind, match=what) as error:
-        open_engine(Checkpoint.open(folder))
+        open_engine(Checkpoint.open(folder), engine_path=path.parent)
     assert '\n' not in str(error.value)
-    assert str(path.parent) in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_what_a_library_cannot_load_is_one_clear_error(folder: Path) -> None:
+    path = folder / 'engines' / 'openvino'
+    (path / 'model.xml').write_bytes(b'<net/>')
+    change_engine(folder, files=sums_of(path))
+    with pytest.raises(ValueError, match=r'OpenVINO cannot load .*export again') as error:
+        open_engine(Checkpoint.open(folder), engine_path=path)
+    assert '\n' not in str(error.value)
 
 
 @pytest.mark.parametrize('data', [b'', b'\x08', LFS_POINTER.encode()])
@@ -305,9 +327,8 @@ def test_a_broken_onnx_engine_is_one_clear_error(data: bytes, folder: Path) -> N
         folder, engine='onnx', precision='fp32', versions={'onnxruntime': ort.__version__}
     )
     path = folder / 'engines' / 'openvino'
-    with pytest.raises(FileNotFoundError, match=r'model\.onnx.*export again'):
-        open_engine(Checkpoint.open(folder), engine_path=path)
     (path / 'model.onnx').write_bytes(data)
+    change_engine(folder, files=sums_of(path))
     with pytest.raises(ValueError, match=r'ONNX Runtime cannot load|git-lfs pointer') as error:
         open_engine(Checkpoint.open(folder), engine_path=path)
     assert '\n' not in str(error.value)
@@ -317,7 +338,12 @@ DAMAGED = [
     ({'format': 1}, 'format 1 is not 5; export it again'),
     ({'score': ...}, r"keys \['score'\] are missing or unknown"),
     ({'extra': 1}, r"keys \['extra'\] are missing or unknown"),
-    ({'input_size': None}, 'cannot use'),
+    ({'input_size': None}, 'input_size is None; it must be a list of 2; export it again'),
+    ({'input_size': [64, 0]}, r'input_size\[1\] is 0; it must be a whole number of 1 or more'),
+    ({'batch_sizes': [True]}, r'batch_sizes\[0\] is True'),
+    ({'files': {'model.bin': 'x'}}, r'files\.model\.bin is .x.; it must be 64 digits'),
+    ({'precision': ['auto']}, 'precision is .*it must be a text'),
+    ({'versions': {'openvino': 1}}, 'versions.openvino is 1'),
 ]
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT_FOLDER
-from anomaly_seg_ros.commands.export import export_engine
 from anomaly_seg_ros.demo.synthetic import SyntheticRoad
 from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.engines.openvino_engine import cpu_precision
 from anomaly_seg_ros.frames.images import read_image
 from anomaly_seg_ros.frames.preprocess import to_input_size

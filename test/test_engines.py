@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.commands.export import export_engine
 from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.engines.graph import export_graph
 from anomaly_seg_ros.engines.openvino_engine import convert, cpu_precision, OpenVinoEngine
 from anomaly_seg_ros.engines.openvino_engine import device as openvino_device

@@ -17,6 +17,7 @@ from anomaly_seg_ros.checkpoint.meta import META_FILE
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.code import graph_code
 from anomaly_seg_ros.engines.folder import EngineMeta, write_engine_meta
 from anomaly_seg_ros.engines.scored_model import load_scored_model
 from anomaly_seg_ros.frames.images import write_image
@@ -280,6 +281,8 @@ def test_engines_of_another_temperature_are_removed_from_the_copy(
             precision='auto',
             input_size=(64, 96),
             key=Checkpoint.open(checkpoint).score_key('msp'),
+            code=graph_code('bisenetv2', 'msp'),
+            files={},
             versions={},
             device='CPU',
             commit='',
@@ -304,6 +307,8 @@ def test_an_engine_of_another_temperature_is_refused(
         precision='auto',
         input_size=(64, 96),
         key=Checkpoint.open(checkpoint).score_key('msp'),
+        code=graph_code('bisenetv2', 'msp'),
+        files={},
         versions={},
         device='CPU',
         commit='',

@@ -6,8 +6,7 @@ That the converters cover the graphs: `test_plain_graph.py`, and `test/gpu/dry_r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from importlib import import_module
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 import subprocess
@@ -20,14 +19,13 @@ import pytest
 import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.commands.export import export_engine
-from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines import open_engine, tensorrt_engine
+from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.engines.folder import read_engine_meta
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
 
 SIZE = (64, 96)
-NAME = 'anomaly_seg_ros.engines.tensorrt_engine'
 
 
 def frames(count: int) -> list[Any]:
@@ -86,7 +84,7 @@ class Replay:
 
 
 @pytest.fixture
-def trt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def trt(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The engine's module over a stand-in of its libraries."""
     fake: Any = ModuleType('torch_tensorrt')
     fake.__spec__ = ModuleSpec('torch_tensorrt', None)  # torch looks it up
@@ -100,24 +98,21 @@ def trt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     tensorrt.__version__ = '11.0.0.114'
     monkeypatch.setitem(sys.modules, 'torch_tensorrt', fake)
     monkeypatch.setitem(sys.modules, 'tensorrt', tensorrt)
-    monkeypatch.delitem(sys.modules, NAME, raising=False)
-    module = import_module(NAME)
+    module = tensorrt_engine
     monkeypatch.setattr(module, 'DEVICE', 'cpu')
-    monkeypatch.setattr(module, 'CudaReplay', Replay)
+    monkeypatch.setattr('anomaly_seg_ros.engines.cuda_replay.CudaReplay', Replay)
     monkeypatch.setattr(module, 'device', lambda: 'made GPU, capability 8.7, driver 1.2')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'empty_cache', lambda: None)
-    yield module
-    sys.modules.pop(NAME, None)
+    return module
 
 
 def test_without_the_library_the_install_line_is_given(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, 'torch_tensorrt', None)
-    monkeypatch.delitem(sys.modules, NAME, raising=False)
+    monkeypatch.setattr('anomaly_seg_ros.engines.choice._installed', lambda name: name == 'torch')
     with pytest.raises(ImportError, match=r'pypi\.nvidia\.com -r config/requirements/gpu\.txt'):
-        import_module(NAME)
+        open_engine(Checkpoint.open(tiny_checkpoint), 'tensorrt')
 
 
 def test_a_misspelt_option_is_refused(trt: Any) -> None:
@@ -235,10 +230,7 @@ def test_the_device_names_gpu_capability_and_driver(
     trt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    fake: Any = ModuleType('torch_tensorrt')
-    monkeypatch.setitem(sys.modules, 'torch_tensorrt', fake)
-    monkeypatch.delitem(sys.modules, NAME, raising=False)
-    module = import_module(NAME)
+    module: Any = tensorrt_engine
     assert module.device() == 'no GPU'
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 7))
@@ -249,7 +241,6 @@ def test_the_device_names_gpu_capability_and_driver(
     assert module.device() == 'Orin, capability 8.7, driver 580.95.05'
     text.unlink()
     assert module.device() == 'Orin, capability 8.7, driver unknown'
-    sys.modules.pop(NAME, None)
 
 
 @pytest.mark.parametrize('name', ['run.py', 'dry_run.py'])

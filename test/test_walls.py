@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from anomaly_seg_ros.engines import ENGINES
 from docs.architecture import imported
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,11 +27,10 @@ ABSENT = (
     'tensorrt', 'torch_tensorrt', 'onnx', 'onnxruntime', 'transformers',
 )  # fmt: skip
 """Not in the environment that PyPI gives: only functions may import them."""
-ENGINE_OF = {'onnxruntime': 'onnx_engine.py', 'torch_tensorrt': 'tensorrt_engine.py'}
-"""An inference library that one file is about, which is imported only to run that engine."""
 HEAVY = ('torch', 'cv2', 'openvino', 'lightning', *sorted(ROS))
 LIGHT = (
     'anomaly_seg_ros', 'anomaly_seg_ros.classes', 'anomaly_seg_ros.cli', 'anomaly_seg_ros.engines',
+    'anomaly_seg_ros.engines.choice', *ENGINES.values(),
     'anomaly_seg_ros.models', 'anomaly_seg_ros.node.config', 'anomaly_seg_ros.node.launch_support',
     'anomaly_seg_ros.node.outputs', 'anomaly_seg_ros.node.topics', 'anomaly_seg_ros.prediction',
     'anomaly_seg_ros.registry', 'anomaly_seg_ros.scores',
@@ -86,18 +86,6 @@ def test_reader_of_imports(code: str, package: str, whole: set[str], early: set[
     assert set(imported(at_import(ast.parse(code)), package)) == early
 
 
-def absent_for(path: Path) -> set[str]:
-    """Gives the packages that a file must not import at its top."""
-    own = {package for package, file in ENGINE_OF.items() if path.name == file}
-    return set(ABSENT) - own
-
-
-def test_an_inference_library_has_one_file() -> None:
-    onnx = ROOT / 'anomaly_seg_ros' / 'engines' / 'onnx_engine.py'
-    assert set(ABSENT) - absent_for(onnx) == {'onnxruntime'}
-    assert absent_for(onnx.with_name('choice.py')) == set(ABSENT)
-
-
 def test_files_are_found() -> None:
     names = {str(path.relative_to(ROOT)) for path in FILES}
     assert {'anomaly_seg_ros/cli.py', 'training/commands/train.py'} <= names
@@ -121,7 +109,7 @@ def test_absent_packages_only_in_functions() -> None:
     guilty = {
         str(path): sorted(found)
         for path in FILES
-        if (found := roots(path, only_at_import=True) & absent_for(path))
+        if (found := roots(path, only_at_import=True) & set(ABSENT))
     }
     assert guilty == {}
 
@@ -156,7 +144,7 @@ def test_every_module_imports_where_absent_packages_are_forbidden() -> None:
     modules = [
         '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__')
         for path in FILES
-        if path.name not in ('__main__.py', *ENGINE_OF.values())
+        if path.name != '__main__.py'
     ]
     # By our own code only: torch and lightning may look for them and go on without.
     result = python(f"""

@@ -6,22 +6,23 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines import engine_module, EngineModule, ENGINES
-from anomaly_seg_ros.engines.folder import engine_folders, EngineMeta, ENGINES_FOLDER
+from anomaly_seg_ros.engines import AUTO, engine_module, ENGINES
+from anomaly_seg_ros.engines.code import graph_code
+from anomaly_seg_ros.engines.folder import (
+    check_files,
+    engine_folders,
+    EngineMeta,
+    ENGINES_FOLDER,
+)
 from anomaly_seg_ros.engines.key import fits_precision, Here, misfit
 
-_logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from anomaly_seg_ros.engines.facts import EngineModule
 
-_LIBRARY = {
-    'tensorrt': 'torch_tensorrt',
-    'openvino': 'openvino',
-    'onnx': 'onnxruntime',
-    'torch': 'torch',
-}
-_NEEDED_TO_BUILD = {'openvino': ('torch',), 'onnx': ('torch', 'onnxscript'), 'torch': ('torch',)}
-"""What turns a checkpoint into an engine; 'tensorrt' is never built but by export."""
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,68 +34,142 @@ class Wanted:
     precision: str
     input_size: tuple[int, int]
 
-    def here(self, versions: dict[str, str], device: str) -> Here:
-        """Gives what a folder is held against."""
+    def here(self, module: EngineModule) -> Here:
+        """Gives what a folder of an engine is held against on this machine."""
         return Here(
             key=self.checkpoint.score_key(self.score),
+            code=graph_code(self.checkpoint.meta.model, self.score),
             score=self.score,
             precision=self.precision,
-            versions=versions,
-            device=device,
+            versions=module.versions(),
+            device=module.device(),
         )
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine, the folder to load it from (None: to be built) and the reason, one line."""
+    """An engine and why it was taken.
+
+    Attributes:
+        engine: A name of `ENGINES`.
+        ready: The folder to load it from, with its key; None: to be built.
+        reason: One line.
+        warn: Whether something is wrong that a user should know of.
+    """
 
     engine: str
-    folder: Path | None
+    ready: tuple[Path, EngineMeta] | None
     reason: str
     warn: bool = False
 
 
-def choose_engine(wanted: Wanted, engine: str = 'auto') -> Choice:
+class LibraryError(ImportError):
+    """A library is installed and cannot be loaded."""
+
+
+def choose_engine(wanted: Wanted, engine: str = AUTO) -> Choice:
     """Picks the fastest engine that can run here, or how the named one comes to be; logs why.
 
     Raises:
         ImportError: Nothing can run here, or the named engine cannot; the text says what to do.
-        FileNotFoundError: TensorRT was asked for and has not been built.
-        ValueError: What was built of TensorRT does not fit this machine or these weights.
+        FileNotFoundError: An engine was asked for that only export builds, and has not been.
+        ValueError: What was built of it does not fit this machine or these weights.
     """
     refused: list[str] = []
-    for name in ENGINES if engine == 'auto' else (engine,):
+    broken = False
+    for name in ENGINES if engine == AUTO else (engine,):
         found = _consider(name, wanted)
         if isinstance(found, Choice):
             aside = ''.join(f'; {text}' for text in refused)
             choice = replace(found, reason=f'engine {name!r}: {found.reason}{aside}')
-            _logger.log(logging.WARNING if choice.warn else logging.INFO, '%s', choice.reason)
+            level = logging.WARNING if choice.warn or broken else logging.INFO
+            _logger.log(level, '%s', choice.reason)
             return choice
-        if engine != 'auto':
+        if engine != AUTO:
             raise found
+        broken |= isinstance(found, LibraryError)
         refused.append(f'not {name}: {found}')
     raise ImportError(f'no engine can run here: {"; ".join(refused)}')
 
 
 def _consider(name: str, wanted: Wanted) -> Choice | Exception:
     """Gives how an engine would be opened, or why it cannot be."""
-    if not _installed(_LIBRARY[name]):
-        return _missing(name, '')
-    folder: Path | None = None
-    why_not = ''
-    if name != 'torch':
-        try:
-            folder, why_not = ready_folder(name, wanted)
-        except (ImportError, OSError) as error:
-            return ImportError(f'engine {name!r} is installed and cannot be loaded: {error}')
-    if name != 'tensorrt' and wanted.precision not in (known := engine_module(name).PRECISIONS):
-        return ValueError(
-            f'engine {name!r} has no precision {wanted.precision!r}; '
-            f'choose one of: {", ".join(known)}'
-        )
-    if folder is not None:
-        return Choice(name, folder, f'ready in {folder.name!r}')
+    facts = engine_module(name).FACTS
+    try:
+        check_installed(name)
+        if wanted.precision not in facts.precisions:
+            raise ValueError(
+                f'engine {name!r} has no precision {wanted.precision!r}; '
+                f'choose one of: {", ".join(facts.precisions)}'
+            )
+        check_classes(name, wanted)
+        meant, why_not = meant_folders(name, wanted)
+        if not meant and facts.to_build is None:
+            return _unbuilt(name, wanted, why_not)  # not worth the seconds that loading takes
+        module = loaded(name)
+    except (ImportError, ValueError) as error:
+        return error
+    if meant:
+        ready, why_not = _first_fit(module, meant, wanted)
+        if ready is not None:
+            return Choice(name, ready, f'ready in {ready[0].name!r}')
     return _to_be_built(name, wanted, why_not)
+
+
+def check_installed(name: str) -> None:
+    """Checks that the library of an engine is there.
+
+    Raises:
+        ImportError: It is not; the text holds the install line.
+    """
+    facts = engine_module(name).FACTS
+    if not _installed(facts.library):
+        raise ImportError(f'engine {name!r} needs {facts.library}; pip install {facts.install}')
+
+
+def loaded(name: str) -> EngineModule:
+    """Gives the module of an engine, its library loaded.
+
+    Raises:
+        ImportError: The library is not installed, or is and cannot be loaded.
+    """
+    check_installed(name)
+    module = engine_module(name)
+    try:
+        module.versions()
+    except Exception as error:  # a library may fail in any way when it is loaded
+        if _interrupted(error):
+            raise KeyboardInterrupt from error
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise LibraryError(f'engine {name!r} is installed and cannot be loaded: {why}') from error
+    return module
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C lies behind an error: a library may give it out as an import that failed."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def check_classes(name: str, wanted: Wanted) -> None:
+    """Checks that an engine's labels can hold the ids of all classes.
+
+    Raises:
+        ValueError: They cannot.
+    """
+    most = engine_module(name).FACTS.most_classes
+    if (count := len(wanted.checkpoint.meta.class_names)) > most:
+        raise ValueError(
+            f'engine {name!r} gives ids of at most {most} classes, the checkpoint has {count}; '
+            'choose another engine'
+        )
 
 
 def _to_be_built(name: str, wanted: Wanted, why_not: str) -> Choice | Exception:
@@ -105,90 +180,88 @@ def _to_be_built(name: str, wanted: Wanted, why_not: str) -> Choice | Exception:
         wanted: What it is asked to be.
         why_not: Why the folder that comes nearest does not fit; empty where there is none.
     """
-    if name == 'tensorrt':
-        if why_not:
-            return ValueError(why_not)
-        return FileNotFoundError(
-            f'none built beside the checkpoint {str(wanted.checkpoint.folder)!r} for score '
-            f'{wanted.score!r}; anomaly_seg export --engine tensorrt builds one'
-        )
-    if not all(map(_installed, _NEEDED_TO_BUILD[name])):
-        at = str(wanted.checkpoint.folder / ENGINES_FOLDER)
-        none = f'{at!r} holds none ready for score {wanted.score!r} and precision '
-        return _missing(name, f' to be built, because {why_not or none + repr(wanted.precision)}')
-    if name == 'torch':
+    facts = engine_module(name).FACTS
+    if facts.to_build is None:
+        return _unbuilt(name, wanted, why_not)
+    for needed, install in facts.to_build.items():
+        if not _installed(needed):
+            at = str(wanted.checkpoint.folder / ENGINES_FOLDER)
+            none = (
+                f'{at!r} holds none ready for score {wanted.score!r} and precision '
+                f'{wanted.precision!r}'
+            )
+            return ImportError(
+                f'engine {name!r} needs {needed} to be built, because {why_not or none}; '
+                f'pip install {install}'
+            )
+    if not facts.exports:
         return Choice(name, None, 'runs the checkpoint itself')
     if why_not:
         return Choice(name, None, f'made anew from the checkpoint, because {why_not}', warn=True)
     return Choice(name, None, 'made from the checkpoint; export once to skip this')
 
 
-def _missing(name: str, why: str) -> ImportError:
-    install = {
-        'tensorrt': '--extra-index-url https://pypi.nvidia.com -r config/requirements/gpu.txt',
-        'openvino': 'openvino==2026.4.1',
-        'onnx': 'onnxruntime==1.31.1',
-        'torch': 'torch==2.13.0 safetensors',
-    }
-    if _installed(_LIBRARY[name]):
-        needed = next(part for part in _NEEDED_TO_BUILD[name] if not _installed(part))
-        line = install['torch'] if needed == 'torch' else 'onnx==1.23.2 onnxscript==0.7.2'
-        return ImportError(f'engine {name!r} needs {needed}{why}; pip install {line}')
-    return ImportError(f'engine {name!r} needs {_LIBRARY[name]}; pip install {install[name]}')
-
-
-def _installed(module: str) -> bool:
-    return find_spec(module) is not None
-
-
-def ready_folder(name: str, wanted: Wanted) -> tuple[Path | None, str]:
-    """Gives the folder beside the checkpoint that fits, or else why the nearest one does not."""
-    candidates = [
-        (folder, meta)
-        for folder, meta in engine_folders(wanted.checkpoint.folder)
-        if isinstance(meta, EngineMeta) and meta.engine == name and _is_meant(meta, wanted)
-    ]
-    if not candidates:
-        return None, _unreadable(name, wanted)
-    candidates.sort(key=lambda found: _preference(found[1].precision, wanted.precision))
-    why = ''
-    module = engine_module(name)
-    here = wanted.here(module.versions(), module.device())
-    for folder, meta in candidates:
-        if (problem := misfit(meta, here) or misfit_here(module, meta)) is None:
-            return folder, ''
-        why = f'engine {str(folder)!r} {problem}'
-    return None, why
-
-
-def _unreadable(name: str, wanted: Wanted) -> str:
-    """Gives what is wrong with a folder that is named after the engine; '' without such."""
-    return next(
-        (
-            meta
-            for folder, meta in engine_folders(wanted.checkpoint.folder)
-            if isinstance(meta, str) and folder.name.startswith(name)
-        ),
-        '',
+def _unbuilt(name: str, wanted: Wanted, why_not: str) -> Exception:
+    """Gives why there is none of an engine that only export builds."""
+    if why_not:
+        return ValueError(why_not)
+    return FileNotFoundError(
+        f'none built beside the checkpoint {str(wanted.checkpoint.folder)!r} for score '
+        f'{wanted.score!r}; anomaly_seg export --engine {name} builds one'
     )
 
 
-def misfit_here(module: EngineModule, meta: EngineMeta) -> str | None:
-    """Gives why this machine cannot run what an engine folder holds; None if it can."""
-    if module.runs(meta.precision):
-        return None
-    return f'was exported for precision {meta.precision!r}, which this device does not have'
+def meant_folders(name: str, wanted: Wanted) -> tuple[list[tuple[Path, EngineMeta]], str]:
+    """Gives the folders beside the checkpoint that were exported for this, the best first.
+
+    Without any, the text says what is wrong with one that is named after the engine.
+    """
+    facts = engine_module(name).FACTS
+    meant, why_not = [], ''
+    for folder, meta in engine_folders(wanted.checkpoint.folder) if facts.exports else ():
+        if isinstance(meta, str):
+            why_not = why_not or (meta if folder.name.startswith(name) else '')
+        elif meta.engine == name and _is_meant(meta, wanted, facts.precisions):
+            meant.append((folder, meta))
+
+    def preference(found: tuple[Path, EngineMeta]) -> tuple[bool, int]:
+        made = found[1].precision
+        return made != wanted.precision, facts.precisions.index(made)
+
+    return sorted(meant, key=preference), '' if meant else why_not
 
 
-def _preference(made: str, asked: str) -> tuple[bool, int]:
-    """Orders folders: just what was asked for, then what the device may choose, then by speed."""
-    return made != asked, ('auto', 'bf16', 'fp16', 'fp32', 'int8').index(made)
-
-
-def _is_meant(meta: EngineMeta, wanted: Wanted) -> bool:
+def _is_meant(meta: EngineMeta, wanted: Wanted, known: tuple[str, ...]) -> bool:
     """Whether a folder was exported for this; what costs accuracy only if asked for."""
-    if meta.precision == 'int8' and wanted.precision != 'int8':
+    if meta.precision not in known or (meta.precision == 'int8' and wanted.precision != 'int8'):
         return False
     return (meta.score, meta.input_size) == (wanted.score, wanted.input_size) and fits_precision(
         meta.precision, wanted.precision
     )
+
+
+def _first_fit(
+    module: EngineModule, meant: list[tuple[Path, EngineMeta]], wanted: Wanted
+) -> tuple[tuple[Path, EngineMeta] | None, str]:
+    """Gives the first folder that fits here and is whole, or else why the last does not."""
+    here, why = wanted.here(module), ''
+    for folder, meta in meant:
+        if problem := misfit(meta, here, module):
+            why = f'engine {str(folder)!r} {problem}'
+            continue
+        try:
+            check_files(folder, meta)
+        except (ValueError, FileNotFoundError) as error:
+            why = str(error)
+            continue
+        return (folder, meta), ''
+    return None, why
+
+
+def is_ready(name: str, wanted: Wanted) -> bool:
+    """Whether a folder beside the checkpoint can be loaded here as it is."""
+    try:
+        meant, _ = meant_folders(name, wanted)
+        return bool(meant) and _first_fit(loaded(name), meant, wanted)[0] is not None
+    except ImportError:
+        return False

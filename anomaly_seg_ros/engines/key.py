@@ -1,8 +1,10 @@
 """Whether an engine folder fits: what of its key is binding, in one place.
 
-| part of the key | tensorrt | openvino, onnx |
+| part of the key | one that is tied to its machine | the others |
 | --- | --- | --- |
 | score and its key (weights, options, statistics) | the same | the same |
+| code of network, score and graph | the same | the same |
+| files | as they were written | as they were written |
 | size | beside the checkpoint the same; asked for by name: its own | likewise |
 | precision | the same, or 'auto' asked | the same, or either side 'auto'; int8 only if asked for |
 | library versions | the same | the one here is not older (major.minor) |
@@ -13,11 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import re
+from typing import TYPE_CHECKING
 
 from anomaly_seg_ros.engines.folder import EngineMeta
 
-TIED = frozenset({'tensorrt'})
-"""Engines that run only on the GPU model and with the libraries that built them."""
+if TYPE_CHECKING:
+    from anomaly_seg_ros.engines.facts import EngineModule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,7 @@ class Here:
 
     Attributes:
         key: `score_key` of the checkpoint.
+        code: `graph_code` of its network and score.
         score: The score asked for.
         precision: The precision asked for.
         versions: Library name to version on this machine.
@@ -33,6 +37,7 @@ class Here:
     """
 
     key: str
+    code: str
     score: str
     precision: str
     versions: dict[str, str]
@@ -46,7 +51,7 @@ def fits_precision(made: str, asked: str) -> bool:
     return asked in ('auto', made)
 
 
-def misfit(meta: EngineMeta, here: Here) -> str | None:
+def misfit(meta: EngineMeta, here: Here, module: EngineModule) -> str | None:
     """Gives why an engine folder cannot be used here, both values named; None if it can."""
     if meta.score != here.score:
         return (
@@ -60,22 +65,21 @@ def misfit(meta: EngineMeta, here: Here) -> str | None:
             f'was exported from other weights, options or statistics (key {meta.key[:12]}, here '
             f'{here.key[:12]}); run export again'
         )
-    return _version_misfit(meta, here.versions) or _device_misfit(meta, here.device)
-
-
-def _version_misfit(meta: EngineMeta, versions: dict[str, str]) -> str | None:
+    if meta.code != here.code:
+        return (
+            f'was exported by other code of the network or the score ({meta.code[:12]}, here '
+            f'{here.code[:12]}); run export again'
+        )
+    tied = module.FACTS.tied
     for library, made in meta.versions.items():
-        found = versions.get(library, 'none')
-        tied = meta.engine in TIED
+        found = here.versions.get(library, 'none')
         if found != made if tied else _release(found) < _release(made):
             older = '' if tied else ', which is older'
             return f'was made by {library} {made}, here is {found}{older}; run export again'
-    return None
-
-
-def _device_misfit(meta: EngineMeta, device: str) -> str | None:
-    if meta.engine in TIED and meta.device != device:
-        return f'was built on {meta.device!r}, this is {device!r}; run export again here'
+    if tied and meta.device != here.device:
+        return f'was built on {meta.device!r}, this is {here.device!r}; run export again here'
+    if not module.runs(meta.precision):
+        return f'was exported for precision {meta.precision!r}, which this device does not have'
     return None
 
 

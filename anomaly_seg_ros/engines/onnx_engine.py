@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or through its CUDA provider; the file also serves other runtimes."""
+"""ONNX Runtime on the CPU or, as onnxruntime-gpu, on a GPU; its file serves other runtimes."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ import tempfile
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    import onnxruntime as ort
-except ImportError as error:
-    raise ImportError(
-        f"engine 'onnx' needs: pip install onnxruntime==1.31.1 ({error}); "
-        'onnxruntime-gpu in its place for a GPU'
-    ) from None
-
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines.folder import check_files, EngineMeta, ExportRequest
+from anomaly_seg_ros.engines.facts import EngineFacts, TORCH
+from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import Prediction, stack_images
+
+FACTS = EngineFacts(
+    library='onnxruntime',
+    install='onnxruntime==1.31.1',
+    to_build={**TORCH, 'onnxscript': 'onnx==1.23.2 onnxscript==0.7.2'},
+    precisions=('auto', 'fp16', 'fp32'),
+)
 
 MODEL_FILE = 'model.onnx'
 OPSET = 18
-PRECISIONS = ('auto', 'fp32', 'fp16')
 _CUDA = 'CUDAExecutionProvider'
 
 
 def versions() -> dict[str, str]:
     """Gives what an exported graph depends on."""
+    import onnxruntime as ort
+
     return {'onnxruntime': str(ort.__version__)}
 
 
 def device() -> str:
     """Gives the kind of device that it runs on."""
+    import onnxruntime as ort
+
     return 'CUDA' if _CUDA in ort.get_available_providers() else 'CPU'
 
 
@@ -55,8 +58,6 @@ def export(request: ExportRequest, folder: Path) -> str:
     from anomaly_seg_ros.engines.graph import export_graph
     from anomaly_seg_ros.engines.scored_model import load_scored_model
 
-    if request.batch_sizes:
-        raise ValueError("engine 'onnx' takes any batch size; leave --batch out")
     half = request.precision == 'fp16'
     scored = load_scored_model(request.checkpoint, request.score)
     program = export_graph(scored.spell(torch.uint8, half), request.input_size)
@@ -83,10 +84,8 @@ def load(folder: Path, meta: EngineMeta, precision: str, threads: int) -> OnnxEn
     """Loads an exported model; its precision is that of the file.
 
     Raises:
-        FileNotFoundError: The file is missing.
         ValueError: The file is broken.
     """
-    check_files(folder / MODEL_FILE)
     return OnnxEngine(folder / MODEL_FILE, meta.score, meta.precision, threads)
 
 
@@ -125,6 +124,8 @@ class OnnxEngine:
     name = 'onnx'
 
     def __init__(self, model: Path, score: str, precision: str, threads: int):
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         # Threads that spin take the cores from the middleware and other processes.

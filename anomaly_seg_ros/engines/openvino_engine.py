@@ -10,22 +10,21 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    import openvino as ov
-    from openvino import properties
-except ImportError as error:
-    raise ImportError(f"engine 'openvino' needs: pip install openvino ({error})") from None
-
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines.folder import check_files, EngineMeta, ExportRequest
+from anomaly_seg_ros.engines.facts import EngineFacts
+from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import Prediction, stack_images
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.scored_model import ScoredModel
 
+FACTS = EngineFacts(
+    library='openvino',
+    install='openvino==2026.4.1',
+    precisions=('auto', 'bf16', 'fp32', 'int8'),
+)
+
 MODEL_FILE = 'model.xml'
-WEIGHTS_FILE = 'model.bin'
-PRECISIONS = ('auto', 'fp32', 'bf16', 'int8')
 _HINTS = {'fp32': 'f32', 'bf16': 'bf16'}
 _NAMES = {'f32': 'fp32', 'float32': 'fp32', 'bf16': 'bf16', 'bfloat16': 'bf16'}
 LABELS, SCORE = 0, 1
@@ -33,11 +32,16 @@ LABELS, SCORE = 0, 1
 
 def versions() -> dict[str, str]:
     """Gives what an exported graph depends on."""
+    import openvino as ov
+
     return {'openvino': str(ov.__version__)}
 
 
 def device() -> str:
     """Gives the CPU's name."""
+    import openvino as ov
+    from openvino import properties
+
     return str(ov.Core().get_property('CPU', properties.device.full_name)).strip()
 
 
@@ -47,11 +51,15 @@ def runs(precision: str) -> bool:
 
 
 def _has_bf16() -> bool:
+    import openvino as ov
+    from openvino import properties
+
     return 'BF16' in ov.Core().get_property('CPU', properties.device.capabilities)
 
 
 def convert(scored: ScoredModel, input_size: tuple[int, int]) -> Any:
     """Turns the torch module into an OpenVINO model for images of `input_size`, any number."""
+    import openvino as ov
     import torch
 
     from anomaly_seg_ros.engines.graph import export_graph
@@ -76,10 +84,10 @@ def export(request: ExportRequest, folder: Path) -> str:
         ImportError: 'int8' without NNCF.
         ValueError: The score does not fit, or 'int8' without frames to calibrate on.
     """
+    import openvino as ov
+
     from anomaly_seg_ros.engines.scored_model import load_scored_model
 
-    if request.batch_sizes:
-        raise ValueError("engine 'openvino' takes any batch size; leave --batch out")
     scored = load_scored_model(request.checkpoint, request.score)
     model = convert(scored, request.input_size)
     if request.precision == 'int8':
@@ -94,13 +102,10 @@ def load(folder: Path, meta: EngineMeta, precision: str, threads: int) -> OpenVi
     """Loads an exported model.
 
     Raises:
-        FileNotFoundError: A file is missing.
         ValueError: A file is broken, or the CPU lacks the precision.
     """
-    model = folder / MODEL_FILE
-    check_files(model, folder / WEIGHTS_FILE)
     asked = precision if meta.precision == 'auto' else meta.precision
-    return OpenVinoEngine(model, meta.score, asked, threads)
+    return OpenVinoEngine(folder / MODEL_FILE, meta.score, asked, threads)
 
 
 def build(
@@ -159,6 +164,9 @@ class OpenVinoEngine:
     name = 'openvino'
 
     def __init__(self, model: Any, score: str, precision: str, threads: int):
+        import openvino as ov
+        from openvino import properties
+
         self._core = ov.Core()
         rest = cpu_precision('auto' if precision == 'int8' else precision)
         self._options = {

@@ -10,28 +10,30 @@ from collections.abc import Callable, Mapping, Sequence
 import inspect
 from pathlib import Path
 import re
+import shutil
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-import torch
 
-try:
-    import torch_tensorrt
-except ImportError as error:
-    raise ImportError(
-        "engine 'tensorrt' needs: pip install --extra-index-url https://pypi.nvidia.com "
-        f'-r config/requirements/gpu.txt ({error})'
-    ) from None
-
-from anomaly_seg_ros.engines.cuda_replay import CudaReplay
-from anomaly_seg_ros.engines.folder import check_files, EngineMeta, ExportRequest
-from anomaly_seg_ros.engines.graph import export_graph
-from anomaly_seg_ros.engines.scored_model import load_scored_model
+from anomaly_seg_ros.engines.facts import EngineFacts
+from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import Prediction, stack_images
 
-PRECISIONS = ('auto', 'fp32', 'fp16')
+FACTS = EngineFacts(
+    library='torch_tensorrt',
+    install='--extra-index-url https://pypi.nvidia.com -r config/requirements/gpu.txt',
+    to_build=None,
+    precisions=('auto', 'fp16', 'fp32'),
+    tied=True,
+    batches=True,
+    most_classes=128,  # it casts to int8 at most, whose bytes are those of uint8 up to there
+)
+
 DEVICE = 'cuda'
+TIMING_CACHE = 'tensorrt_timing.cache'
+"""Kept in the engine folder: with it the next build there is quick."""
+
 SAVE_OPTIONS = {'output_format': 'exported_program', 'retrace': False}
 """Of `torch_tensorrt.save`: what was compiled is written as it is."""
 
@@ -41,6 +43,8 @@ _DRIVER = Path('/proc/driver/nvidia/version')
 def versions() -> dict[str, str]:
     """Gives what a built engine is tied to."""
     import tensorrt
+    import torch
+    import torch_tensorrt
 
     return {
         'torch': str(torch.__version__),
@@ -52,6 +56,8 @@ def versions() -> dict[str, str]:
 
 def device() -> str:
     """Gives the GPU with its capability and driver, 'no GPU' without one."""
+    import torch
+
     if not torch.cuda.is_available():
         return 'no GPU'
     major, minor = torch.cuda.get_device_capability()
@@ -66,22 +72,20 @@ def runs(precision: str) -> bool:
     return True
 
 
-def compile_options(precision: str, timing_cache: Path | None) -> dict[str, Any]:
+def compile_options(precision: str, timing_cache: Path) -> dict[str, Any]:
     """Gives the options of `torch_tensorrt.dynamo.compile`.
 
     The library's own engine cache stays off: its key holds neither weights nor GPU.
     """
-    options: dict[str, Any] = {
+    return {
         'require_full_compilation': True,  # an error instead of a graph in pieces
         'disable_tf32': precision == 'fp32',
         'hardware_compatible': False,
         'version_compatible': False,
         'cache_built_engines': False,
         'reuse_cached_engines': False,
+        'timing_cache_path': str(timing_cache),
     }
-    if timing_cache is not None:
-        options['timing_cache_path'] = str(timing_cache)
-    return options
 
 
 def check_options(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -90,6 +94,8 @@ def check_options(function: Callable[..., Any], options: Mapping[str, Any]) -> N
     Raises:
         ValueError: It names no such parameter.
     """
+    import torch_tensorrt
+
     if unknown := sorted(options.keys() - inspect.signature(function).parameters.keys()):
         raise ValueError(
             f'torch_tensorrt {torch_tensorrt.__version__} has no option {", ".join(unknown)}; '
@@ -103,14 +109,22 @@ def export(request: ExportRequest, folder: Path) -> str:
     Raises:
         ValueError: No GPU, the score does not fit, or TensorRT cannot run all of the graph.
     """
+    import torch
+    import torch_tensorrt
+
+    from anomaly_seg_ros.engines.graph import export_graph
+    from anomaly_seg_ros.engines.scored_model import load_scored_model
+
     if not torch.cuda.is_available():
         raise ValueError("engine 'tensorrt' is built on the GPU that runs it; none is here")
     precision = 'fp16' if request.precision == 'auto' else request.precision
-    options = compile_options(precision, request.timing_cache)
+    if request.replaces is not None and (request.replaces / TIMING_CACHE).is_file():
+        shutil.copy(request.replaces / TIMING_CACHE, folder)
+    options = compile_options(precision, folder / TIMING_CACHE)
     check_options(torch_tensorrt.dynamo.compile, options)
     scored = load_scored_model(request.checkpoint, request.score)
     scored.spell(torch.int8, precision == 'fp16').to(DEVICE)
-    for count in request.batch_sizes or (1,):
+    for count in request.batch_sizes:
         program = export_graph(scored, request.input_size, count)
         example = torch.zeros(count, *request.input_size, 3, dtype=torch.uint8, device=DEVICE)
         try:
@@ -135,12 +149,7 @@ def model_file(count: int) -> str:
 
 
 def load(folder: Path, meta: EngineMeta, precision: str, threads: int) -> TensorRtEngine:
-    """Loads the engines of all batch sizes.
-
-    Raises:
-        FileNotFoundError: A file is missing.
-    """
-    check_files(*(folder / model_file(count) for count in meta.batch_sizes))
+    """Loads the engines of all batch sizes."""
     return TensorRtEngine(folder, meta)
 
 
@@ -163,6 +172,11 @@ class TensorRtEngine:
     name = 'tensorrt'
 
     def __init__(self, folder: Path, meta: EngineMeta):
+        import torch
+        import torch_tensorrt
+
+        from anomaly_seg_ros.engines.cuda_replay import CudaReplay
+
         self.score_name, self.precision = meta.score, meta.precision
         self.input_size = meta.input_size
         self.reason = ''
@@ -182,6 +196,8 @@ class TensorRtEngine:
 
     def infer_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Gives labels and score of each (H, W, 3) RGB image, in batches of the built sizes."""
+        import torch
+
         batch = torch.from_numpy(stack_images(images, self.input_size))
         predictions = []
         parts = split_batch(len(batch), list(self._replays))
@@ -195,5 +211,7 @@ class TensorRtEngine:
 
     def close(self) -> None:
         """Frees the engines."""
+        import torch
+
         self._replays.clear()
         torch.cuda.empty_cache()

@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines.cuda_replay import CudaReplay
-from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
+from anomaly_seg_ros.engines.facts import EngineFacts, TORCH
 from anomaly_seg_ros.prediction import Prediction, stack_images
 
-PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
-_TYPES = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+if TYPE_CHECKING:
+    import torch
+
+    from anomaly_seg_ros.engines.cuda_replay import CudaReplay
+    from anomaly_seg_ros.engines.scored_model import ScoredModel
+
+FACTS = EngineFacts(
+    library='torch',
+    install=TORCH['torch'],
+    precisions=('auto', 'fp32', 'bf16', 'fp16'),
+    exports=False,
+)
+
+_TYPES = {'bf16': 'bfloat16', 'fp16': 'float16'}
 _PLAIN_LAYOUT = frozenset({'enet'})
 """Networks that channels_last makes slower: ENet by 31 % on a CPU, its channels are few."""
+
+
+def versions() -> dict[str, str]:
+    """Gives the version of torch."""
+    import torch
+
+    return {'torch': str(torch.__version__)}
+
+
+def device() -> str:
+    """Gives the GPU's name, 'CPU' without one."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
+
+
+def runs(precision: str) -> bool:
+    """Whether this device can run a precision: each can."""
+    return True
 
 
 def build(
@@ -32,6 +62,8 @@ def build(
 
 def choose_layout(scored: ScoredModel, network: str) -> None:
     """Puts the weights into the memory layout that this network is fastest in."""
+    import torch
+
     if network not in _PLAIN_LAYOUT:
         scored.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -56,15 +88,19 @@ class TorchEngine:
         input_size: tuple[int, int],
         threads: int,
     ):
+        import torch
+
+        from anomaly_seg_ros.engines.scored_model import load_scored_model
+
         self._device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
         self.precision = 'fp32' if precision == 'auto' else precision
-        if self.precision not in _TYPES:
+        if self.precision not in FACTS.precisions:
             raise ValueError(
                 f"engine 'torch' has no precision {precision!r}; "
-                f'choose one of: {", ".join(PRECISIONS)}'
+                f'choose one of: {", ".join(FACTS.precisions)}'
             )
         self.score_name, self.input_size, self.reason = score, input_size, ''
-        self.device = torch.cuda.get_device_name() if self._device.type == 'cuda' else 'CPU'
+        self.device = device()
         self.description = f'torch {torch.__version__}, {self.device}, {threads} threads'
         torch.set_num_threads(threads)
         self.scored = load_scored_model(checkpoint, score).to(self._device)
@@ -79,13 +115,17 @@ class TorchEngine:
 
     def infer_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Gives labels and score of each (H, W, 3) RGB image at `input_size`."""
+        import torch
+
         batch = torch.from_numpy(stack_images(images, self.input_size))
         labels, score = self._on_gpu(batch) if self._device.type == 'cuda' else self._run(batch)
         rows = zip(labels.numpy(), score.numpy(), strict=True)
         return [Prediction(*row) for row in rows]
 
     def _run(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        kind = _TYPES[self.precision]
+        import torch
+
+        kind = getattr(torch, _TYPES[self.precision]) if self.precision in _TYPES else None
         with (
             torch.inference_mode(),
             # No cache of cast weights in a CUDA graph: its memory would be freed behind it.
@@ -100,12 +140,16 @@ class TorchEngine:
         return labels, score
 
     def _on_gpu(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        from anomaly_seg_ros.engines.cuda_replay import CudaReplay
+
         if (replay := self._replays.get(len(batch))) is None:
             replay = self._replays[len(batch)] = CudaReplay(self._run, batch)
         return replay(batch)
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Gives (C, H, W) float32 logits in train-id order, void last where there is one."""
+        import torch
+
         batch = torch.from_numpy(stack_images([image], self.input_size)).to(self._device)
         with torch.inference_mode():
             output = self.scored.output(batch)
@@ -117,6 +161,8 @@ class TorchEngine:
 
     def close(self) -> None:
         """Frees the network."""
+        import torch
+
         self._replays.clear()
         del self.scored
         if self._device.type == 'cuda':

@@ -11,6 +11,8 @@ from dataclasses import dataclass, Field, field, fields, replace
 import difflib
 from typing import Any, NamedTuple
 
+from anomaly_seg_ros.engines import AUTO, ENGINES, precisions
+
 READ_ONLY = 'read-only'
 """Fixed when the process starts."""
 CONFIGURE = 'configure'
@@ -84,12 +86,12 @@ class NodeConfig:
     engine: str = param(
         'auto',
         'what runs the network; auto: the best here',
-        choices=('auto', 'tensorrt', 'openvino', 'onnx', 'torch'),
+        choices=(AUTO, *ENGINES),
     )
     precision: str = param(
         'auto',
         'what the engine computes in; auto: half precision where the device is made for it',
-        choices=('auto', 'fp32', 'bf16', 'fp16', 'int8'),
+        choices=precisions(),
     )
     score: str = param('', "anomaly score; empty: the checkpoint's own")
     threshold: float = param(

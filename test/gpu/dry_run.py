@@ -160,7 +160,7 @@ def dry_run(torch_tensorrt: Any, scored: Any, size: tuple[int, int]) -> str:
         SAVE_OPTIONS,
     )
 
-    options = compile_options('fp16', None) | {'dryrun': True}
+    options = compile_options('fp16', Path('timings')) | {'dryrun': True}
     check_options(torch_tensorrt.dynamo.compile, options)
     check_options(torch_tensorrt.save, {**SAVE_OPTIONS, 'arg_inputs': ()})
     program = export_graph(scored, size, 1)

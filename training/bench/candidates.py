@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, WEIGHTS_FILE
 from anomaly_seg_ros.checkpoint.meta import write_meta
-from anomaly_seg_ros.engines import ENGINES, open_engine, PRECISIONS
-from anomaly_seg_ros.engines.choice import ready_folder, Wanted
+from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
+from anomaly_seg_ros.engines.choice import is_ready, Wanted
 from anomaly_seg_ros.engines.folder import ENGINES_FOLDER
 
 if TYPE_CHECKING:
@@ -81,10 +81,10 @@ def parse_candidates(text: str, precision: str = 'auto') -> list[Candidate]:
             raise ValueError(
                 f'unknown engine {engine!r}; choose one of: auto, {", ".join(ENGINES)}'
             )
-        if candidate.precision not in PRECISIONS:
+        if candidate.precision not in precisions():
             raise ValueError(
                 f'unknown precision {candidate.precision!r}; choose one of: '
-                f'{", ".join(PRECISIONS)}'
+                f'{", ".join(precisions())}'
             )
         if candidate in found:
             raise ValueError(f'engine {candidate.label!r} stands twice in {text!r}; name it once')
@@ -138,7 +138,8 @@ def prepare(
     if candidate.engine in WITHOUT_EXPORT:
         return call
     # A folder made for 'auto' has half-precision weights: no measure of a named precision.
-    if candidate.precision == 'auto' and is_ready(candidate.engine, checkpoint, score, size):
+    wanted = Wanted(checkpoint, score, candidate.precision, size)
+    if candidate.precision == 'auto' and is_ready(candidate.engine, wanted):
         return call
     out = work / f'{candidate.label.replace(":", "-")}-{score}-{size[0]}x{size[1]}'
     command = [sys.executable, '-m', 'anomaly_seg_ros', 'export']
@@ -159,14 +160,6 @@ def prepare(
     if result.returncode != 0:
         raise ImportError(last_line(result.stderr) or f'export of {candidate.label!r} failed')
     return replace(call, engine_path=str(out))
-
-
-def is_ready(engine: str, checkpoint: Checkpoint, score: str, size: tuple[int, int]) -> bool:
-    """Says whether an engine folder that fits lies beside the checkpoint."""
-    try:
-        return ready_folder(engine, Wanted(checkpoint, score, 'auto', size))[0] is not None
-    except (ImportError, OSError):
-        return False
 
 
 def last_line(text: str) -> str:

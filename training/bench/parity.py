@@ -25,8 +25,8 @@ from anomaly_seg_ros.process import tune_allocator
 tune_allocator()  # before torch comes
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint  # noqa: E402
-from anomaly_seg_ros.commands.export import export_engine  # noqa: E402
 from anomaly_seg_ros.engines import open_engine  # noqa: E402
+from anomaly_seg_ros.engines.export import export_engine  # noqa: E402
 from anomaly_seg_ros.frames.preprocess import to_input_size  # noqa: E402
 from anomaly_seg_ros.prediction import Engine, Prediction  # noqa: E402
 from training.datasets import build_dataset, Dataset  # noqa: E402

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines import ENGINES, open_engine, PRECISIONS
+from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import label_info
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, warm_up
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
     parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
     parser.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)}')
-    parser.add_argument('--precision', default='auto', help=', '.join(PRECISIONS))
+    parser.add_argument('--precision', default='auto', help=', '.join(precisions()))
     parser.add_argument(
         '--labels',
         type=Path,

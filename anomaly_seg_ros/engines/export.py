@@ -1,0 +1,95 @@
+"""Exports a checkpoint with a score as an engine folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
+from anomaly_seg_ros.engines import engine_module, ENGINES
+from anomaly_seg_ros.engines.choice import check_classes, loaded, Wanted
+from anomaly_seg_ros.engines.folder import (
+    ENGINE_FILE,
+    EngineMeta,
+    ExportRequest,
+    sums_of,
+    write_engine_meta,
+)
+from anomaly_seg_ros.provenance import code_version
+
+
+def exported() -> tuple[str, ...]:
+    """Gives the names of the engines that are exported."""
+    return tuple(name for name in ENGINES if engine_module(name).FACTS.exports)
+
+
+def export_engine(
+    checkpoint: Checkpoint,
+    score: str | None,
+    size: tuple[int, int],
+    precision: str,
+    out: Path,
+    engine: str = 'openvino',
+    batch_sizes: Sequence[int] = (),
+    calibration: Path | None = None,
+) -> EngineMeta:
+    """Exports a checkpoint with its score; `out` appears whole or not at all.
+
+    Args:
+        checkpoint: What the engine is to serve.
+        score: A key of `SCORES`; None for the checkpoint's own.
+        size: (height, width) of the images.
+        precision: One that the engine has.
+        out: Engine folder; an existing engine folder there is replaced.
+        engine: One of `exported()`.
+        batch_sizes: For engines that are built for fixed sizes; empty = 1 alone.
+        calibration: Folder of frames for 'int8'.
+
+    Raises:
+        FileNotFoundError: The checkpoint or the frames are missing.
+        ImportError: The engine's library is not installed.
+        ValueError: The score does not fit the network, the engine has no such precision, or
+            `out` holds something else.
+    """
+    if engine not in exported():
+        raise ValueError(
+            f'engine {engine!r} cannot be exported; choose one of: {", ".join(exported())}'
+        )
+    facts = engine_module(engine).FACTS
+    if precision not in facts.precisions:
+        raise ValueError(
+            f'engine {engine!r} is not exported in {precision!r}; '
+            f'choose one of: {", ".join(facts.precisions)}'
+        )
+    if batch_sizes and not facts.batches:
+        raise ValueError(f'engine {engine!r} takes any batch size; leave --batch out')
+    wanted = Wanted(checkpoint, score or checkpoint.meta.score, precision, size)
+    check_classes(engine, wanted)
+    module = loaded(engine)
+    with fresh_folder(out, ENGINE_FILE) as folder:
+        request = ExportRequest(
+            checkpoint=checkpoint,
+            score=wanted.score,
+            precision=precision,
+            input_size=size,
+            batch_sizes=tuple(batch_sizes) or ((1,) if facts.batches else ()),
+            calibration=calibration,
+            replaces=out if out.exists() else None,
+        )
+        made = module.export(request, folder)
+        here = wanted.here(module)
+        meta = EngineMeta(
+            engine=engine,
+            score=wanted.score,
+            precision=made,
+            input_size=size,
+            batch_sizes=request.batch_sizes,
+            key=here.key,
+            code=here.code,
+            files=sums_of(folder),
+            versions=here.versions,
+            device=here.device,
+            commit=code_version(),
+        )
+        write_engine_meta(folder, meta)
+    return meta
