@@ -403,7 +403,7 @@ def build(checkpoint, score, precision, input_size, threads):
     return Paint(3, score, input_size)
 
 class Paint:
-    name, precision, description, reason = 'paint', 'fp8', 'paint', ''
+    name, precision, device, description, reason = 'paint', 'fp8', 'a wall', 'paint', ''
 
     def __init__(self, color, score, size):
         self.color, self.score_name, self.input_size = color, score, size

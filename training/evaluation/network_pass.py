@@ -103,7 +103,7 @@ class TorchPass:
         for score in scores:
             statistics = checkpoint.statistics(score)
             built = score_of(engine.scored.model, checkpoint.meta, score, statistics)
-            self._scores[score] = cast('nn.Module', built).to(engine.device)
+            self._scores[score] = cast('nn.Module', built).to(engine.scored.mean.device)
 
     def infer(self, image: NDArray[np.uint8]) -> PassOutput:
         """Gives labels, scores and logits of a (h, w, 3) RGB image at `input_size`."""
@@ -111,7 +111,9 @@ class TorchPass:
         maps = {}
         with torch.inference_mode():
             start = time.perf_counter()
-            batch = torch.from_numpy(np.ascontiguousarray(image))[None].to(self._torch.device)
+            batch = torch.from_numpy(np.ascontiguousarray(image))[None].to(
+                self._torch.scored.mean.device
+            )
             output = self._torch.scored.output(batch)
             labels = output.logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
             network_ms = (time.perf_counter() - start) * 1e3
