@@ -586,7 +586,7 @@ def test_labels_that_are_left_over_are_named(
     ('values', 'message'),
     [
         (np.zeros((5, 5), np.uint8), "frame 'f00' is (24, 32), its labels"),
-        (np.full((HEIGHT, WIDTH), 7, np.uint8), 'holds label 7; use 0, 1 and 255'),
+        (np.full((HEIGHT, WIDTH), 7, np.uint8), 'holds label 7; a label file has 0, 1, 255; say'),
     ],
 )
 def test_labels_that_do_not_fit(
@@ -603,15 +603,55 @@ def test_labels_that_do_not_fit(
     assert not (tmp_path / 'out' / 'results.json').exists()
 
 
+def test_labels_that_mean_nothing_are_a_warning(
+    run: Callable[..., int], make: Callable[..., Path], tmp_path: Path, capsys: Any
+) -> None:
+    bag = make([quadrants()])
+    write_labels(tmp_path / 'labels', {'f00': left_half() * 255})
+    (tmp_path / 'labels' / '._f00.png').write_bytes(b'no data')
+    assert run(bag, '--labels', str(tmp_path / 'labels')) == 0
+    text = (
+        'not a single pixel of 1 frames is anomalous; the label files hold 0 (normal), '
+        '255 (ignored); if 255 marks the anomaly, add --label-map 255=1'
+    )
+    assert row(tmp_path / 'out')['warnings'] == [text]
+    assert f'warning: {text}' in capsys.readouterr().err
+    assert run(bag, '--labels', str(tmp_path / 'labels'), '--label-map', '255=1') == 0
+    assert row(tmp_path / 'out')['auroc'] == 0.75
+    assert run(bag, '--labels', str(tmp_path / 'labels'), '--label-map', '255') == 2
+    assert "label map '255' must be ID=MEANING" in capsys.readouterr().err
+
+
+def test_two_labels_of_one_frame_are_refused(
+    run: Callable[..., int], make: Callable[..., Path], tmp_path: Path, capsys: Any
+) -> None:
+    write_labels(tmp_path / 'labels', {'f00': left_half()})
+    write_image(tmp_path / 'labels' / 'f00.tif', left_half())
+    assert run(make([quadrants()]), '--labels', str(tmp_path / 'labels')) == 2
+    assert 'are of the same stem; keep one of them' in capsys.readouterr().err
+    (tmp_path / 'labels' / 'f00.png').unlink()
+    assert run(make([quadrants()], name='again'), '--labels', str(tmp_path / 'labels')) == 0
+
+
+def test_a_label_is_matched_by_any_name(run: Callable[..., int], tmp_path: Path) -> None:
+    name = os.fsdecode(b'stra\xdfe')
+    (tmp_path / 'images').mkdir()
+    write_image(tmp_path / 'images' / f'{name}.png', quadrants())
+    assert main(['make_bag', str(tmp_path / 'images'), '--out', str(tmp_path / 'in')]) == 0
+    write_labels(tmp_path / 'labels', {name: left_half()})
+    assert run(tmp_path / 'in', '--labels', str(tmp_path / 'labels')) == 0
+    assert 'stem of the image file' in row(tmp_path / 'out')['label_rule']
+
+
 def test_no_labels_there(
     run: Callable[..., int], make: Callable[..., Path], tmp_path: Path, capsys: Any
 ) -> None:
     bag = make([quadrants()])
     assert run(bag, '--labels', str(tmp_path / 'nowhere')) == 2
-    assert "nowhere' with labels" in capsys.readouterr().err
+    assert f"no folder '{tmp_path / 'nowhere'}'" in capsys.readouterr().err
     (tmp_path / 'none').mkdir()
     assert run(bag, '--labels', str(tmp_path / 'none')) == 2
-    assert 'no .png or .npy files in' in capsys.readouterr().err
+    assert 'no .png, .tif, .tiff, .bmp, .npy files in' in capsys.readouterr().err
 
 
 # --- with and without ROS ------------------------------------------------------------------------

@@ -218,7 +218,9 @@ def test_the_rule_of_road_anomaly_does_not_leak_into_road_anomaly21(tmp_path: Pa
 def test_a_label_of_another_size_is_an_error_with_both_sizes(tmp_path: Path) -> None:
     simple(tmp_path)
     write_image(tmp_path / 'images' / 'a.jpg', (HEIGHT + 1, WIDTH))
-    with pytest.raises(ValueError, match=r'\(5, 6\), its labels are \(4, 6\)'):
+    with pytest.raises(
+        ValueError, match=r"a.jpg' is \(5, 6\), its labels '.*a.png' are \(4, 6\)$"
+    ):
         _ = build_dataset('folder', tmp_path)[0]
 
 
@@ -254,7 +256,7 @@ def test_a_truncated_label_file_is_an_error_that_names_it(tmp_path: Path) -> Non
     simple(tmp_path)
     path = tmp_path / 'labels_masks' / 'a.png'
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(ValueError, match=r'a\.png.* as an 8-bit label image'):
+    with pytest.raises(ValueError, match=r'cannot decode .*a\.png.*; is it truncated'):
         _ = build_dataset('folder', tmp_path)[0]
 
 

@@ -910,7 +910,7 @@ def no_maps(saved: Path) -> None:
         (bad_bytes, "f00.npy' as a NumPy file"),
         (huge_claim, "f00.npy' as a NumPy file"),
         (cut_archive, "f00.npy' as a NumPy file"),
-        (bad_label, "f00.png' holds label 7; use 0, 1 and 255"),
+        (bad_label, "f00.png' holds label 7; a label file has 0, 1, 255; say what it means"),
         (nan_score, "frame 'f00' has 1 NaN scores on labelled pixels"),
         (lone_map, "the first is 'g' of"),
         (lone_label, "the first is 'g' of"),
@@ -984,7 +984,7 @@ def test_an_image_and_labels_of_other_sizes_are_refused(
     write_image(root / 'labels_masks' / 'f00.png', np.zeros((5, 5), np.uint8))
     argv = ['evaluate', '--checkpoint', str(fake_checkpoint), '--dataset', 'folder']
     assert main([*argv, '--root', str(root), '--out', str(tmp_path / 'out')]) == 2
-    assert 'its labels are (5, 5)' in capsys.readouterr().err
+    assert "f00.png' are (5, 5)" in capsys.readouterr().err
 
 
 def test_maps_that_do_not_fit_on_the_disk_are_refused_at_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from anomaly_seg_ros.frames.image_bytes import claimed_size, decode, is_cut, MOST_PIXELS
 from anomaly_seg_ros.frames.images import read_image
-from training.datasets.dataset import read_labels
+from training.datasets.label_ids import read_ids
 
 NOISE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
 
@@ -118,7 +118,7 @@ def test_a_picture_that_claims_too_many_pixels_is_refused(
     path = tmp_path / 'bomb.png'
     path.write_bytes(png_of(*size, rows=1))
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
-    for read in (read_image, read_labels):
+    for read in (read_image, read_ids):
         with pytest.raises(
             ValueError, match=rf'bomb.png.* it is {size[1]}x{size[0]}, more than'
         ) as e:

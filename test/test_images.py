@@ -17,7 +17,7 @@ def test_red_stays_red_through_a_file(tmp_path: Path) -> None:
     write_image(tmp_path / 'red.png', red)
     assert (read_image(tmp_path / 'red.png') == red).all()
     # OpenCV itself sees BGR: the value must stand in its last channel.
-    bgr, _ = read_pixels(tmp_path / 'red.png', cv2.IMREAD_COLOR)
+    bgr = read_pixels(tmp_path / 'red.png', cv2.IMREAD_COLOR)
     assert bgr[0, 0].tolist() == [0, 0, 200]
 
 

@@ -296,8 +296,8 @@ def test_masks_of_camvid_are_byte_for_byte_those_of_predict(
 
     anomalous = classes = 0
     for stem, answers in got.items():
-        labels, _ = read_pixels(out / f'{stem}_labels.png', cv2.IMREAD_UNCHANGED)
-        mask, _ = read_pixels(out / f'{stem}_mask.png', cv2.IMREAD_UNCHANGED)
+        labels = read_pixels(out / f'{stem}_labels.png', cv2.IMREAD_UNCHANGED)
+        mask = read_pixels(out / f'{stem}_mask.png', cv2.IMREAD_UNCHANGED)
         score = np.load(out / f'{stem}_score.npy')
         assert labels.shape == (answers[outputs[0]].height, answers[outputs[0]].width)
         assert answers[topics.SEMANTIC_MASK].data.tobytes() == labels.tobytes(), stem

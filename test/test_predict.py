@@ -14,7 +14,7 @@ ROAD_SAMPLES = Path(__file__).resolve().parent.parent.parent / 'shared' / 'data'
 
 
 def stored(path: Path) -> np.ndarray:
-    return read_pixels(path, cv2.IMREAD_UNCHANGED)[0]
+    return read_pixels(path, cv2.IMREAD_UNCHANGED)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def read_image(path: Path, bits: SignificantBits | None = None) -> NDArray[np.ui
         ValueError: The file is no whole image of a bounded size, see `decode`, or its values have
             neither 8 nor 16 bits.
     """
-    image, _ = read_pixels(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    image = read_pixels(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     if image.dtype == np.uint16:
         image = (bits or SignificantBits()).to_eight(image)
     elif image.dtype != np.uint8:
@@ -41,38 +41,54 @@ def read_image(path: Path, bits: SignificantBits | None = None) -> NDArray[np.ui
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
-def read_pixels(path: Path, flags: int) -> tuple[NDArray[Any], bool]:
-    """Reads what an image file holds, in OpenCV's order of channels.
+def read_pixels(path: Path, flags: int) -> NDArray[Any]:
+    """Reads what an image file holds, in OpenCV's order of channels, turned as viewers turn it.
 
     Args:
         path: The file.
         flags: Of `cv2.imdecode`.
 
-    Returns:
-        The pixels as viewers turn them, and whether they had to be turned.
-
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: The file is no whole image of a bounded size, see `decode`.
     """
-    data = read_bytes(path)
+    return decode_upright(path, read_bytes(path), flags)
+
+
+def decode_upright(path: Path, data: bytes, flags: int) -> NDArray[Any]:
+    """Gives `read_pixels` of a file whose bytes are at hand already."""
     try:
         image = decode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except ValueError as error:
         raise ValueError(f'cannot decode {str(path)!r} as an image; {error}') from None
-    way_up = orientation(data)
-    return turned(image, way_up), way_up != UPRIGHT
+    return turned(image, orientation(data))
+
+
+def turned_note(path: Path) -> str:
+    """Gives the end of a sentence about an image of another size than expected."""
+    if orientation(read_bytes(path)) == UPRIGHT:
+        return ''
+    return '; the image was turned as its Exif says, as viewers do'
 
 
 def read_bytes(path: Path) -> bytes:
     """Gives what a file holds.
 
     Raises:
-        FileNotFoundError: There is no such file; the text tells a folder and a broken link.
+        FileNotFoundError: As `checked_file`.
+    """
+    return checked_file(path).read_bytes()
+
+
+def checked_file(path: Path) -> Path:
+    """Gives a path at which there is a file.
+
+    Raises:
+        FileNotFoundError: There is none; the text tells a folder and a broken link.
     """
     if not path.is_file():
         raise FileNotFoundError(missing(path))
-    return path.read_bytes()
+    return path
 
 
 def missing(path: Path) -> str:

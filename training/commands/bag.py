@@ -22,6 +22,7 @@ from anomaly_seg_ros.node.node_pipeline import node_pipeline, warm_up
 from anomaly_seg_ros.node.outputs import usual_outputs
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.provenance import code_version
+from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
 from training.evaluation.bag.bag_pass import BagPass
 from training.evaluation.bag.frames import LabelledFrames
 from training.evaluation.bag.labels import FrameKey, match_labels, MatchedLabels, RULES
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='labels STEM.png or .npy, 0/1/255; STEM is that of the source image (bags of '
         'make_bag), else the header stamp in nanoseconds, else the number of the frame from 0',
     )
+    parser.add_argument('--label-map', metavar='ID=MEANING[,...]', help=LABEL_MAP_HELP)
     parser.add_argument(
         '--save',
         default=','.join(output_names(usual_outputs())),
@@ -69,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg bag`."""
     outputs = parse_outputs(args.save)
+    label_map = parse_label_map(args.label_map)
     checkpoint = Checkpoint.open(args.checkpoint)
     with ExitStack() as stack:
         reader = stack.enter_context(BagReader(args.bag))
@@ -83,7 +86,8 @@ def main(args: argparse.Namespace) -> int:
         warm_up(engine)
         prepare_out(args.out, args.bag)
         store = stack.enter_context(tempfile.TemporaryDirectory(prefix='anomaly_seg_bag_'))
-        run = BagPass(pipeline, names, labels, LabelledFrames(engine.score_name, Path(store)))
+        labelled = LabelledFrames(engine.score_name, Path(store), label_map)
+        run = BagPass(pipeline, names, labels, labelled)
         info = node_label_info(checkpoint, engine, pipeline.settings.threshold)
         with (
             (args.out / TIMELINE_FILE).open('w', newline='', encoding='utf-8') as file,

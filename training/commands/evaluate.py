@@ -17,7 +17,8 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines import ENGINES
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import lookup
-from training.datasets import build_dataset, DATASETS
+from training.datasets import build_dataset, DATASETS, takes_label_map
+from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
 from training.evaluation.checkpoint_frames import CheckpointFrames
 from training.evaluation.map_frames import MapFrames
 from training.evaluation.measure import MeasureSettings
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     maps = parser.add_argument_group('or saved score maps')
     maps.add_argument('--scores', type=Path, metavar='DIR', help='STEM.npy, higher = anomalous')
     maps.add_argument('--labels', type=Path, metavar='DIR', help='STEM.png or .npy, 0/1/255')
+    parser.add_argument('--label-map', metavar='ID=MEANING[,...]', help=LABEL_MAP_HELP)
     parser.add_argument(
         '--protocol',
         default='exact',
@@ -141,7 +143,8 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
     meta = checkpoint.meta
     split = args.split or default_split(args.dataset)
     with heard_warnings('training.datasets') as heard:
-        dataset = build_dataset(args.dataset, args.root, split)
+        label_map = parse_label_map(args.label_map) if args.label_map is not None else None
+        dataset = build_dataset(args.dataset, args.root, split, label_map)
     scores = parse_scores(args.score or meta.score)
     network = open_pass(checkpoint, args.engine or 'torch', scores)
     with _working_folder(args.out) as store:
@@ -176,6 +179,7 @@ def _settings(args: argparse.Namespace, meta: CheckpointMeta) -> MeasureSettings
         temperature=meta.temperature,
         thresholds=raw_thresholds(meta),
         towns=args.dataset == 'streethazards',
+        label_map=parse_label_map(args.label_map) if takes_label_map(args.dataset) else None,
     )
 
 
@@ -185,8 +189,11 @@ def _joined(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[fl
 
 
 def _evaluate_maps(args: argparse.Namespace, shards: Shards) -> None:
-    source = MapFrames(args.scores, args.labels, args.protocol)
-    settings = MeasureSettings(protocol=args.protocol, track=args.track or 'anomaly')
+    label_map = parse_label_map(args.label_map)
+    source = MapFrames(args.scores, args.labels, args.protocol, label_map)
+    settings = MeasureSettings(
+        protocol=args.protocol, track=args.track or 'anomaly', label_map=label_map
+    )
     evaluation = evaluate_frames(source, settings, shards)
     _clear(args.out, shards)
     pictures = draw_pictures(source, evaluation, shards, args.out)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+import inspect
 from pathlib import Path
+from typing import Any
 
 from anomaly_seg_ros.registry import lookup
 
@@ -21,21 +24,40 @@ DATASETS = {
 }
 
 
-def build_dataset(name: str, root: Path, split: str | None = None) -> Dataset:
+def build_dataset(
+    name: str,
+    root: Path,
+    split: str | None = None,
+    label_map: Mapping[int, int] | None = None,
+) -> Dataset:
     """Gives one split of a dataset that lies under `root` in its official layout or a known one.
 
     Args:
         name: Public name.
         root: The folder.
         split: Which part; None takes the one that benchmarks report.
+        label_map: What the ids of its label files mean, where the dataset leaves that open.
 
     Raises:
-        ValueError: Unknown dataset or split.
+        ValueError: Unknown dataset or split, or the ids of its labels have a fixed meaning.
         FileNotFoundError: A folder or a partner file is missing; the text names it.
     """
     build = lookup('dataset', DATASETS, name)
-    dataset: Dataset = build(root) if split is None else build(root, split)
+    options: dict[str, Any] = {} if split is None else {'split': split}
+    if label_map is not None:
+        if not takes_label_map(name):
+            raise ValueError(
+                f'--label-map does not go with dataset {name!r}, whose labels are known; it is '
+                f'for: {", ".join(filter(takes_label_map, DATASETS))}'
+            )
+        options['label_map'] = label_map
+    dataset: Dataset = build(root, **options)
     return dataset
 
 
-__all__ = ['DATASETS', 'NO_CLASSES', 'Dataset', 'Sample', 'build_dataset']
+def takes_label_map(name: str) -> bool:
+    """Whether the user may say what the ids in a dataset's label files mean."""
+    return 'label_map' in inspect.signature(lookup('dataset', DATASETS, name)).parameters
+
+
+__all__ = ['DATASETS', 'NO_CLASSES', 'Dataset', 'Sample', 'build_dataset', 'takes_label_map']

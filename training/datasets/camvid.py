@@ -40,10 +40,10 @@ class CamVid:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        image_path, label_path = self.pairs[index]
+        stem, image_path, label_path = self.pairs[index]
         image, labels = read_pair(image_path, label_path)
         if labels.max() > VOID_LABEL:
             raise ValueError(
                 f'{str(label_path)!r} holds label {labels.max()}; camvid has 0..{VOID_LABEL}'
             )
-        return Sample(image_path.stem, image, _TO_TRAIN_ID[labels])
+        return Sample(stem, image, _TO_TRAIN_ID[labels])

@@ -7,13 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import LabelSet
-from anomaly_seg_ros.frames.image_bytes import decode
-from anomaly_seg_ros.frames.images import read_image
+from anomaly_seg_ros.frames.images import (
+    checked_file,
+    list_files,
+    printable,
+    read_image,
+    SUFFIXES,
+    turned_note,
+)
+
+from .label_ids import Ids, read_ids
 
 
 @dataclass(frozen=True)
@@ -25,12 +32,14 @@ class Sample:
         image: (H, W, 3) RGB uint8.
         train_ids: (H, W) uint8 train ids, 255 = ignore; None where the dataset has no classes.
         anomaly: (H, W) uint8, 0 inlier, 1 anomaly, 255 ignore; None where it has no anomalies.
+        stored: Ids that the label file holds, as far as they may be mapped to `anomaly`.
     """
 
     name: str
     image: NDArray[np.uint8]
     train_ids: NDArray[np.uint8] | None = None
     anomaly: NDArray[np.uint8] | None = None
+    stored: frozenset[int] = frozenset()
 
     @property
     def labels(self) -> NDArray[np.uint8]:
@@ -65,59 +74,68 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
-def read_labels(path: Path) -> NDArray[np.uint8]:
-    """Reads an 8-bit label image as it is; of three equal channels the first is taken.
+def files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Gives the files of a folder by the text of their stem, sorted; hidden ones are no data.
 
     Raises:
-        ValueError: The file cannot be decoded as an 8-bit image, or its colours differ.
+        FileNotFoundError: The folder is missing or has no such file, or a link leads nowhere.
+        ValueError: Two files of one stem.
     """
-    data = np.fromfile(path, np.uint8)
-    # Not imread: that reports a broken file on stderr from C++.
-    try:
-        labels = decode(data, cv2.IMREAD_UNCHANGED)
-    except ValueError as error:
-        raise ValueError(f'cannot read {str(path)!r} as an 8-bit label image; {error}') from None
-    if labels.dtype != np.uint8:
-        raise ValueError(f'{str(path)!r} holds {labels.dtype}, not 8-bit label ids')
-    if labels.ndim == 2:
-        return labels.astype(np.uint8, copy=False)
-    if (labels[..., 1:3] != labels[..., :1]).any():
-        raise ValueError(f'{str(path)!r} is a colour picture, not label ids')
-    return np.ascontiguousarray(labels[..., 0])
+    if not folder.is_dir():
+        raise FileNotFoundError(f'no folder {str(folder)!r}')
+    found: dict[str, Path] = {}
+    for path in list_files(folder, suffixes):
+        if path.is_dir():
+            continue
+        stem = printable(path.stem)
+        if stem in found:
+            raise ValueError(
+                f'{str(found[stem])!r} and {str(path)!r} are of the same stem; keep one of them'
+            )
+        found[stem] = checked_file(path)
+    if not found:
+        raise FileNotFoundError(f'no {", ".join(suffixes)} files in {str(folder)!r}')
+    return found
 
 
-def pair_by_stem(
-    image_dir: Path, label_dir: Path, suffixes: Sequence[str] = ('.png', '.jpg', '.jpeg', '.webp')
-) -> list[tuple[Path, Path]]:
-    """Pairs images with labels of the same stem, sorted by name.
+def pair_by_stem(image_dir: Path, label_dir: Path) -> list[tuple[str, Path, Path]]:
+    """Pairs images with labels of the same stem, sorted by it: (stem, image, label).
 
     Raises:
         FileNotFoundError: A folder is missing or empty, or a file has no partner.
+        ValueError: Two files of one stem in a folder.
     """
     for folder in (image_dir, label_dir):
         if not folder.is_dir():
             raise FileNotFoundError(f'no folder {str(folder)!r}; check --root and --split')
-    images = {p.stem: p for p in sorted(image_dir.iterdir()) if p.suffix.lower() in suffixes}
-    labels = {p.stem: p for p in sorted(label_dir.iterdir()) if p.suffix.lower() in suffixes}
-    if not images:
-        raise FileNotFoundError(f'no images in {str(image_dir)!r}')
+    images, labels = files_by_stem(image_dir, SUFFIXES), files_by_stem(label_dir, SUFFIXES)
     if alone := sorted(images.keys() ^ labels.keys()):
         raise FileNotFoundError(
             f'{len(alone)} files of {str(image_dir)!r} and {str(label_dir)!r} have no partner, '
             f'the first is {alone[0]!r}'
         )
-    return [(images[stem], labels[stem]) for stem in sorted(images)]
+    return [(stem, images[stem], labels[stem]) for stem in sorted(images)]
 
 
-def read_pair(image_path: Path, label_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Reads an image and its labels and checks that their sizes agree.
+def read_pair(image_path: Path, label_path: Path) -> tuple[NDArray[np.uint8], Ids]:
+    """Reads an image and its label ids and checks that their sizes agree.
 
     Raises:
         ValueError: A file cannot be decoded, or the sizes differ.
     """
-    image, labels = read_image(image_path), read_labels(label_path)
+    image, ids = read_image(image_path), read_ids(label_path)
+    check_size(image_path, image, label_path, ids)
+    return image, ids
+
+
+def check_size(image_path: Path, image: NDArray[np.uint8], label_path: Path, labels: Ids) -> None:
+    """Checks that an image and its labels are of one size.
+
+    Raises:
+        ValueError: They are not; the text names both files.
+    """
     if image.shape[:2] != labels.shape:
         raise ValueError(
-            f'image {str(image_path)!r} is {image.shape[:2]}, its labels are {labels.shape}'
+            f'image {str(image_path)!r} is {image.shape[:2]}, its labels {str(label_path)!r} are '
+            f'{labels.shape}{turned_note(image_path)}'
         )
-    return image, labels

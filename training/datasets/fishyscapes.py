@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.images import read_image
 
-from .frames import AS_IS, Frames
+from .frames import Frames
+from .label_ids import AS_IS
 from .layout import check_split, expect_count, find_frames, Layout
 
 _LAF_TREE = r'(?:.+/)?leftImg8bit/.+/(?P<frame>[^/]+)_leftImg8bit\.png'

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from .dataset import pair_by_stem
-from .frames import AS_IS, Frames
+from .frames import Frames
+from .label_ids import AS_IS
 from .layout import check_split, FrameFiles
 
 SPLITS = ('all',)
 
 
-def folder(root: Path, split: str = 'all') -> Frames:
-    """Gives `ROOT/images/NAME.*` with `ROOT/labels_masks/NAME.png`, 0/1/255.
+def folder(root: Path, split: str = 'all', label_map: Mapping[int, int] = AS_IS) -> Frames:
+    """Gives `ROOT/images/NAME.*` with `ROOT/labels_masks/NAME.*`.
+
+    Args:
+        root: Folder that holds both.
+        split: There is one.
+        label_map: What the ids of the label files mean: 0, 1 or 255.
 
     Raises:
         ValueError: A split other than 'all'.
@@ -20,4 +27,5 @@ def folder(root: Path, split: str = 'all') -> Frames:
     """
     check_split('folder', split, SPLITS)
     pairs = pair_by_stem(root / 'images', root / 'labels_masks')
-    return Frames('folder', [FrameFiles(i.stem, i, label) for i, label in pairs], anomaly=AS_IS)
+    frames = [FrameFiles(*pair) for pair in pairs]
+    return Frames('folder', frames, anomaly=label_map, changeable=True)

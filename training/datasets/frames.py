@@ -8,16 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.classes import IGNORE, LabelSet
+from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.frames.images import read_image
 
-from .dataset import NO_CLASSES, read_labels, Sample
+from .dataset import check_size, NO_CLASSES, Sample
+from .label_ids import ids_in, LabelTable, read_ids
 from .layout import FrameFiles
-
-UNKNOWN = -1
-
-AS_IS = {0: 0, 1: 1, IGNORE: IGNORE}
-"""Label files that hold 0 inlier, 1 anomaly, 255 ignore already."""
 
 ReadImage = Callable[[Path], NDArray[np.uint8]]
 
@@ -39,6 +35,7 @@ class Frames:
         train_ids: Mapping[int, int] | None = None,
         classes: LabelSet = NO_CLASSES,
         read: ReadImage = read_image,
+        changeable: bool = False,
     ):
         """Takes the files and what their ids mean.
 
@@ -49,12 +46,13 @@ class Frames:
             train_ids: Raw id to train id or 255; None if there are no classes.
             classes: What train ids mean.
             read: Reads an image file as (H, W, 3) RGB.
+            changeable: Whether the user can say what the ids in `anomaly` mean.
         """
         self.name = name
         self.frames = list(frames)
         self.classes = classes
-        self._anomaly = None if anomaly is None else _table(anomaly)
-        self._train_ids = None if train_ids is None else _table(train_ids)
+        self._anomaly = None if anomaly is None else LabelTable(anomaly, name, changeable)
+        self._train_ids = None if train_ids is None else LabelTable(train_ids, name)
         self._read = read
 
     def __len__(self) -> int:
@@ -70,32 +68,11 @@ class Frames:
         image = self._read(frame.image)
         if frame.label is None:
             return Sample(frame.name, image)
-        ids = read_labels(frame.label)
-        if image.shape[:2] != ids.shape:
-            raise ValueError(
-                f'image {str(frame.image)!r} is {image.shape[:2]}, its labels are {ids.shape}'
-            )
-        return Sample(
-            frame.name,
-            image,
-            self._mapped(ids, self._train_ids, frame.label),
-            self._mapped(ids, self._anomaly, frame.label),
+        ids = read_ids(frame.label)
+        check_size(frame.image, image, frame.label, ids)
+        found = ids_in(ids)
+        train_ids, anomaly = (
+            None if table is None else table.meaning(ids, found, frame.label)
+            for table in (self._train_ids, self._anomaly)
         )
-
-    def _mapped(
-        self, ids: NDArray[np.uint8], table: NDArray[np.int16] | None, path: Path
-    ) -> NDArray[np.uint8] | None:
-        if table is None:
-            return None
-        strange = np.flatnonzero((np.bincount(ids.ravel(), minlength=256) > 0) & (table < 0))
-        if strange.size:
-            known = ', '.join(str(i) for i in np.flatnonzero(table >= 0)[:40])
-            raise ValueError(f'{str(path)!r} holds label {strange[0]}; {self.name} has {known}')
-        return table.astype(np.uint8)[ids]
-
-
-def _table(ids: Mapping[int, int]) -> NDArray[np.int16]:
-    table = np.full(256, UNKNOWN, np.int16)
-    for raw, meaning in ids.items():
-        table[raw] = meaning
-    return table
+        return Sample(frame.name, image, train_ids, anomaly, found)

@@ -9,6 +9,8 @@ from pathlib import Path
 import re
 from typing import NamedTuple
 
+from anomaly_seg_ros.frames.images import checked_file, is_hidden, printable
+
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
@@ -131,11 +133,13 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _relative_files(root: Path) -> Iterable[str]:
-    """Gives the paths of all files below `root`, with '/' on every system."""
-    for folder, _, names in os.walk(root, followlinks=True):
+    """Gives the paths of all files below `root`, with '/' on every system; hidden are no data."""
+    for folder, inner, names in os.walk(root, followlinks=True):
+        inner[:] = [name for name in inner if not is_hidden(name)]
         below = Path(folder).relative_to(root)
         for name in names:
-            yield (below / name).as_posix()
+            if not is_hidden(name):
+                yield (below / name).as_posix()
 
 
 def _by_frame(
@@ -148,12 +152,12 @@ def _by_frame(
         match = compiled.fullmatch(file)
         if match is None:
             continue
-        name = match['frame'].replace('/', '_')
+        name = printable(match['frame']).replace('/', '_')
         if not keep(name):
             continue
         if name in found:
             raise ValueError(f'two files for frame {name!r}: {str(found[name])!r} and {file!r}')
-        found[name] = root / file
+        found[name] = checked_file(root / file)
     return found
 
 

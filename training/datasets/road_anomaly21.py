@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .frames import AS_IS, Frames
+from .frames import Frames
+from .label_ids import AS_IS
 from .layout import check_split, expect_count, expect_names, find_frames, Layout
 
 SPLITS = ('validation', 'test')

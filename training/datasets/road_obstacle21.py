@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from .frames import AS_IS, Frames
+from .frames import Frames
+from .label_ids import AS_IS
 from .layout import check_split, expect_count, find_frames, Layout
 
 TEST_SCENES = frozenset(

@@ -97,6 +97,7 @@ class CheckpointFrames:
             labels=classes_at(output.labels, size),
             logits=output.logits,
             logit_labels=logit_labels,
+            stored=sample.stored,
         )
 
 

@@ -29,6 +29,7 @@ class Frame:
         labels: (H, W) predicted classes; None where only maps were given.
         logits: (K, h, w) at the network's size; None where the engine gives none.
         logit_labels: (h, w) true classes of `logits`.
+        stored: Ids that the label file holds, before they were mapped to `truth`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Frame:
     labels: Bytes | None = None
     logits: Floats | None = None
     logit_labels: Bytes | None = None
+    stored: frozenset[int] = frozenset()
 
 
 class FrameSource(Protocol):

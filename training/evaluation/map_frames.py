@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.classes import IGNORE
 from training.datasets import NO_CLASSES
-from training.datasets.dataset import read_labels
+from training.datasets.dataset import files_by_stem
+from training.datasets.label_ids import AS_IS, ids_in, LABEL_SUFFIXES, LabelTable, read_ids
 
 from .frame import Bytes, Floats, Frame
 from .resizing import nearest
@@ -21,7 +21,13 @@ SUFFIX = '_score'
 
 
 class MapFrames:
-    """A `FrameSource` over `SCORES/STEM.npy` with `LABELS/STEM.png` or `.npy`.
+    """A `FrameSource` over `SCORES/STEM.npy` with `LABELS/STEM.png`, `.npy` and others.
+
+    Args:
+        scores: Folder of the maps.
+        labels: Folder of the label files.
+        protocol: A key of `PROTOCOLS`.
+        label_map: What the ids of the label files mean: 0, 1 or 255.
 
     Raises:
         FileNotFoundError: A folder is missing or empty, or a file has no partner.
@@ -32,11 +38,14 @@ class MapFrames:
     has_images = False
     classes = NO_CLASSES
 
-    def __init__(self, scores: Path, labels: Path, protocol: str):
+    def __init__(
+        self, scores: Path, labels: Path, protocol: str, label_map: Mapping[int, int] = AS_IS
+    ):
         self.scores: tuple[str, ...] = (scores.resolve().name,)
         self._protocol = protocol
-        label_files = _by_stem(labels, ('.png', '.npy'))
-        score_files = _without_suffix(_by_stem(scores, ('.npy',)), label_files)
+        self._table = truth_table(label_map)
+        label_files = files_by_stem(labels, LABEL_SUFFIXES)
+        score_files = _without_suffix(files_by_stem(scores, ('.npy',)), label_files)
         if alone := sorted(score_files.keys() ^ label_files.keys()):
             where, other = (scores, labels) if alone[0] in score_files else (labels, scores)
             raise FileNotFoundError(
@@ -57,7 +66,8 @@ class MapFrames:
             ValueError: A file cannot be read, or the sizes differ.
         """
         stem, score_path, label_path = self._pairs[index]
-        score, truth = read_map(score_path), read_truth(label_path)
+        score = read_map(score_path)
+        truth, stored = read_truth(label_path, self._table)
         size = (score.shape[0], score.shape[1])
         if self._protocol == 'course':
             truth = nearest(truth, size)
@@ -66,7 +76,7 @@ class MapFrames:
                 f'map {str(score_path)!r} is {size}, labels {str(label_path)!r} are '
                 f'{truth.shape}; save the maps at the size of the labels'
             )
-        return Frame(stem, truth, {self.scores[0]: score})
+        return Frame(stem, truth, {self.scores[0]: score}, stored=stored)
 
     def again(self, index: int) -> Frame:
         """Reads a frame once more."""
@@ -89,22 +99,33 @@ def read_map(path: Path) -> Floats:
         return values.astype(np.float32)
 
 
-def read_truth(path: Path) -> Bytes:
-    """Reads anomaly labels 0, 1 and 255 from an image or NumPy file.
+def read_truth(path: Path, table: LabelTable) -> tuple[Bytes, frozenset[int]]:
+    """Reads anomaly labels from an image or NumPy file.
+
+    Args:
+        path: The file.
+        table: What its ids mean.
+
+    Returns:
+        (H, W) 0, 1 and 255, and the ids that are stored.
 
     Raises:
-        ValueError: The file cannot be read, or holds other values.
+        ValueError: The file cannot be read, or an id is not known.
     """
-    labels = _load(path) if path.suffix == '.npy' else read_labels(path)
-    if labels.ndim != 2 or labels.dtype.kind not in 'biu':
+    ids = _load(path) if path.suffix == '.npy' else read_ids(path)
+    if ids.ndim != 2 or ids.dtype.kind not in 'biu':
         raise ValueError(
-            f'{str(path)!r} holds {labels.dtype} of shape {labels.shape}; labels are an (H, W) '
+            f'{str(path)!r} holds {ids.dtype} of shape {ids.shape}; labels are an (H, W) '
             'array of whole numbers'
         )
-    strange = sorted(set(np.unique(labels).tolist()) - {0, 1, IGNORE})
-    if strange:
-        raise ValueError(f'{str(path)!r} holds label {strange[0]}; use 0, 1 and 255')
-    return labels.astype(np.uint8)
+    found = ids_in(ids)
+    # True and False are no places in a table.
+    return table.meaning(ids.view(np.uint8) if ids.dtype == np.bool_ else ids, found, path), found
+
+
+def truth_table(label_map: Mapping[int, int]) -> LabelTable:
+    """Gives the table for `read_truth` of labels that somebody brings along."""
+    return LabelTable(label_map, 'a label file', changeable=True)
 
 
 def _load(path: Path) -> NDArray[np.generic]:
@@ -118,21 +139,6 @@ def _load(path: Path) -> NDArray[np.generic]:
         values.close()
         raise ValueError(f'{str(path)!r} is an archive of arrays; save each map with numpy.save')
     return np.array(values)
-
-
-def _by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f'no folder {str(folder)!r}')
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes:
-            continue
-        if path.stem in found:
-            raise ValueError(f'{str(path)!r} and {str(found[path.stem])!r} are of the same stem')
-        found[path.stem] = path
-    if not found:
-        raise FileNotFoundError(f'no {" or ".join(suffixes)} files in {str(folder)!r}')
-    return found
 
 
 def _without_suffix(scores: Mapping[str, Path], labels: Mapping[str, Path]) -> dict[str, Path]:

@@ -34,6 +34,7 @@ class MeasureSettings:
         temperature: Of the class probabilities.
         thresholds: Score name to the raw score that the checkpoint calls anomalous.
         towns: Whether the first part of a frame's name is a fold of open-mIoU.
+        label_map: What the ids of the label files mean, where the user can say so.
     """
 
     protocol: str = 'exact'
@@ -41,6 +42,7 @@ class MeasureSettings:
     temperature: float = 1.0
     thresholds: Mapping[str, float] = field(default_factory=dict)
     towns: bool = False
+    label_map: Mapping[int, int] | None = None
 
     @property
     def fpr95(self) -> FprRule:
@@ -88,6 +90,8 @@ class FirstPass:
         self.rows: dict[RowKey, dict[str, Any]] = {}
         # Median and top of each frame, between which pictures spread their colours.
         self.ranges: dict[RowKey, tuple[float, float]] = {}
+        # Ids of all label files, as they are stored.
+        self.stored: frozenset[int] = frozenset()
 
     def update(self, index: int, frame: Frame) -> None:
         """Adds one frame.
@@ -96,6 +100,7 @@ class FirstPass:
             ValueError: A score is NaN, or a label is not known.
         """
         miou = self._add_classes(frame)
+        self.stored |= frame.stored
         valid = frame.truth != IGNORE
         for score, values in frame.scores.items():
             row: dict[str, Any] = {'frame': frame.name, 'miou': miou}
@@ -155,6 +160,7 @@ class FirstPass:
             self.halves.setdefault(key, PixelMetrics()).merge(half)
         self.rows |= other.rows
         self.ranges |= other.ranges
+        self.stored |= other.stored
 
     def limits(self) -> dict[str, Limit | None]:
         """Gives for each score what is marked: by the best F1, or as the checkpoint says."""

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from anomaly_seg_ros.classes import IGNORE
+from training.datasets.label_ids import MEANINGS
 from training.metrics.calibration_error import CalibrationError
 from training.metrics.component import TRACKS
 from training.metrics.curve import CurvePoints
@@ -28,6 +30,9 @@ FPR95_RULES = {
 }
 
 PIXEL_KEYS = ('ap', 'auroc', 'fpr95', 'best_f1', 'best_f1_threshold')
+
+SHOWN_IDS = 20
+"""How many ids of label files a warning lists."""
 
 CURVE_POINTS = MAX_POINTS - 4
 """What `Ranking.points` is asked for; it adds both ends."""
@@ -56,7 +61,11 @@ def result_row(evaluation: Evaluation, score: str, origin: ResultRow) -> ResultR
         extra['per_image'] = _per_image(frame_rows)
         extra['anomaly_iou'] = open_values.get('anomaly_iou')
     extra |= _calibration_before(first.calibration_before)
-    extra['warnings'] = [*origin.extra.get('warnings', ()), *_chance(pixel)]
+    extra['warnings'] = [
+        *origin.extra.get('warnings', ()),
+        *_empty(evaluation, frame_rows),
+        *_chance(pixel),
+    ]
     calibration = first.calibration.compute()
     return replace(
         origin,
@@ -159,6 +168,28 @@ def _anomaly_extra(evaluation: Evaluation, score: str, pixel: dict[str, Any]) ->
         'mask_threshold': None if limit is None else limit.value,
         'mask_rule': None if limit is None else f'score > mask_threshold: {limit.rule}',
     }
+
+
+def _empty(evaluation: Evaluation, rows: list[FrameRow]) -> list[str]:
+    """Warns of labels that leave nothing to measure, with what they hold and the way out."""
+    first, label_map = evaluation.first, evaluation.settings.label_map
+    if not sum(row.n_pixels for row in rows):
+        lacks = 'valid'
+    elif first.has_anomalies and not sum(row.n_anomaly or 0 for row in rows):
+        lacks = 'anomalous'
+    else:
+        return []
+    text = f'not a single pixel of {len(rows)} frames is {lacks}'
+    if first.stored:
+        meant = label_map or {}
+        words = (
+            f'{stored} ({MEANINGS[meant[stored]]})' if stored in meant else str(stored)
+            for stored in sorted(first.stored)[:SHOWN_IDS]
+        )
+        text += f'; the label files hold {", ".join(words)}'
+    if label_map is not None and label_map.get(IGNORE) == IGNORE and IGNORE in first.stored:
+        text += f'; if {IGNORE} marks the anomaly, add --label-map {IGNORE}=1'
+    return [text]
 
 
 def _chance(pixel: dict[str, Any]) -> list[str]:

@@ -46,4 +46,8 @@ class Ade20kNegatives:
         Raises:
             ValueError: A file cannot be decoded or the sizes differ; the text names it.
         """
-        return Negative(*read_pair(*self.pairs[int(rng.integers(len(self.pairs)))]))
+        _, image_path, label_path = self.pairs[int(rng.integers(len(self.pairs)))]
+        image, regions = read_pair(image_path, label_path)
+        if regions.max() > 255:
+            raise ValueError(f'{str(label_path)!r} holds label {regions.max()}; ADE20K has 0..150')
+        return Negative(image, regions.astype(np.uint8, copy=False))

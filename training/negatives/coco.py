@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.frames.images import read_image
+from anomaly_seg_ros.frames.images import read_image, turned_note
 
 from .coco_masks import decode_segmentation
 from .negative import Negative
@@ -83,7 +83,10 @@ class CocoNegatives:
         path = self.folder / name
         image = read_image(path)
         if image.shape[:2] != size:
-            raise ValueError(f'{str(path)!r} is {image.shape[:2]}; {self.file.name} says {size}')
+            raise ValueError(
+                f'{str(path)!r} is {image.shape[:2]}; {self.file.name} says {size}'
+                f'{turned_note(path)}'
+            )
         try:
             mask = decode_segmentation(segmentation, size)
         except ValueError as error:

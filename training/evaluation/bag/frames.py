@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -9,8 +10,9 @@ import numpy as np
 
 from anomaly_seg_ros.frames.pipeline import Result
 from training.datasets import NO_CLASSES
+from training.datasets.label_ids import AS_IS
 from training.evaluation.frame import Frame
-from training.evaluation.map_frames import read_truth
+from training.evaluation.map_frames import read_truth, truth_table
 from training.evaluation.resizing import score_at
 
 PICTURE_WIDTH = 640
@@ -25,15 +27,18 @@ class LabelledFrames:
     Args:
         score: Name of the score.
         store: An empty folder.
+        label_map: What the ids of the label files mean: 0, 1 or 255.
     """
 
     has_anomalies = True
     has_images = True
     classes = NO_CLASSES
 
-    def __init__(self, score: str, store: Path):
+    def __init__(self, score: str, store: Path, label_map: Mapping[int, int] = AS_IS):
         self.scores: tuple[str, ...] = (score,)
         self._store = store
+        self.label_map = label_map
+        self._table = truth_table(label_map)
         self._frames: list[tuple[str, Path]] = []
 
     def __len__(self) -> int:
@@ -45,7 +50,7 @@ class LabelledFrames:
         Raises:
             ValueError: The label cannot be used; its size differs, for instance.
         """
-        truth = read_truth(label)
+        truth, _ = read_truth(label, self._table)
         size = result.image.shape[:2]
         if truth.shape != size:
             raise ValueError(f'frame {name!r} is {size}, its labels {str(label)!r} {truth.shape}')
@@ -63,13 +68,14 @@ class LabelledFrames:
     def first(self, index: int) -> Frame:
         """Gives a frame at the size of its labels."""
         name, label = self._frames[index]
-        truth = read_truth(label)
+        truth, stored = read_truth(label, self._table)
         score = np.load(self._store / f'{index}_score.npy')
         return Frame(
             name=name,
             truth=truth,
             scores={self.scores[0]: score_at(score, (truth.shape[0], truth.shape[1]))},
             image=np.load(self._store / f'{index}_image.npy'),
+            stored=stored,
         )
 
     def again(self, index: int) -> Frame:

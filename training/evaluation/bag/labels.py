@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-SUFFIXES = ('.png', '.npy')
+from training.datasets.dataset import files_by_stem
+from training.datasets.label_ids import LABEL_SUFFIXES
 
 RULES = {
     'name': 'the label has the stem of the image file that the frame was made from',
@@ -58,13 +59,10 @@ def match_labels(folder: Path, frames: Sequence[FrameKey]) -> MatchedLabels:
 
     Raises:
         FileNotFoundError: No such folder, or no label files in it.
-        ValueError: No label fits a frame; the text says what they could be named.
+        ValueError: Two labels of one stem, or none fits a frame; the text says what they could
+            be named.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f'no folder {str(folder)!r} with labels')
-    labels = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES}
-    if not labels:
-        raise FileNotFoundError(f'no {" or ".join(SUFFIXES)} files in {str(folder)!r}')
+    labels = files_by_stem(folder, LABEL_SUFFIXES)
     for rule, keys in _keys(labels, frames).items():
         files = {number: labels[stem] for number, stem in keys.items() if stem in labels}
         if files:

@@ -36,7 +36,7 @@ def measure_frames(
     (score,) = frames.scores
     threshold = meta.calibrations[score].raw(default_threshold(meta, score))
     alone = Shards({})
-    settings = MeasureSettings(thresholds={score: threshold})
+    settings = MeasureSettings(thresholds={score: threshold}, label_map=frames.label_map)
     evaluation = evaluate_frames(frames, settings, alone)
     row = result_row(evaluation, score, origin)
     write_pictures(out, draw_pictures(frames, evaluation, alone, out))
