@@ -132,7 +132,7 @@ def test_the_forward_pass_equals_one_written_from_the_keys_alone(size):
     torch.testing.assert_close(output.ood_logits, ood, rtol=1e-4, atol=1e-4)
 
 
-def trained(memory_efficient, steps=2):
+def trained(memory_efficient, apart=False, steps=2):
     """Gradients of the last step and the whole state, after steps of plain descent."""
     torch.manual_seed(4)
     options = {'outlier_head': True, 'memory_efficient': memory_efficient}
@@ -141,14 +141,19 @@ def trained(memory_efficient, steps=2):
     for _ in range(steps):
         output = model(torch.randn(2, 3, 64, 96))
         optimizer.zero_grad()
-        (output.logits.square().mean() + output.ood_logits.square().mean()).backward()
+        terms = [output.logits.square().mean(), output.ood_logits.square().mean()]
+        if apart:
+            terms[0].backward(retain_graph=True)
+            del terms[0]
+        sum(terms).backward()
         optimizer.step()
     return {k: p.grad for k, p in model.named_parameters()}, model.state_dict()
 
 
-def test_computing_dense_layers_twice_gives_the_same_gradients_and_statistics():
-    gradients, state = trained(False)
-    frugal_gradients, frugal_state = trained(True)
+@pytest.mark.parametrize('apart', [False, True], ids=['in one', 'term by term'])
+def test_computing_dense_layers_again_gives_the_same_gradients_and_statistics(apart):
+    gradients, state = trained(False, apart)
+    frugal_gradients, frugal_state = trained(True, apart)
     assert sum(gradient is not None for gradient in gradients.values()) > 50
     for key, gradient in gradients.items():
         if gradient is None:

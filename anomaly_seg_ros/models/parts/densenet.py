@@ -8,8 +8,8 @@ DenseNet weights (matejgrcic/DenseHybrid), so that those load strictly; written 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn, Tensor
@@ -56,23 +56,30 @@ class DenseLayer(nn.Module):
         return grown
 
     def _contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """What surrounds the first computation, and the second one."""
-        return nullcontext(), self._kept_statistics()
+        """What surrounds the first computation, and each later one."""
+        return nullcontext(), _KeptStatistics(self.norm1, self.norm2)
 
-    @contextmanager
-    def _kept_statistics(self) -> Iterator[None]:
-        """Keeps the norms from counting the same batch twice."""
-        norms = (self.norm1, self.norm2)
-        before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-        for norm in norms:
+
+class _KeptStatistics(AbstractContextManager[None]):
+    """Keeps norms from counting the same batch twice; may be entered again, once it was left.
+
+    An objective that goes back through the network twice has it computed twice.
+    """
+
+    def __init__(self, *norms: nn.BatchNorm2d):
+        self._norms = norms
+        self._before: list[tuple[float | None, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
+        for norm in self._norms:
             norm.momentum = 0.0
             assert norm.num_batches_tracked is not None
             norm.num_batches_tracked = norm.num_batches_tracked.clone()
-        try:
-            yield
-        finally:
-            for norm, (momentum, batches) in zip(norms, before, strict=True):
-                norm.momentum, norm.num_batches_tracked = momentum, batches
+
+    def __exit__(self, *error: object) -> None:
+        for norm, (momentum, batches) in zip(self._norms, self._before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class DenseBlock(nn.Module):
