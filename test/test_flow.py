@@ -7,10 +7,9 @@ from torch import nn, Tensor
 from training.flows import augmentation
 from training.flows.actnorm import ActNorm
 from training.flows.augmentation import CrossUnitAugmentation, log_normal
-from training.flows.block import DenseFlowBlock
+from training.flows.block import DenseFlowBlock, InvertibleConv
 from training.flows.coupling import AffineCoupling
 from training.flows.denseflow import DenseFlow
-from training.flows.invertible_conv import InvertibleConv
 
 TINY = {'blocks': (2, 1, 1), 'steps': (1, 1, 1), 'added': 2, 'hidden': 4, 'depth': 1, 'growth': 4}
 NO_AUGMENTATION = TINY | {'blocks': (1, 1, 1)}

@@ -8,9 +8,10 @@ import yaml
 
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.frames.images import write_image
-from training.commands.train_flow import FLOW_FILE, FlowTrainer
+from training.datasets import build_dataset
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import load_flow
+from training.loop.flow_trainer import FLOW_FILE, FlowTrainer
 from training.recipes.flow_config import FlowConfig, load_flow_config
 
 TINY = {'blocks': [1, 1, 1], 'steps': [1, 1, 1], 'hidden': 4, 'depth': 1, 'growth': 4}
@@ -127,6 +128,12 @@ def test_out_of_memory_names_what_to_lower(
     assert text.endswith('out of memory; lower batch_size (4) or patch (16)')
 
 
+def make_trainer(recipe: Path, out: Path) -> FlowTrainer:
+    config = load_flow_config(recipe)
+    sets = (build_dataset(config.dataset, config.root, split) for split in ('train', 'val'))
+    return FlowTrainer(config, out, *sets)
+
+
 def test_a_gradient_that_is_not_finite_ends_the_run(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,14 +143,14 @@ def test_a_gradient_that_is_not_finite_ends_the_run(
         return bits(self, images) + (self.base_mean.sum() - self.base_mean.sum()).sqrt()
 
     monkeypatch.setattr(DenseFlow, 'bits_per_dim', endless_slope)
-    trainer = FlowTrainer(load_flow_config(recipe), tmp_path / 'run', lambda: False)
+    trainer = make_trainer(recipe, tmp_path / 'run')
     with pytest.raises(ValueError, match=r'with a gradient of (nan|inf) at step 0; lower lr'):
         trainer.run()
 
 
 def test_convolutions_of_a_flow_are_not_rounded_to_tf32(recipe: Path, tmp_path: Path) -> None:
     torch.backends.cudnn.allow_tf32 = True
-    FlowTrainer(load_flow_config(recipe), tmp_path / 'run', lambda: False)
+    make_trainer(recipe, tmp_path / 'run')
     assert not torch.backends.cudnn.allow_tf32
 
 

@@ -27,15 +27,12 @@ from training.feeding.loading import AugmentedFrames
 from training.feeding.normalisation import Normalisation
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import save_flow
+from training.loop.devices import make_fabric
+from training.loop.early_end import one_line_errors, StopRequest
+from training.loop.kept_checkpoint import checkpoint_meta, default_score, stored_weights
 from training.loop.network_start import start_network
-from training.loop.run_folder import (
-    checkpoint_meta,
-    default_score,
-    Progress,
-    save_state,
-    stored_weights,
-    writing,
-)
+from training.loop.run_folder import writing
+from training.loop.run_state import Progress, save_state
 from training.loop.trainer import Trainer
 from training.objectives import OBJECTIVES
 from training.recipes.train_config import load_train_config, TrainConfig
@@ -372,7 +369,7 @@ def test_ctrl_c_in_the_validation_is_kept_for_the_end_of_it(
 
 def test_a_second_ctrl_c_acts_as_usual() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with train.StopRequest() as stop:
+    with StopRequest() as stop:
         assert not stop.asked
         signal.raise_signal(signal.SIGINT)
         assert stop.asked
@@ -559,7 +556,7 @@ def test_out_of_memory_names_what_to_lower(
 def test_what_the_allocator_really_says_is_understood() -> None:
     with (
         pytest.raises(ValueError, match='out of memory'),
-        train.one_line_errors('batch_size (2)', 0),
+        one_line_errors('batch_size (2)', 0),
     ):
         torch.empty(2**60, dtype=torch.uint8)
 
@@ -600,14 +597,14 @@ def test_ctrl_c_twice_stops_at_once(recipe: Path, tmp_path: Path, monkeypatch, c
 
 
 def test_other_errors_keep_their_traceback() -> None:
-    with pytest.raises(RuntimeError, match='shapes'), train.one_line_errors('batch_size (2)', 0):
+    with pytest.raises(RuntimeError, match='shapes'), one_line_errors('batch_size (2)', 0):
         raise RuntimeError('shapes cannot be multiplied')
 
 
 def test_a_lost_process_is_said() -> None:
     with (
         pytest.raises(ValueError, match='another process of this run has ended'),
-        train.one_line_errors('batch_size (2)', 0),
+        one_line_errors('batch_size (2)', 0),
     ):
         raise RuntimeError('gloo/transport/tcp/pair.cc:598 Connection closed by peer [127.0.0.1]')
 
@@ -652,7 +649,7 @@ def test_a_broken_state_is_said(recipe: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize('devices', [0, -1])
 def test_devices_are_counted_from_one(devices: int) -> None:
     with pytest.raises(ValueError, match=f'devices is {devices}; it must be 1 or more'):
-        train.make_fabric(devices, '32-true')
+        make_fabric(devices, '32-true')
 
 
 def test_torchrun_decides_how_many_processes_there_are(monkeypatch) -> None:
@@ -661,4 +658,4 @@ def test_torchrun_decides_how_many_processes_there_are(monkeypatch) -> None:
         'LOCAL_RANK': '0', 'GROUP_RANK': '0', 'MASTER_ADDR': 'localhost', 'MASTER_PORT': '1',
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
-    assert train.make_fabric(1, '32-true').world_size == 6
+    assert make_fabric(1, '32-true').world_size == 6

@@ -197,7 +197,7 @@ from pathlib import Path
 import torch
 from training.recipes.train_config import load_train_config
 from training.datasets import build_dataset
-from training.commands.train import make_fabric
+from training.loop.devices import make_fabric
 from training.loop.trainer import Trainer
 config = load_train_config(Path('joint.yaml'))
 fabric = make_fabric(2, config.precision)

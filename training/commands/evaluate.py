@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 import inspect
 from pathlib import Path
-import shutil
 import sys
-import tempfile
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
@@ -22,24 +19,16 @@ from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
 from training.evaluation.checkpoint_frames import CheckpointFrames
 from training.evaluation.map_frames import MapFrames
 from training.evaluation.measure import MeasureSettings
-from training.evaluation.network_pass import latency, open_pass, peak_mb
+from training.evaluation.network_pass import joined_times, latency, open_pass, peak_mb
 from training.evaluation.origin import cautions, heard_warnings, network_origin, raw_thresholds
 from training.evaluation.pictures import draw_pictures
-from training.evaluation.rows import curve_entry, frame_table, result_row
-from training.evaluation.run import evaluate_frames, Evaluation
+from training.evaluation.result_folder import clear_pictures, working_folder, write_evaluation
+from training.evaluation.rows import result_row
+from training.evaluation.run import evaluate_frames
 from training.evaluation.shards import Shards
 from training.metrics.component import TRACKS
 from training.metrics.protocols import PROTOCOLS
-from training.results import (
-    PICTURES_FOLDER,
-    ResultRow,
-    RESULTS_FILE,
-    typed_command,
-    write_curves,
-    write_frames,
-    write_pictures,
-    write_results,
-)
+from training.results import ResultRow, typed_command
 
 NETWORK_FORM = ('checkpoint', 'dataset', 'root')
 MAPS_FORM = ('scores', 'labels')
@@ -147,7 +136,7 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
         dataset = build_dataset(args.dataset, args.root, split, label_map)
     scores = parse_scores(args.score or meta.score)
     network = open_pass(checkpoint, args.engine or 'torch', scores)
-    with _working_folder(args.out) as store:
+    with working_folder(args.out) as store:
         source = CheckpointFrames(dataset, network, meta, args.protocol, store)
         evaluation = evaluate_frames(source, _settings(args, meta), shards)
         origin = replace(
@@ -158,18 +147,18 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
         origin.extra['root'] = str(args.root)
         known = cautions(meta, dataset, source, args.dataset, split)
         origin.extra['warnings'] = heard + known
-        _clear(args.out, shards)
+        clear_pictures(args.out, shards)
         pictures = draw_pictures(source, evaluation, shards, args.out)
     origin = replace(origin, peak_mb=round(max(shards.gather(peak_mb())), 1))
-    times = _joined(shards.gather(network.times_ms))
+    times = joined_times(shards.gather(network.times_ms))
     network.close()
     rows = [
         replace(result_row(evaluation, score, origin), latency_ms=latency(times, score))
         for score in scores
     ]
     if shards.leads:
-        write_pictures(args.out, pictures)
-        _write(args.out, rows, evaluation, said=heard)
+        write_evaluation(args.out, rows, evaluation, pictures)
+        _say(rows, args.out, said=heard)
 
 
 def _settings(args: argparse.Namespace, meta: CheckpointMeta) -> MeasureSettings:
@@ -183,11 +172,6 @@ def _settings(args: argparse.Namespace, meta: CheckpointMeta) -> MeasureSettings
     )
 
 
-def _joined(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
-    """Gives the times of all processes by score."""
-    return {score: [time for part in parts for time in part[score]] for score in parts[0]}
-
-
 def _evaluate_maps(args: argparse.Namespace, shards: Shards) -> None:
     label_map = parse_label_map(args.label_map)
     source = MapFrames(args.scores, args.labels, args.protocol, label_map)
@@ -195,7 +179,7 @@ def _evaluate_maps(args: argparse.Namespace, shards: Shards) -> None:
         protocol=args.protocol, track=args.track or 'anomaly', label_map=label_map
     )
     evaluation = evaluate_frames(source, settings, shards)
-    _clear(args.out, shards)
+    clear_pictures(args.out, shards)
     pictures = draw_pictures(source, evaluation, shards, args.out)
     peak = max(shards.gather(peak_mb()))
     origin = ResultRow(
@@ -206,33 +190,13 @@ def _evaluate_maps(args: argparse.Namespace, shards: Shards) -> None:
         extra={'maps': str(args.scores)},
     )
     if shards.leads:
-        write_pictures(args.out, pictures)
-        _write(args.out, [result_row(evaluation, source.scores[0], origin)], evaluation)
+        rows = [result_row(evaluation, source.scores[0], origin)]
+        write_evaluation(args.out, rows, evaluation, pictures)
+        _say(rows, args.out)
 
 
-@contextmanager
-def _working_folder(out: Path) -> Iterator[Path]:
-    """Gives an empty folder below `out`, gone afterwards."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.maps_', dir=out) as folder:
-        yield Path(folder)
-
-
-def _clear(out: Path, shards: Shards) -> None:
-    """Removes the pictures of an earlier run in the same result folder."""
-    if shards.leads and (out / RESULTS_FILE).is_file():
-        shutil.rmtree(out / PICTURES_FOLDER, ignore_errors=True)
-    shards.gather(None)
-
-
-def _write(
-    out: Path, rows: Sequence[ResultRow], evaluation: Evaluation, said: Sequence[str] = ()
-) -> None:
-    """Writes the tables and says on the terminal what came out, without warnings already said."""
-    scores = [str(row.score) for row in rows]
-    write_frames(out, [line for score in scores for line in frame_table(evaluation, score)])
-    write_curves(out, [curve_entry(evaluation, score) for score in scores])
-    write_results(out, rows)
+def _say(rows: Sequence[ResultRow], out: Path, said: Sequence[str] = ()) -> None:
+    """Says on the terminal what came out, without warnings that were said already."""
     for text in dict.fromkeys(text for row in rows for text in row.extra['warnings']):
         if text not in said:
             print(f'warning: {text}', file=sys.stderr)

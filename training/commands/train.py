@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
-import logging
-import os
 from pathlib import Path
 import shlex
-import signal
 import sys
-from types import FrameType
-from typing import Any, cast
-
-from lightning.fabric import Fabric
-from lightning.fabric.strategies.ddp import DDPStrategy
-import torch
 
 from training.datasets import build_dataset
-from training.loop.run_files import KEPT_FOLDER, LAST_FILE
-from training.loop.run_folder import check_resume, default_score
+from training.loop.devices import make_fabric
+from training.loop.early_end import one_line_errors, StopRequest
+from training.loop.kept_checkpoint import default_score
+from training.loop.run_folder import check_resume, KEPT_FOLDER, LAST_FILE
 from training.loop.trainer import Trainer
 from training.recipes.train_config import load_train_config
-
-OUT_OF_MEMORY = ('out of memory', 'DefaultCPUAllocator', 'not enough memory')
-LOST_PEER = ('closed by peer', 'reset by peer', 'Broken pipe', 'remote process exited')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,89 +55,6 @@ def main(args: argparse.Namespace) -> int:
     if fabric.is_global_zero:
         _say_the_end(trainer, finished)
     return 0 if finished else 1
-
-
-def make_fabric(devices: int, precision: str) -> Fabric:
-    """Gives what runs on one device or several.
-
-    Under torchrun the numbers of processes and machines are those that it was started with.
-
-    Raises:
-        ValueError: No such number of devices.
-    """
-    machines = 1
-    if 'TORCHELASTIC_RUN_ID' in os.environ:
-        devices = int(os.environ['LOCAL_WORLD_SIZE'])
-        machines = int(os.environ['WORLD_SIZE']) // devices
-    if devices < 1:
-        raise ValueError(f'devices is {devices}; it must be 1 or more')
-    if devices > torch.cuda.device_count() > 0:
-        raise ValueError(f'devices is {devices}; this machine has {torch.cuda.device_count()}')
-    for name in ('lightning.fabric', 'lightning.pytorch'):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # Some networks hold weights that a recipe leaves unused, as ERFNet's encoder output.
-    several = DDPStrategy(find_unused_parameters=True)
-    return Fabric(
-        devices=devices,
-        num_nodes=machines,
-        strategy=several if devices * machines > 1 else 'auto',
-        precision=cast('Any', precision),
-    )
-
-
-class StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a wish; the next one acts as usual.
-
-    Attributes:
-        asked: Whether somebody wants the run to stop.
-    """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        self.__exit__()
-
-
-@contextmanager
-def one_line_errors(lower: str, workers: int) -> Iterator[None]:
-    """Says in one line what users can mend: memory, and the end of another process.
-
-    Args:
-        lower: The keys that memory depends on, with their values, for the error text.
-        workers: Processes that load.
-
-    Raises:
-        ValueError: In the place of the library's own error.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        text = str(error)
-        if isinstance(error, MemoryError) or any(part in text for part in OUT_OF_MEMORY):
-            raise ValueError(f'out of memory; lower {lower}') from None
-        if 'DataLoader worker' in text:
-            raise ValueError(
-                'a loading process has died, mostly for lack of memory; lower workers '
-                f'({workers}), {lower}'
-            ) from None
-        if any(part in text for part in LOST_PEER):
-            raise ValueError(
-                'another process of this run has ended; what it said before tells why'
-            ) from None
-        raise
 
 
 def _say_the_end(trainer: Trainer, finished: bool) -> None:

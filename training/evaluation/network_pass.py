@@ -163,3 +163,8 @@ def latency(times_ms: Mapping[str, Sequence[float]], score: str) -> dict[str, fl
         return None
     p50, p95 = np.percentile(times_ms[score], (50, 95))
     return {'p50': round(float(p50), 3), 'p95': round(float(p95), 3)}
+
+
+def joined_times(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """Gives the times of all processes by score."""
+    return {score: [time for part in parts for time in part[score]] for score in parts[0]}

@@ -19,9 +19,9 @@ from training.losses.class_weights import class_weights
 from training.objectives import build_objective, SplitsGradients
 from training.recipes.train_config import TrainConfig
 
+from .kept_checkpoint import default_score
 from .network_start import start_network
 from .optimizer import build_optimizer, freeze_all_but_last
-from .run_folder import default_score
 from .sync_norm import synchronise_norms
 from .validation import Validation
 

@@ -25,18 +25,14 @@ from training.feeding.normalisation import Normalisation
 from training.objectives import Reports
 from training.recipes.train_config import TrainConfig
 
+from .kept_checkpoint import checkpoint_meta, start_meta, stored_weights, write_objective
 from .optimizer import set_learning_rate, set_training
-from .run_files import CONFIG_FILE, KEPT_FOLDER, TABLE_FILE
 from .run_folder import (
-    checkpoint_meta,
+    CONFIG_FILE,
     EpochRow,
-    Progress,
-    read_state,
-    save_state,
-    start_meta,
-    stored_weights,
+    KEPT_FOLDER,
+    TABLE_FILE,
     write_errors,
-    write_objective,
     write_rows,
 )
 from .run_parts import (
@@ -45,7 +41,11 @@ from .run_parts import (
     build_training_objective,
     build_validation,
 )
+from .run_state import Progress, read_state, save_state
 from .schedule import ema_update, learning_rate
+
+MAY_DIFFER = ('workers', 'root', 'init', 'outliers.root', 'objective_options.flow')
+"""Keys that a resumed run may have other values of: files may have moved."""
 
 
 class Trainer:
@@ -133,7 +133,7 @@ class Trainer:
         Raises:
             ValueError: It cannot be read, or was made with another configuration.
         """
-        state = read_state(self.fabric, self.out, self.config)
+        state = read_state(self.out, self.fabric.load, self.config.as_dict(), MAY_DIFFER)
         self.model.load_state_dict(state['model'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.objective.load_state_dict(state['objective'])

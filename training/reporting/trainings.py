@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from training.loop.run_files import CONFIG_FILE, TABLE_FILE
+from training.loop.run_folder import CONFIG_FILE, TABLE_FILE
 
 from .charts import line_chart, Series, swatch
 from .markup import Markup, tag

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 
-from training.loop.run_files import KEPT_FOLDER, LAST_FILE
+from training.loop.run_folder import KEPT_FOLDER, LAST_FILE
 from training.recipes.recipe import read_recipe
 
 from .rows import BASELINE, FITTED, PLAIN_SCORES, StudyRow

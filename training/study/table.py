@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.loop.run_files import CONFIG_FILE
+from training.loop.run_folder import CONFIG_FILE
 from training.reporting.markdown import markdown_table
 from training.results import read_frames, read_results, ResultRow, RESULTS_FILE
 

@@ -9,10 +9,11 @@ from anomaly_seg_ros.frames.pipeline import default_threshold
 from training.evaluation.measure import MeasureSettings
 from training.evaluation.network_pass import latency, peak_mb
 from training.evaluation.pictures import draw_pictures
-from training.evaluation.rows import curve_entry, frame_table, result_row
+from training.evaluation.result_folder import write_evaluation
+from training.evaluation.rows import result_row
 from training.evaluation.run import evaluate_frames
 from training.evaluation.shards import Shards
-from training.results import ResultRow, write_curves, write_frames, write_pictures, write_results
+from training.results import ResultRow
 
 from .frames import LabelledFrames
 
@@ -39,8 +40,5 @@ def measure_frames(
     settings = MeasureSettings(thresholds={score: threshold}, label_map=frames.label_map)
     evaluation = evaluate_frames(frames, settings, alone)
     row = result_row(evaluation, score, origin)
-    write_pictures(out, draw_pictures(frames, evaluation, alone, out))
-    write_frames(out, frame_table(evaluation, score))
-    write_curves(out, [curve_entry(evaluation, score)])
-    write_results(out, [row])
+    write_evaluation(out, [row], evaluation, draw_pictures(frames, evaluation, alone, out))
     return row

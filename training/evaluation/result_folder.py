@@ -1,0 +1,50 @@
+"""The result folder of an evaluation: its working files, its pictures and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+import shutil
+import tempfile
+
+from training.results import (
+    Picture,
+    PICTURES_FOLDER,
+    ResultRow,
+    RESULTS_FILE,
+    write_curves,
+    write_frames,
+    write_pictures,
+    write_results,
+)
+
+from .rows import curve_entry, frame_table
+from .run import Evaluation
+from .shards import Shards
+
+
+@contextmanager
+def working_folder(out: Path) -> Iterator[Path]:
+    """Gives an empty folder below `out`, gone afterwards."""
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.maps_', dir=out) as folder:
+        yield Path(folder)
+
+
+def clear_pictures(out: Path, shards: Shards) -> None:
+    """Removes the pictures of an earlier run in the same result folder."""
+    if shards.leads and (out / RESULTS_FILE).is_file():
+        shutil.rmtree(out / PICTURES_FOLDER, ignore_errors=True)
+    shards.gather(None)
+
+
+def write_evaluation(
+    out: Path, rows: Sequence[ResultRow], evaluation: Evaluation, pictures: Sequence[Picture]
+) -> None:
+    """Writes all tables; that of the results last, as its file says that the folder is whole."""
+    scores = [str(row.score) for row in rows]
+    write_pictures(out, pictures)
+    write_frames(out, [line for score in scores for line in frame_table(evaluation, score)])
+    write_curves(out, [curve_entry(evaluation, score) for score in scores])
+    write_results(out, rows)

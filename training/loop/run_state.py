@@ -1,0 +1,97 @@
+"""Where a run stands: a state that it goes on from exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+import pickle
+from typing import Any
+
+from lightning.fabric import Fabric
+
+from .run_folder import EpochRow, LAST_FILE, writing
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that a resumed run must know beside weights and optimisers.
+
+    Attributes:
+        epoch: Epochs that are done.
+        step_in_epoch: Steps of the current one that are done.
+        kept_epoch: Epoch of the weights that are kept, counted from 1; below 0 before the first.
+        sums: Loss terms by name, summed over the steps of the current epoch.
+        rows: The table, one row an epoch; an epoch without validation lacks its columns.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    kept_epoch: int = -1
+    sums: dict[str, float] = field(default_factory=dict)
+    rows: list[EpochRow] = field(default_factory=list)
+
+    @property
+    def kept(self) -> EpochRow:
+        """The row of the weights that are kept; empty before the first."""
+        return self.rows[self.kept_epoch - 1] if self.kept_epoch > 0 else {}
+
+    def means(self) -> EpochRow:
+        """Gives 'loss' and each of its terms, as means over the steps of the epoch so far."""
+        steps = max(self.step_in_epoch, 1)
+        terms = {f'loss_{name}': total / steps for name, total in self.sums.items()}
+        return {'loss': sum(terms.values())} | terms
+
+
+def save_state(fabric: Fabric, out: Path, state: dict[str, Any]) -> None:
+    """Writes the last state, at once; every rank must call it."""
+    if fabric.is_global_zero:
+        with writing(out / LAST_FILE) as part:
+            fabric.save(part, state)
+    else:
+        fabric.save(out / LAST_FILE, state)
+
+
+def read_state(
+    out: Path, load: Callable[[Path], Any], config: Mapping[str, Any], may_differ: Collection[str]
+) -> dict[str, Any]:
+    """Gives the last state of a run with the same configuration.
+
+    Args:
+        out: The run's folder.
+        load: Reads the file.
+        config: Of the run that goes on.
+        may_differ: Its keys that may have other values; those inside mappings as 'outer.inner'.
+
+    Raises:
+        ValueError: The file cannot be read, or the run was made with another configuration.
+    """
+    path = out / LAST_FILE
+    try:
+        state: dict[str, Any] = load(path)
+        theirs = state['config']
+    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+        raise ValueError(
+            f'{str(path)!r} is no whole state of a run; begin again with another --out'
+        ) from None
+    mine, theirs = _flat(config), _flat(theirs)
+    changed = sorted(
+        key
+        for key in (mine.keys() | theirs.keys()) - set(may_differ)
+        if mine.get(key) != theirs.get(key)
+    )
+    if changed:
+        raise ValueError(
+            f'the run in {str(out)!r} was started with other {changed}; give it the same, or '
+            'begin again with another --out'
+        )
+    return state
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives the keys inside mappings as 'outer.inner' beside the others."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = value if isinstance(value, Mapping) else None
+        flat |= {key: value} if inner is None else {f'{key}.{k}': v for k, v in inner.items()}
+    return flat
