@@ -14,11 +14,12 @@ import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.cli import main
-from anomaly_seg_ros.commands.export import parse_batch_sizes, parse_size
+from anomaly_seg_ros.commands.export import parse_batch_sizes
 from anomaly_seg_ros.engines import engine_module, open_engine
 from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.engines.folder import engine_folders, EngineMeta, read_engine_meta, sums_of
 from anomaly_seg_ros.engines.key import fits_precision, Here, misfit
+from anomaly_seg_ros.frames.preprocess import parse_size
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
 

@@ -1,14 +1,16 @@
 """The three walls: runtime and training, ROS and the rest, light and heavy modules."""
 
 import ast
+from collections.abc import Collection, Mapping
 from pathlib import Path
 import subprocess
 import sys
 
 import pytest
 
+from anomaly_seg_ros.cli import RUNTIME, TRAINING, VERBS
 from anomaly_seg_ros.engines import ENGINES
-from docs.architecture import imported
+from docs.architecture import imported, rooms
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ('anomaly_seg_ros', 'training')
@@ -35,6 +37,24 @@ LIGHT = (
     'anomaly_seg_ros.node.outputs', 'anomaly_seg_ros.node.topics', 'anomaly_seg_ros.prediction',
     'anomaly_seg_ros.registry', 'anomaly_seg_ros.scores',
 )  # fmt: skip
+
+ORDER = {
+    'anomaly_seg_ros': (
+        'cli.py', 'commands', 'demo', 'bags ros', 'node', 'engines', 'frames', 'checkpoint',
+        'models scores', '*',
+    ),
+    'training': (
+        'commands study', 'bench', 'fitting reporting', 'evaluation loop', 'objectives', 'feeding',
+        'negatives recipes', 'flows losses', 'datasets metrics', '*',
+    ),
+}  # fmt: skip
+"""The rooms of each package from the top: a room imports only those of later rows.
+
+Imports inside of functions and for type checkers count like the others.
+"""
+MEET_USERS = ('bench', 'commands', 'study')
+"""The only rooms of training that may know of the demo and of ROS."""
+LOOSE_FILES = {'anomaly_seg_ros': 10, 'training': 3}
 
 
 def at_import(tree: ast.Module) -> ast.Module:
@@ -162,6 +182,117 @@ for module in {modules!r}:
     importlib.import_module(module)
 """)
     assert result.returncode == 0, result.stderr
+
+
+# --- arrows --------------------------------------------------------------------------------------
+
+
+def row_of(room: str) -> tuple[str, int]:
+    """Gives the package of a room and its row, counted from the top."""
+    package, _, name = room.partition('/')
+    (row,) = [i for i, names in enumerate(ORDER[package]) if name in names.split()]
+    return package, row
+
+
+def test_every_room_has_its_row() -> None:
+    for package, order in ORDER.items():
+        found = {room.partition('/')[2] for room in rooms() if room.startswith(f'{package}/')}
+        assert sorted(found) == sorted(' '.join(order).split())
+
+
+def upwards(graph: Mapping[str, Collection[str]]) -> list[str]:
+    """Gives the arrows of a graph that do not point to a later row of the same package."""
+    return [
+        f'{room} -> {other}'
+        for room, others in graph.items()
+        for other in others
+        if row_of(room)[0] == row_of(other)[0] and row_of(room)[1] >= row_of(other)[1]
+    ]
+
+
+def test_arrows_go_one_way() -> None:
+    assert upwards(rooms()) == []
+
+
+@pytest.mark.parametrize(
+    ('room', 'other', 'right'),
+    [
+        ('anomaly_seg_ros/models', 'anomaly_seg_ros/*', True),
+        ('anomaly_seg_ros/models', 'anomaly_seg_ros/scores', False),
+        ('anomaly_seg_ros/scores', 'anomaly_seg_ros/models', False),
+        ('anomaly_seg_ros/frames', 'anomaly_seg_ros/engines', False),
+        ('training/losses', 'training/objectives', False),
+        ('training/loop', 'training/losses', True),
+        ('training/loop', 'anomaly_seg_ros/models', True),
+    ],
+)
+def test_an_arrow_upwards_is_seen(room: str, other: str, right: bool) -> None:
+    assert upwards({room: {other}}) == ([] if right else [f'{room} -> {other}'])
+
+
+def test_only_what_meets_users_knows_of_the_demo_and_of_ros() -> None:
+    above = {'anomaly_seg_ros/demo', 'anomaly_seg_ros/ros', 'anomaly_seg_ros/cli.py'}
+    guilty = {
+        room: sorted(others & above)
+        for room, others in rooms().items()
+        if room.startswith('training/') and room.partition('/')[2] not in MEET_USERS
+    }
+    assert {room: found for room, found in guilty.items() if found} == {}
+
+
+def test_nothing_imports_a_verb() -> None:
+    """What two of them need lies in a room below."""
+    verbs = {f'{room}.{verb}' for verb, (room, _) in VERBS.items()}
+    guilty = {
+        f'{path.relative_to(ROOT)} imports {name}'
+        for path in FILES
+        for name in imported(
+            ast.parse(path.read_text(encoding='utf-8')),
+            '.'.join(path.relative_to(ROOT).parent.parts),
+        )
+        if name in verbs
+    }
+    assert guilty == set()
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_a_verb_is_a_file_of_that_name_and_a_file_a_verb() -> None:
+    for room in (RUNTIME, TRAINING):
+        folder = ROOT.joinpath(*room.split('.'))
+        found = {path.stem for path in folder.glob('*.py')} - {'__init__'}
+        assert found == {verb for verb, (where, _) in VERBS.items() if where == room}
+
+
+@pytest.mark.parametrize('package', LOOSE_FILES)
+def test_few_files_lie_outside_of_a_room(package: str) -> None:
+    loose = sorted(path.name for path in (ROOT / package).glob('*.py'))
+    assert len(loose) <= LOOSE_FILES[package], loose
+
+
+def test_a_file_of_a_few_lines_has_more_than_one_reader() -> None:
+    """Else it joins that reader; what a table names as text is its own file."""
+    modules = {
+        '.'.join(path.relative_to(ROOT).with_suffix('').parts).removesuffix('.__init__'): path
+        for path in FILES
+    }
+    texts = {path: path.read_text(encoding='utf-8') for path in FILES}
+    readers: dict[str, set[Path]] = {module: set() for module in modules}
+    for path, text in texts.items():
+        package = '.'.join(path.relative_to(ROOT).parent.parts)
+        for name in imported(ast.parse(text), package):
+            if name in modules:
+                readers[name].add(path)
+    lonely = [
+        module
+        for module, path in modules.items()
+        if path.name not in ('__init__.py', '__main__.py')
+        and texts[path].count('\n') < 30
+        and len(readers[module]) == 1
+        and not any(f"'{module}:" in text for text in texts.values())
+    ]
+    assert lonely == []
 
 
 TWICE = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import precisions
 from anomaly_seg_ros.engines.export import export_engine, exported
+from anomaly_seg_ros.frames.preprocess import parse_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,21 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--calibration', type=Path, metavar='DIR', help='frames to measure int8 ranges on'
     )
     parser.add_argument('--out', type=Path, required=True, help='engine folder')
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Reads 'HxW' as (height, width).
-
-    Raises:
-        ValueError: Another form, or a side below 1.
-    """
-    height, separator, width = text.lower().partition('x')
-    if not (separator and height.isdecimal() and width.isdecimal()) or 0 in (
-        int(height),
-        int(width),
-    ):
-        raise ValueError(f'size {text!r} is not of the form HxW, such as 360x480')
-    return int(height), int(width)
 
 
 def parse_batch_sizes(text: str) -> tuple[int, ...]:

@@ -39,3 +39,18 @@ def _halved(shape: Sequence[int], size: tuple[int, int]) -> tuple[int, ...]:
 
 def _resized(image: NDArray[np.uint8], size: Sequence[int], how: int) -> NDArray[np.uint8]:
     return cv2.resize(image, size[::-1], interpolation=how).astype(np.uint8, copy=False)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Reads 'HxW' as (height, width).
+
+    Raises:
+        ValueError: Another form, or a side below 1.
+    """
+    height, separator, width = text.lower().partition('x')
+    if not (separator and height.isdecimal() and width.isdecimal()) or 0 in (
+        int(height),
+        int(width),
+    ):
+        raise ValueError(f'size {text!r} is not of the form HxW, such as 360x480')
+    return int(height), int(width)

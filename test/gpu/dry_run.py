@@ -194,7 +194,7 @@ def main() -> int:
     parser.add_argument('--models', help='only these, separated by commas')
     parser.add_argument('--scores', help='only these')
     args = parser.parse_args()
-    from anomaly_seg_ros.commands.export import parse_size
+    from anomaly_seg_ros.frames.preprocess import parse_size
 
     size = parse_size(args.size)
     failed = 0

@@ -30,12 +30,15 @@ from numpy.typing import NDArray  # noqa: E402
 import torch  # noqa: E402
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint  # noqa: E402
-from anomaly_seg_ros.commands.export import parse_batch_sizes, parse_size  # noqa: E402
+from anomaly_seg_ros.commands.export import parse_batch_sizes  # noqa: E402
 from anomaly_seg_ros.demo.frame_source import open_frames  # noqa: E402
 from anomaly_seg_ros.engines import open_engine  # noqa: E402
 from anomaly_seg_ros.engines.export import export_engine  # noqa: E402
 from anomaly_seg_ros.engines.torch_engine import TorchEngine  # noqa: E402
-from anomaly_seg_ros.frames.preprocess import to_input_size  # noqa: E402
+from anomaly_seg_ros.frames.preprocess import (  # noqa: E402
+    parse_size,
+    to_input_size,
+)
 from training.bench.parity import agreement  # noqa: E402
 
 WARM_UP, TIMED = 50, 300

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.commands.export import parse_size
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
+from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.prediction import Prediction
 from anomaly_seg_ros.process import tune_allocator
 from anomaly_seg_ros.provenance import code_version

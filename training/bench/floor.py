@@ -160,7 +160,7 @@ def main() -> int:
     """Prints what `measure` gives."""
     import torch
 
-    from anomaly_seg_ros.commands.export import parse_size
+    from anomaly_seg_ros.frames.preprocess import parse_size
     from anomaly_seg_ros.process import inference_threads
 
     torch.set_num_threads(inference_threads())

@@ -27,11 +27,11 @@ import torch  # noqa: E402
 from torch import nn, Tensor  # noqa: E402
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint  # noqa: E402
-from anomaly_seg_ros.commands.export import parse_size  # noqa: E402
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC  # noqa: E402
 from anomaly_seg_ros.engines.openvino_engine import convert, OpenVinoEngine  # noqa: E402
 from anomaly_seg_ros.engines.scored_model import ScoredModel  # noqa: E402
 from anomaly_seg_ros.engines.torch_engine import choose_layout  # noqa: E402
+from anomaly_seg_ros.frames.preprocess import parse_size  # noqa: E402
 from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
 from anomaly_seg_ros.models import build_model  # noqa: E402
 from anomaly_seg_ros.process import inference_threads  # noqa: E402

@@ -9,8 +9,8 @@ import tempfile
 import cv2
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.commands.export import parse_size
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
+from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.process import picture_threads
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.scores import SCORES
