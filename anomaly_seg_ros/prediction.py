@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,22 +13,31 @@ Score: TypeAlias = NDArray[np.float16] | NDArray[np.float32]
 """A raw anomaly score: float16 from an exported graph, float32 from eager torch."""
 
 
+LABELS, SCORE, FRAME = 'labels', 'score', 'frame'
+"""The outputs of a graph by name, each with the batch in front; a graph may lack the last."""
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """Labels and anomaly score of one frame, at the engine's input size.
+    """What an engine gives of one frame, maps at its input size.
 
     Attributes:
         labels: (H, W) uint8 train ids, 255 = unlabelled.
         score: (H, W) raw anomaly score, higher = more anomalous. Computed in float32; an exported
             graph gives it as float16, whose 16 bits index a calibration's table.
+        frame: Values of the frame as a whole, of any shape, from a graph that computes some.
     """
 
     labels: NDArray[np.uint8]
     score: Score
+    frame: NDArray[np.float32] | None = None
 
 
 class Engine(Protocol):
     """Runs one network with its anomaly score on one device.
+
+    It is not safe for several threads at a time: libraries overwrite what they gave. Who shares
+    one among cameras has one thread call it, as the node's worker does.
 
     Attributes:
         name: A key of `ENGINES`.
@@ -70,6 +79,25 @@ class Engine(Protocol):
     def close(self) -> None:
         """Frees what the engine holds; it cannot be used afterwards."""
         ...
+
+
+def check_outputs(names: Collection[str]) -> None:
+    """Refuses a graph that does not name its labels and its score.
+
+    Raises:
+        ValueError: It gives something else.
+    """
+    if not {LABELS, SCORE} <= set(names):
+        raise ValueError(f'the graph gives {sorted(names)}, not {LABELS} and {SCORE}')
+
+
+def split_outputs(outputs: Mapping[str, NDArray[Any]]) -> list[Prediction]:
+    """Gives what a batch's outputs by name say of each of its images; nothing is copied."""
+    labels, score, frame = outputs[LABELS], outputs[SCORE], outputs.get(FRAME)
+    return [
+        Prediction(labels[i], score[i], None if frame is None else frame[i])
+        for i in range(len(labels))
+    ]
 
 
 def check_engine_input(image: NDArray[np.uint8], input_size: tuple[int, int]) -> None:

@@ -233,7 +233,7 @@ def _tiny_checkpoint(
     calibrations = {}
     with torch.inference_mode():
         for score in scores:
-            values = ScoredModel(model, meta, score)(images)[1].numpy()
+            values = ScoredModel(model, meta, score)(images)['score'].numpy()
             calibrations[score] = Calibration.fit(values)
     checkpoint.with_meta(calibrations=calibrations, thresholds=dict.fromkeys(scores, 0.95))
     return folder

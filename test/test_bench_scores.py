@@ -39,10 +39,10 @@ def test_all_variants_are_the_same_network(tiny_checkpoint: Path) -> None:
         found = {name: scored(image) for name, scored in variants.items()}
         first = variants[BARE].output(image)
     assert first.ood_logits is None
-    assert torch.equal(found[BARE][1], first.logits[:, 0])
-    for labels, _ in found.values():
-        assert torch.equal(labels, found[BARE][0])
-    whole, coarse = found['dense_hybrid'][1], found['dense_hybrid.step=4'][1]
+    assert torch.equal(found[BARE]['score'], first.logits[:, 0])
+    for outputs in found.values():
+        assert torch.equal(outputs['labels'], found[BARE]['labels'])
+    whole, coarse = (found[name]['score'] for name in ('dense_hybrid', 'dense_hybrid.step=4'))
     torch.testing.assert_close(whole[:, ::4, ::4], coarse[:, ::4, ::4])
     assert not torch.equal(whole, coarse)
 

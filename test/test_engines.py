@@ -59,6 +59,52 @@ def engine(request: Any, exported_checkpoint: Path) -> Any:
     return open_engine(Checkpoint.open(exported_checkpoint), 'onnx', engine_path=folder)
 
 
+# --- outputs by name -----------------------------------------------------------------------------
+
+
+class WithFrame(ScoredModel):
+    """Gives a value of the frame too, and its outputs in another order."""
+
+    def forward(self, images: Any) -> dict[str, torch.Tensor]:
+        outputs = super().forward(images)
+        frame = outputs['score'].float().amax((1, 2))
+        return {'frame': frame, 'score': outputs['score'], 'labels': outputs['labels']}
+
+
+@pytest.fixture
+def with_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(checkpoint: Checkpoint, score: str) -> ScoredModel:
+        return WithFrame(checkpoint.network(), checkpoint.meta, score).eval()
+
+    monkeypatch.setattr('anomaly_seg_ros.engines.scored_model.load_scored_model', load)
+
+
+@pytest.mark.parametrize('name', ['torch', 'openvino', 'onnx'])
+def test_outputs_are_read_by_their_names(
+    name: str, with_frame: None, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(Checkpoint.open(tiny_checkpoint), name, precision='fp32')
+    found = engine.infer_batch([picture(0), picture(1)])
+    monkeypatch.undo()
+    plain = open_engine(Checkpoint.open(tiny_checkpoint), name, precision='fp32')
+    for prediction, wanted in zip(found, plain.infer_batch([picture(0), picture(1)]), strict=True):
+        assert (prediction.labels == wanted.labels).all()
+        assert (prediction.score == wanted.score).all()
+        assert wanted.frame is None
+        assert prediction.frame is not None
+        assert prediction.frame.dtype == np.float32
+        assert prediction.frame == pytest.approx(float(wanted.score.max()), rel=1e-3)
+
+
+@pytest.mark.parametrize('name', ['openvino', 'onnx'])
+def test_a_graph_that_names_no_score_is_refused(
+    name: str, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ScoredModel, 'forward', lambda self, images: {'labels': images[..., 0]})
+    with pytest.raises(ValueError, match=r"the graph gives \['labels'\], not labels and score"):
+        open_engine(Checkpoint.open(tiny_checkpoint), name, precision='fp32')
+
+
 # --- the same answer from all --------------------------------------------------------------------
 
 
@@ -98,7 +144,8 @@ def compare(scored: Any, engine: Any) -> None:
     for seed in range(3):
         image = picture(seed)
         with torch.inference_mode():
-            labels, score = (part[0].numpy() for part in scored(torch.from_numpy(image)[None]))
+            outputs = scored(torch.from_numpy(image)[None])
+        labels, score = (outputs[name][0].numpy() for name in ('labels', 'score'))
         got = engine.infer(image)
         assert np.unique(labels).size >= 3, 'nothing is compared where all is alike'
         assert np.ptp(score) > 0.01
@@ -130,7 +177,7 @@ def test_openvino_computes_a_coarse_score_as_torch_does(
     compare(made_model(meta, 'dense_hybrid'), engine)
     whole = made_model(make_fake_meta(), 'dense_hybrid')
     with torch.inference_mode():
-        score = whole(torch.from_numpy(picture())[None])[1][0].numpy()
+        score = whole(torch.from_numpy(picture())[None])['score'][0].numpy()
     assert np.ptp(engine.infer(picture()).score.astype(np.float32) - score) > 0.1
 
 
@@ -206,14 +253,13 @@ def test_a_ready_engine_agrees_with_torch(exported_checkpoint: Path) -> None:
 
 def test_the_torch_engine_is_the_network_with_its_score(tiny_checkpoint: Path) -> None:
     with torch.inference_mode():
-        labels, score = load_scored_model(Checkpoint.open(tiny_checkpoint), 'energy')(
-            torch.from_numpy(picture())[None]
-        )
+        scored = load_scored_model(Checkpoint.open(tiny_checkpoint), 'energy')
+        outputs = scored(torch.from_numpy(picture())[None])
     prediction = open_engine(Checkpoint.open(tiny_checkpoint), 'torch', 'energy', 'fp32').infer(
         picture()
     )
-    assert (prediction.labels == labels[0].numpy()).all()
-    assert np.abs(prediction.score - score[0].numpy()).max() < 1e-4
+    assert (prediction.labels == outputs['labels'][0].numpy()).all()
+    assert np.abs(prediction.score - outputs['score'][0].numpy()).max() < 1e-4
 
 
 def test_logits_give_the_labels(tiny_checkpoint: Path) -> None:
@@ -242,7 +288,7 @@ def test_a_score_beyond_float16_stays_finite(make_fake_meta: Callable[..., Any])
     scored = made_model(make_fake_meta(void_index=CLASSES), 'max_logit')
     with torch.no_grad():
         scored.model.conv.bias += 1e6  # type: ignore[union-attr, operator]
-        score = scored.spell()(torch.from_numpy(picture())[None])[1]
+        score = scored.spell()(torch.from_numpy(picture())[None])['score']
     assert score.dtype == torch.float16
     assert score.unique().tolist() == [-65504]
 
@@ -325,7 +371,7 @@ def test_bf16_is_another_rounding_of_the_same(exported_checkpoint: Path) -> None
 def test_a_precision_that_is_not_there(
     tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match="unknown precision 'fp8'; choose one of: auto, fp32"):
+    with pytest.raises(ValueError, match="unknown precision 'fp8'; choose one of: auto, fp16"):
         open_engine(Checkpoint.open(tiny_checkpoint), precision='fp8')
     with pytest.raises(ValueError, match="engine 'openvino' has no precision 'fp16'; choose"):
         open_engine(Checkpoint.open(tiny_checkpoint), 'openvino', precision='fp16')
@@ -387,6 +433,6 @@ def test_a_fixed_batch_is_for_tensorrt_alone(tiny_checkpoint: Path, tmp_path: Pa
 def test_a_graph_of_one_size_takes_no_other(make_fake_meta: Callable[..., Any]) -> None:
     scored = made_model(make_fake_meta(void_index=CLASSES), 'msp')
     images = torch.zeros(2, *SIZE, 3, dtype=torch.uint8)
-    assert export_graph(scored, SIZE).module()(images)[0].shape == (2, *SIZE)
+    assert export_graph(scored, SIZE).module()(images)['labels'].shape == (2, *SIZE)
     with pytest.raises(AssertionError):
         export_graph(scored, SIZE, 1).module()(images)

@@ -132,14 +132,14 @@ def test_options_are_kept_and_used(fitted: Path, frames: Path, tmp_path: Path) -
     images = torch.randint(0, 256, (1, *SIZE, 3), dtype=torch.uint8)
     with torch.inference_mode():
         scored = load_scored_model(Checkpoint.open(out), 'sml')
-        labels, score = scored(images)
+        labels, score = scored(images).values()
         largest = scored.output(images).logits.amax(1)
         mean, std = (
             Checkpoint.open(out).statistics('sml')[key][labels.long()] for key in ('mean', 'std')
         )
         assert torch.allclose(score, (mean - largest) / std, atol=1e-5)
         assert not torch.allclose(
-            load_scored_model(Checkpoint.open(fitted), 'sml')(images)[1], score, atol=1e-2
+            load_scored_model(Checkpoint.open(fitted), 'sml')(images)['score'], score, atol=1e-2
         )
 
 
@@ -188,7 +188,7 @@ def test_evaluation_reads_all_scores_of_one_pass(fitted: Path) -> None:
         with torch.inference_mode():
             alone = load_scored_model(Checkpoint.open(fitted), name)(
                 torch.from_numpy(image)[None]
-            )[1][0].numpy()
+            )['score'][0].numpy()
         assert maps[name] == pytest.approx(alone, rel=1e-4, abs=1e-3)
 
 

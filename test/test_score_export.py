@@ -114,7 +114,7 @@ def test_standardised_logits_of_the_fitted_frames_are_standard(
     score: Any = sml.score
     score.boundary_suppression = score.dilated_smoothing = False
     with torch.no_grad():
-        labels, standard = sml(frames(0))
+        labels, standard = sml(frames(0)).values()
     checked = 0
     for label in labels.unique():
         values = standard[labels == label]
@@ -131,6 +131,6 @@ def test_the_mean_distance_of_the_fitted_frames_is_at_most_the_number_of_logits(
     """To the own class it is the trace of Sigma^-1 Sigma; to the nearest it is at most that."""
     scored = ScoredModel(network, META, 'mahalanobis', statistics['mahalanobis'])
     with torch.no_grad():
-        distance = scored(frames(0))[1]
+        distance = scored(frames(0))['score']
     classes = len(CAMVID.names)
     assert classes / 3 < distance.mean().item() <= classes

@@ -215,7 +215,7 @@ def normal_frames(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     for i in range(3):
         image = random.integers(0, 256, (64, 96, 3), np.uint8)
         with torch.inference_mode():
-            labels = scored(torch.from_numpy(image)[None])[0][0].numpy()
+            labels = scored(torch.from_numpy(image)[None])['labels'][0].numpy()
         redrawn = random.random(labels.shape) < 0.3
         labels[redrawn] = random.integers(0, len(CAMVID.names) + 1, redrawn.sum())
         write_image(root / 'val' / f'{i}.png', image)

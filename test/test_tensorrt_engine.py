@@ -176,8 +176,8 @@ def open_engine_on_cpu(checkpoint: Path) -> Callable[[Any], tuple[Any, Any]]:
 
     def infer(image: Any) -> tuple[Any, Any]:
         with torch.inference_mode():
-            labels, score = scored(torch.from_numpy(image)[None])
-        return labels[0].numpy(), score[0].numpy()
+            outputs = scored(torch.from_numpy(image)[None])
+        return outputs['labels'][0].numpy(), outputs['score'][0].numpy()
 
     return infer
 

@@ -7,23 +7,23 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Pair = tuple[Tensor, Tensor]
+Outputs = dict[str, Tensor]
 WARM_UP = 3
 
 
 class CudaReplay:
-    """Copies a batch to the GPU, runs it and copies both results back.
+    """Copies a batch to the GPU, runs it and copies its outputs back.
 
     Through pinned host memory, so that nothing waits for other work on the GPU and one wait
     serves all three steps.
 
     Args:
-        run: From (N, H, W, 3) uint8 on the GPU to labels and score there.
+        run: From (N, H, W, 3) uint8 on the GPU to outputs there, by name.
         batch: A batch on the CPU, of the shape that all others have.
         record: Whether to record `run` as a CUDA graph; False where it does that by itself.
     """
 
-    def __init__(self, run: Callable[[Tensor], Pair], batch: Tensor, record: bool = True):
+    def __init__(self, run: Callable[[Tensor], Outputs], batch: Tensor, record: bool = True):
         self._run = run
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._host_in = torch.empty_like(batch).pin_memory()
@@ -37,9 +37,10 @@ class CudaReplay:
         if self._graph is not None:
             with torch.cuda.graph(self._graph, stream=self._stream):
                 self._outputs = run(self._image)
-        self._host_out = tuple(
-            torch.empty(part.shape, dtype=part.dtype, pin_memory=True) for part in self._outputs
-        )
+        self._host_out = {
+            name: torch.empty(part.shape, dtype=part.dtype, pin_memory=True)
+            for name, part in self._outputs.items()
+        }
 
     def compute(self) -> None:
         """Runs on the image that lies on the GPU; to be waited for by `stream`."""
@@ -53,14 +54,13 @@ class CudaReplay:
         """The stream that everything here runs on."""
         return self._stream
 
-    def __call__(self, batch: Tensor) -> Pair:
-        """Gives labels and score on the CPU, both the caller's."""
+    def __call__(self, batch: Tensor) -> Outputs:
+        """Gives the outputs on the CPU, all the caller's."""
         self._host_in.copy_(batch)
         with torch.cuda.stream(self._stream):
             self._image.copy_(self._host_in, non_blocking=True)
             self.compute()
-            for host, part in zip(self._host_out, self._outputs, strict=True):
-                host.copy_(part, non_blocking=True)
+            for name, host in self._host_out.items():
+                host.copy_(self._outputs[name], non_blocking=True)
         self._stream.synchronize()
-        labels, score = (host.clone() for host in self._host_out)
-        return labels, score
+        return {name: host.clone() for name, host in self._host_out.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import torch
+from torch.utils._pytree import tree_unflatten
 
 from anomaly_seg_ros.engines.scored_model import ScoredModel
 
@@ -31,3 +32,10 @@ def export_graph(
         # Of torch about itself; nobody who exports can act on it.
         warnings.simplefilter('ignore', FutureWarning)
         return torch.export.export(scored, (example,), dynamic_shapes=shapes)
+
+
+def output_names(program: torch.export.ExportedProgram) -> list[str]:
+    """Gives the names of a graph's outputs, in the order that they have in it."""
+    spec = program.call_spec.out_spec
+    assert spec is not None
+    return list(tree_unflatten(range(spec.num_leaves), spec))

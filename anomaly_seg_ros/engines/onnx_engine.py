@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.facts import EngineFacts, TORCH
 from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
-from anomaly_seg_ros.prediction import Prediction, stack_images
+from anomaly_seg_ros.prediction import check_outputs, Prediction, split_outputs, stack_images
 
 FACTS = EngineFacts(
     library='onnxruntime',
@@ -55,7 +55,7 @@ def export(request: ExportRequest, folder: Path) -> str:
     """
     import torch
 
-    from anomaly_seg_ros.engines.graph import export_graph
+    from anomaly_seg_ros.engines.graph import export_graph, output_names
     from anomaly_seg_ros.engines.scored_model import load_scored_model
 
     half = request.precision == 'fp16'
@@ -69,7 +69,7 @@ def export(request: ExportRequest, folder: Path) -> str:
             dynamo=True,
             opset_version=OPSET,
             input_names=['image'],
-            output_names=['labels', 'score'],
+            output_names=output_names(program),
             external_data=False,
             verbose=False,
         )
@@ -136,6 +136,8 @@ class OnnxEngine:
             self._session = ort.InferenceSession(
                 model.read_bytes(), options, [*providers, 'CPUExecutionProvider']
             )
+            self._names = [output.name for output in self._session.get_outputs()]
+            check_outputs(self._names)
         except Exception as error:  # noqa: BLE001 - its errors share no base but Exception
             first = str(error).strip().splitlines()[-1]
             raise ValueError(
@@ -154,8 +156,8 @@ class OnnxEngine:
     def infer_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Gives labels and score of each (H, W, 3) RGB image at `input_size`."""
         batch = stack_images(images, self.input_size)
-        labels, score = self._session.run(['labels', 'score'], {'image': batch})
-        return [Prediction(labels[i], score[i]) for i in range(len(batch))]
+        outputs = self._session.run(self._names, {'image': batch})
+        return split_outputs(dict(zip(self._names, outputs, strict=True)))
 
     def close(self) -> None:
         """Frees the session."""

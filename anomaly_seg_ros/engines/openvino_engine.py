@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.facts import EngineFacts
 from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
-from anomaly_seg_ros.prediction import Prediction, stack_images
+from anomaly_seg_ros.prediction import check_outputs, Prediction, split_outputs, stack_images
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.scored_model import ScoredModel
@@ -27,7 +27,6 @@ FACTS = EngineFacts(
 MODEL_FILE = 'model.xml'
 _HINTS = {'fp32': 'f32', 'bf16': 'bf16'}
 _NAMES = {'f32': 'fp32', 'float32': 'fp32', 'bf16': 'bf16', 'bfloat16': 'bf16'}
-LABELS, SCORE = 0, 1
 
 
 def versions() -> dict[str, str]:
@@ -62,7 +61,7 @@ def convert(scored: ScoredModel, input_size: tuple[int, int]) -> Any:
     import openvino as ov
     import torch
 
-    from anomaly_seg_ros.engines.graph import export_graph
+    from anomaly_seg_ros.engines.graph import export_graph, output_names
 
     program = export_graph(scored.spell(torch.uint8), input_size)
     with warnings.catch_warnings():
@@ -70,7 +69,7 @@ def convert(scored: ScoredModel, input_size: tuple[int, int]) -> Any:
         model = ov.convert_model(program)
     model.reshape((-1, *input_size, 3))
     model.inputs[0].get_tensor().set_names({'image'})
-    for output, name in zip(model.outputs, ('labels', 'score'), strict=True):
+    for output, name in zip(model.outputs, output_names(program), strict=True):
         output.get_tensor().set_names({name})
     return model
 
@@ -178,10 +177,12 @@ class OpenVinoEngine:
         self.reason = ''
         try:
             self._model = self._core.read_model(model) if isinstance(model, Path) else model
+            self._names = [output.get_any_name() for output in self._model.outputs]
+            check_outputs(self._names)
             shape = self._model.inputs[0].get_partial_shape()
             self.input_size = (shape[1].get_length(), shape[2].get_length())
             self._requests[1] = self._compile(1)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[-1]
             name = str(model) if isinstance(model, Path) else 'the converted checkpoint'
             raise ValueError(
@@ -215,10 +216,9 @@ class OpenVinoEngine:
         if count not in self._requests:
             self._requests[count] = self._compile(count)
         result = self._requests[count].infer([batch], share_inputs=True, share_outputs=True)
-        # The request owns what it gives and overwrites it on the next frame. A copy of both
+        # The request owns what it gives and overwrites it on the next frame. A copy of both maps
         # at 360x480 takes 0.03 ms.
-        labels, score = result[LABELS].copy(), result[SCORE].copy()
-        return [Prediction(labels[i], score[i]) for i in range(count)]
+        return split_outputs({name: result[name].copy() for name in self._names})
 
     def close(self) -> None:
         """Frees the compiled models."""

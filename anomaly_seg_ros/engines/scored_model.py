@@ -13,6 +13,7 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.parts.padding import forward_padded
 from anomaly_seg_ros.models.parts.void_channel import split_void
+from anomaly_seg_ros.prediction import LABELS, SCORE
 from anomaly_seg_ros.scores import AnomalyScore, build_score
 
 HALF_MAX = 65504.0
@@ -65,8 +66,10 @@ class ScoredModel(nn.Module):
         normal = ((scaled - self.mean) / self.std).to(self.network_type)
         return split_void(forward_padded(self.model, normal), self.void_index)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Gives (N, H, W) labels and (N, H, W) score of (N, H, W, 3) uint8 RGB.
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Gives `labels` (N, H, W) and `score` (N, H, W) of (N, H, W, 3) uint8 RGB.
+
+        What a graph or a prediction calls them is in `prediction.py`.
 
         uint8 and float32 as the module is built; `spell` changes both.
         """
@@ -74,7 +77,8 @@ class ScoredModel(nn.Module):
         score = self.score(output)
         if self.score_type is torch.float16:
             score = score.clamp(-HALF_MAX, HALF_MAX)
-        return output.logits.argmax(1).to(self.label_type), score.to(self.score_type)
+        labels = output.logits.argmax(1).to(self.label_type)
+        return {LABELS: labels, SCORE: score.to(self.score_type)}
 
     def spell(
         self, label_type: torch.dtype = torch.uint8, half_network: bool = False

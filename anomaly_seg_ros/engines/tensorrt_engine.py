@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.engines.facts import EngineFacts
 from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
-from anomaly_seg_ros.prediction import Prediction, stack_images
+from anomaly_seg_ros.prediction import LABELS, Prediction, split_outputs, stack_images
 
 FACTS = EngineFacts(
     library='torch_tensorrt',
@@ -203,10 +203,10 @@ class TensorRtEngine:
         parts = split_batch(len(batch), list(self._replays))
         for part in torch.split(batch, parts):
             with torch.inference_mode():
-                labels, score = self._replays[len(part)](part)
+                outputs = self._replays[len(part)](part)
             # The graph's labels are int8, which is all that TensorRT casts to: the same bytes.
-            rows = zip(labels.view(torch.uint8).numpy(), score.numpy(), strict=True)
-            predictions += [Prediction(*row) for row in rows]
+            outputs[LABELS] = outputs[LABELS].view(torch.uint8)
+            predictions += split_outputs({name: out.numpy() for name, out in outputs.items()})
         return predictions
 
     def close(self) -> None:

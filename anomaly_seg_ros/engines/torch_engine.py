@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.facts import EngineFacts, TORCH
-from anomaly_seg_ros.prediction import Prediction, stack_images
+from anomaly_seg_ros.prediction import Prediction, split_outputs, stack_images
 
 if TYPE_CHECKING:
     import torch
@@ -118,11 +118,10 @@ class TorchEngine:
         import torch
 
         batch = torch.from_numpy(stack_images(images, self.input_size))
-        labels, score = self._on_gpu(batch) if self._device.type == 'cuda' else self._run(batch)
-        rows = zip(labels.numpy(), score.numpy(), strict=True)
-        return [Prediction(*row) for row in rows]
+        outputs = self._on_gpu(batch) if self._device.type == 'cuda' else self._run(batch)
+        return split_outputs({name: part.numpy() for name, part in outputs.items()})
 
-    def _run(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         import torch
 
         kind = getattr(torch, _TYPES[self.precision]) if self.precision in _TYPES else None
@@ -136,10 +135,10 @@ class TorchEngine:
                 cache_enabled=self._device.type == 'cpu',
             ),
         ):
-            labels, score = self.scored(batch)
-        return labels, score
+            outputs: dict[str, torch.Tensor] = self.scored(batch)
+        return outputs
 
-    def _on_gpu(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _on_gpu(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         from anomaly_seg_ros.engines.cuda_replay import CudaReplay
 
         if (replay := self._replays.get(len(batch))) is None:
