@@ -257,6 +257,21 @@ def exported_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPath
     return folder
 
 
+@pytest.fixture
+def one_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Adds to a table as its owner would: one file with the code, one line in the table."""
+    folder = tmp_path / 'one_more'
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+
+    def add(table: dict[str, str], name: str, code: str, attribute: str) -> None:
+        module = f'{tmp_path.name}_{name}'  # another one in each test: modules stay imported
+        (folder / f'{module}.py').write_text(code, encoding='utf-8')
+        monkeypatch.setitem(table, name, f'{module}:{attribute}')
+
+    return add
+
+
 # --- ROS -----------------------------------------------------------------------------------------
 
 

@@ -295,7 +295,9 @@ def test_networks_that_do_not_exist(folder: Path, values: dict[str, Any], what: 
 def two_heads(classes: int = 3, outlier: bool = True) -> Any:
     import torch
 
-    network = torch.nn.Module()
+    from anomaly_seg_ros.models.network import Network
+
+    network: Any = Network()
     network.body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
     network.head = torch.nn.Conv2d(4, classes, 1)
     if outlier:

@@ -19,6 +19,7 @@ from anomaly_seg_ros.engines.openvino_engine import convert, cpu_precision, Open
 from anomaly_seg_ros.engines.openvino_engine import device as openvino_device
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.scores import SCORES
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
@@ -108,10 +109,10 @@ def test_a_graph_that_names_no_score_is_refused(
 # --- the same answer from all --------------------------------------------------------------------
 
 
-class MadeNetwork(torch.nn.Module):
+class MadeNetwork(Network):
     """One convolution: converted in no time, for what does not depend on the network."""
 
-    provides = frozenset({'logits', 'features', 'ood_logits'})
+    provides = frozenset({'logits', 'features.last', 'ood_logits'})
     stride = 1
 
     def __init__(self) -> None:
@@ -123,7 +124,8 @@ class MadeNetwork(torch.nn.Module):
 
     def forward(self, images: Any) -> ModelOutput:
         values = self.conv(images)
-        return ModelOutput(values[:, :-2], ood_logits=values[:, -2:], features=values[:, :5])
+        logits, features = values[:, :-2], {'last': values[:, :5]}
+        return ModelOutput(logits, ood_logits=values[:, -2:], features=features)
 
 
 STATISTICS = {

@@ -19,7 +19,7 @@ from anomaly_seg_ros.classes import CITYSCAPES
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.frames.images import read_image
 from anomaly_seg_ros.models import build_model
-from anomaly_seg_ros.models.parts.void_channel import split_void
+from anomaly_seg_ros.models.forward import split_void
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared'
 WEIGHTS = SHARED / 'weights'

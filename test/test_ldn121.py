@@ -86,9 +86,9 @@ def test_parameters_and_state_entries_are_as_published(classes, options, paramet
     assert sum(p.numel() for p in model.parameters()) == parameters
     assert len(model.state_dict()) == entries
     assert output.logits.shape == (1, classes, 64, 96)
-    assert output.features.shape == (1, 128, 16, 24)
+    assert output.features['last'].shape == (1, 128, 16, 24)
     assert (output.ood_logits is not None) == bool(options)
-    assert model.provides == {'logits', 'features'} | ({'ood_logits'} if options else set())
+    assert model.provides == {'logits', 'features.last'} | ({'ood_logits'} if options else set())
 
 
 def test_keys_and_shapes_are_as_published():
@@ -128,7 +128,7 @@ def test_the_forward_pass_equals_one_written_from_the_keys_alone(size):
         output = model(images)
         logits, features, ood = reference(model.state_dict(), images)
     torch.testing.assert_close(output.logits, logits, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(output.features, features, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(output.features['last'], features, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(output.ood_logits, ood, rtol=1e-4, atol=1e-4)
 
 

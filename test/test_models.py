@@ -1,6 +1,13 @@
-"""Facts that hold for each network of MODELS, at its tiny preset, and published counts."""
+"""Facts that hold for each network of MODELS, at its tiny preset, and published counts.
 
+A network that gets its line in MODELS is held to all that is marked `@check` here, whatever it
+gives; so are two networks that are written by the tests.
+"""
+
+from collections.abc import Callable
 import inspect
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,40 +16,67 @@ from torch.nn import functional
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
+from anomaly_seg_ros.model_output import HOLDS, ModelOutput
 from anomaly_seg_ros.models import build_model, enet, MODELS
-from anomaly_seg_ros.models.parts.padding import forward_padded
+from anomaly_seg_ros.models.forward import forward_padded, run_network
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.registry import lookup
 
 CLASSES = 5
-SMALL_NETWORKS = ('bisenetv1', 'bisenetv2', 'enet', 'erfnet', 'fast_scnn')
-WITH_OUTLIER_HEAD = sorted(
-    name
-    for name in MODELS
-    if 'outlier_head' in inspect.signature(lookup('model', MODELS, name)).parameters
-)
-CASES = [*((name, {}) for name in sorted(MODELS)), ('enet', {'layout': 'b'})]
-VARIANTS = [
-    *CASES,
-    *((name, {'head': 'isomax'}) for name in SMALL_NETWORKS),
-    *((name, {'outlier_head': True}) for name in WITH_OUTLIER_HEAD),
-]
+MORE_CASES: dict[str, list[dict[str, Any]]] = {'enet': [{'layout': 'b'}]}
+"""Options that make another network, beside those that networks share."""
 
 
-def over(cases):
-    ids = [' '.join([name, *(f'{k}={v}' for k, v in o.items())]) for name, o in cases]
-    return pytest.mark.parametrize(('name', 'options'), cases, ids=ids)
+def takes(name: str, option: str) -> bool:
+    """Whether a network has an option."""
+    return option in inspect.signature(lookup('model', MODELS, name)).parameters
 
 
-each_network = over(CASES)
-each_variant = over(VARIANTS)
+def cases(name: str) -> list[dict[str, Any]]:
+    return [{}, *MORE_CASES.get(name, [])]
 
 
-def tiny(name, options, **more):
+def variants(name: str) -> list[dict[str, Any]]:
+    """The options that a network is checked with."""
+    shared = {'head': 'isomax', 'outlier_head': True}
+    return [*cases(name), *({k: v} for k, v in shared.items() if takes(name, k))]
+
+
+def over(options_of: Callable[[str], list[dict[str, Any]]]) -> Any:
+    found = [(name, options) for name in sorted(MODELS) for options in options_of(name)]
+    ids = [' '.join([name, *(f'{k}={v}' for k, v in o.items())]) for name, o in found]
+    return pytest.mark.parametrize(('name', 'options'), found, ids=ids)
+
+
+CHECKS: list[Callable[..., None]] = []
+
+
+def check(options_of: Callable[[str], list[dict[str, Any]]]) -> Any:
+    """Marks what holds for every network, whatever it gives."""
+
+    def mark(test: Callable[..., None]) -> Callable[..., None]:
+        CHECKS.append(test)
+        return over(options_of)(test)
+
+    return mark
+
+
+SMALL_NETWORKS = [name for name in sorted(MODELS) if takes(name, 'head')]
+WITH_OUTLIER_HEAD = [name for name in sorted(MODELS) if takes(name, 'outlier_head')]
+
+
+def tiny(name: str, options: dict[str, Any], classes: int = CLASSES, **more: Any) -> Any:
     torch.manual_seed(1)
-    return build_model(name, CLASSES, {**options, **more}, preset='tiny')
+    return build_model(name, classes, {**options, **more}, preset='tiny')
 
 
-def spread(model):
+def whole(name: str, options: dict[str, Any]) -> Any:
+    """With everything that is built on demand."""
+    more = [option for option in ('aux_heads', 'outlier_head') if takes(name, option)]
+    return tiny(name, options, **dict.fromkeys(more, True))
+
+
+def spread(model: Any) -> Any:
     """Moves every weight and statistic away from what initialisation made equal or zero."""
     torch.manual_seed(2)
     for key, value in model.state_dict().items():
@@ -53,64 +87,73 @@ def spread(model):
     return model
 
 
-@each_variant
-def test_logits_have_the_size_of_the_image_and_all_that_is_provided_is_there(name, options):
+def tensors(output: ModelOutput) -> dict[str, torch.Tensor]:
+    """All that an output has, by the names of `Network.provides`; auxiliary logits by number."""
+    found: dict[str, Any] = {}
+    for field, value in output._asdict().items():
+        if isinstance(value, dict):
+            found |= {f'{field}.{key}': inner for key, inner in value.items()}
+        elif field == 'aux_logits':
+            found |= {f'{field}.{number}': inner for number, inner in enumerate(value)}
+        elif isinstance(value, torch.Tensor):
+            found[field] = value
+    return found
+
+
+@check(variants)
+def test_what_it_provides_is_there_and_nothing_else(name: str, options: dict[str, Any]) -> None:
     model = tiny(name, options).eval()
-    assert model.provides >= {'logits'}
-    output = model(torch.randn(2, 3, 64, 96))
-    assert output.logits.shape == (2, CLASSES, 64, 96)
-    for field in model.provides:
-        assert getattr(output, field) is not None
-    assert output.aux_logits == ()
-    assert (output.ood_logits is not None) == bool(options.get('outlier_head'))
-    if output.ood_logits is not None:
-        assert output.ood_logits.shape == (2, 2, 64, 96)
+    assert isinstance(model, Network)
+    images = torch.randn(2, 3, 64, 96)
+    found = tensors(model(images))
+    assert found.keys() == model.provides
+    assert ('ood_logits' in found) == bool(options.get('outlier_head'))
+    assert found.keys() >= {'logits'} or found.keys() >= {'class_logits', 'mask_logits'}
+    for key, value in found.items():
+        assert value.shape[0] == 2
+        if HOLDS[key.partition('.')[0]].pixels:
+            assert value.shape[2:] == (64, 96), key
+        if (axis := HOLDS[key.partition('.')[0]].classes) is not None:
+            assert value.shape[axis] == CLASSES + (axis == 2), key
+    maps = run_network(model, images, None).class_maps
+    assert maps.shape == (2, CLASSES, 64, 96)
 
 
-@each_network
-def test_odd_sides_are_padded_and_cut_off_again(name, options):
-    model = spread(tiny(name, options)).eval()
-    with torch.inference_mode():
-        output = forward_padded(model, torch.randn(1, 3, 45, 61))
-    assert output.logits.shape == (1, CLASSES, 45, 61)
-    assert output.logits.isfinite().all()
-
-
-@each_network
-def test_padding_repeats_the_border(name, options):
-    model = spread(tiny(name, options)).eval()
-    images = torch.randn(1, 3, 60, 90)
-    bottom, right = -60 % model.stride, -90 % model.stride
+@check(cases)
+def test_odd_sides_are_padded_by_the_border_and_cut_off_again(
+    name: str, options: dict[str, Any]
+) -> None:
+    model = spread(whole(name, options)).eval()
+    images = torch.randn(1, 3, 45, 61)
+    bottom, right = -45 % model.stride, -61 % model.stride
     padded = functional.pad(images, (0, right, 0, bottom), mode='replicate')
     with torch.inference_mode():
-        expected, output = model(padded), forward_padded(model, images)
-    assert torch.equal(output.logits, expected.logits[..., :60, :90])
+        expected, output = tensors(model(padded)), forward_padded(model, images)
+        maps = run_network(model, images, None).class_maps
+    assert output.extent == ((45, 61), (45 + bottom, 61 + right))
+    assert tensors(output).keys() == expected.keys()
+    for key, value in tensors(output).items():
+        cut = expected[key]
+        if HOLDS[key.partition('.')[0]].pixels:
+            cut = cut[..., :45, :61]
+        assert torch.equal(value, cut), key
+    assert maps.shape == (1, CLASSES, 45, 61)
+    assert maps.isfinite().all()
 
 
-@pytest.mark.parametrize('name', WITH_OUTLIER_HEAD)
-def test_the_logits_of_the_outlier_head_are_cut_off_too(name):
-    model = spread(tiny(name, {'outlier_head': True})).eval()
-    images = torch.randn(1, 3, 32, 61)
-    padded = functional.pad(images, (0, 3, 0, 0), mode='replicate')
-    with torch.inference_mode():
-        expected = model(padded).ood_logits[..., :61]
-        assert torch.equal(forward_padded(model, images).ood_logits, expected)
-
-
-@each_variant
-def test_gradients_reach_every_parameter_in_training(name, options):
-    has_aux = 'aux_heads' in inspect.signature(lookup('model', MODELS, name)).parameters
+@check(variants)
+def test_gradients_reach_every_parameter_in_training(name: str, options: dict[str, Any]) -> None:
+    has_aux = takes(name, 'aux_heads')
     model = spread(tiny(name, options, **({'aux_heads': True} if has_aux else {}))).train()
     output = model(torch.randn(4, 3, 64, 96))
-    given = (output.logits, *output.aux_logits, output.ood_logits)
-    sum(logits.square().mean() for logits in given if logits is not None).backward()
+    given = [value for key, value in tensors(output).items() if 'features' not in key]
+    sum(value.square().mean() for value in given).backward()
     assert bool(output.aux_logits) == has_aux
     for logits in output.aux_logits:
         assert logits.shape == output.logits.shape
-    optional = tuple(getattr(model, 'train_only_prefixes', ()))
     for key, parameter in model.named_parameters():
         if not parameter.requires_grad:
-            assert key.startswith(optional), key
+            assert key.startswith(model.train_only_prefixes), key
             continue
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
@@ -119,24 +162,24 @@ def test_gradients_reach_every_parameter_in_training(name, options):
             assert parameter.grad.abs().sum() > 0, key
 
 
-@each_network
+@check(cases)
 def test_gradients_reach_every_parameter_that_an_optimiser_gets_without_auxiliary_heads(
-    name, options
-):
+    name: str, options: dict[str, Any]
+) -> None:
     model = tiny(name, options).train()
     output = model(torch.randn(4, 3, 64, 96))
     assert output.aux_logits == ()
-    output.logits.square().mean().backward()
-    optional = tuple(getattr(model, 'train_only_prefixes', ()))
+    given = [value for key, value in tensors(output).items() if 'features' not in key]
+    sum(value.square().mean() for value in given).backward()
     for key, parameter in model.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, key
-        assert parameter.requires_grad or key.startswith(optional), key
+        assert parameter.requires_grad or key.startswith(model.train_only_prefixes), key
 
 
-@each_variant
-def test_saved_and_loaded_again_the_weights_and_the_logits_are_exactly_the_same(
-    name, options, tmp_path
-):
+@check(variants)
+def test_saved_and_loaded_again_the_weights_and_the_output_are_exactly_the_same(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
     model = spread(tiny(name, options)).eval()
     folder = write_tiny(tmp_path, name, options, model.state_dict())
     checkpoint = Checkpoint.open(folder)
@@ -146,23 +189,29 @@ def test_saved_and_loaded_again_the_weights_and_the_logits_are_exactly_the_same(
     assert loaded.state_dict().keys() == model.state_dict().keys()
     for key, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
-    images = torch.randn(1, 3, 64, 96)
-    with torch.inference_mode():
-        assert torch.equal(loaded(images).logits, model(images).logits)
+    same_output(loaded, model)
 
 
-@each_network
-def test_a_checkpoint_without_the_heads_of_training_gives_the_same_logits(name, options, tmp_path):
+@check(cases)
+def test_a_checkpoint_without_the_heads_of_training_gives_the_same_output(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
     model = spread(tiny(name, options)).eval()
-    optional = tuple(getattr(model, 'train_only_prefixes', ()))
-    kept = {k: v for k, v in model.state_dict().items() if not k.startswith(optional or '\0')}
+    optional = model.train_only_prefixes
+    kept = {k: v for k, v in model.state_dict().items() if not k.startswith(optional)}
     loaded = Checkpoint.open(write_tiny(tmp_path, name, options, kept)).network()
+    same_output(loaded, model)
+
+
+def same_output(one: Any, other: Any) -> None:
     images = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
-        assert torch.equal(loaded(images).logits, model(images).logits)
+        found, expected = tensors(one(images)), tensors(other(images))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in found)
 
 
-def write_tiny(folder, name, options, weights):
+def write_tiny(folder: Path, name: str, options: dict[str, Any], weights: Any) -> Path:
     preset = lookup('model', MODELS, name).presets['tiny']
     meta = CheckpointMeta(
         model=name,
@@ -177,15 +226,181 @@ def write_tiny(folder, name, options, weights):
     return folder
 
 
-@each_network
-def test_evaluation_gives_the_same_twice_and_each_image_on_its_own(name, options):
+@check(cases)
+def test_evaluation_gives_the_same_twice_and_each_image_on_its_own(
+    name: str, options: dict[str, Any]
+) -> None:
     model = spread(tiny(name, options)).eval()
     images = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
-        both = model(images).logits
-        assert torch.equal(model(images).logits, both)
-        alone, scale = model(images[1:]).logits, float(both.abs().max())
-        torch.testing.assert_close(alone, both[1:], rtol=1e-4, atol=1e-4 * max(scale, 1))
+        both = run_network(model, images, None).class_maps
+        assert torch.equal(run_network(model, images, None).class_maps, both)
+        alone = run_network(model, images[1:], None).class_maps
+        scale = max(float(both.abs().max()), 1)
+        torch.testing.assert_close(alone, both[1:], rtol=1e-4, atol=1e-4 * scale)
+
+
+class Classes(nn.Module):
+    """What an exported graph does with a network, on sides that need padding."""
+
+    def __init__(self, network: Any):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Any) -> Any:
+        return run_network(self.network, images, None).class_maps
+
+
+@check(cases)
+def test_the_exported_graph_computes_what_the_network_computes(
+    name: str, options: dict[str, Any]
+) -> None:
+    module, images = Classes(spread(tiny(name, options))).eval(), torch.randn(2, 3, 45, 61)
+    with torch.no_grad():
+        exported = torch.export.export(module, (images,)).module()
+        expected = module(images)
+        scale = max(float(expected.abs().max()), 1)
+        torch.testing.assert_close(exported(images), expected, rtol=1e-4, atol=1e-4 * scale)
+
+
+@check(variants)
+def test_only_the_last_layers_change_with_the_number_of_classes_and_the_head(
+    name: str, options: dict[str, Any]
+) -> None:
+    network = lookup('model', MODELS, name)
+    options = {**options, **({'aux_heads': True} if takes(name, 'aux_heads') else {})}
+    own = shapes_of(tiny(name, options))
+    others = [tiny(name, options, CLASSES + 1)]
+    if takes(name, 'head'):
+        head = 'linear' if options.get('head') == 'isomax' else 'isomax'
+        others.append(tiny(name, options, head=head))
+    if takes(name, 'outlier_head'):
+        others.append(tiny(name, options, outlier_head=not options.get('outlier_head')))
+    for other in others:
+        changed = own.items() ^ shapes_of(other).items()
+        assert changed
+        for key, _ in changed:
+            assert key.startswith(network.new_head_prefixes), key
+
+
+@check(lambda name: [{}])
+def test_its_prefixes_name_weights_that_it_has(name: str, options: dict[str, Any]) -> None:
+    network = lookup('model', MODELS, name)
+    keys = {key for options in cases(name) for key in whole(name, options).state_dict()}
+    assert network.classifier_prefixes
+    for prefix in (
+        *network.classifier_prefixes,
+        *network.new_head_prefixes,
+        *network.train_only_prefixes,
+    ):
+        assert any(key.startswith(prefix) for key in keys), prefix
+    assert set(network.classifier_prefixes) <= set(network.new_head_prefixes)
+    assert not set(network.classifier_prefixes) & set(network.train_only_prefixes)
+
+
+def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
+
+
+# Networks of one more file and one more line
+
+DENSE = """
+from torch import nn
+from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
+
+class Made(Network):
+    provides = frozenset({'logits', 'features.stem', 'features.last'})
+    stride = 4
+    presets = {'tiny': {'width': 4}}
+    classifier_prefixes = ('last.',)
+    new_head_prefixes = ('last.', 'aux.')
+    train_only_prefixes = ('aux.',)
+
+    def __init__(self, classes, width=8, aux_heads=False):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 4, stride=4)
+        self.body = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.ConvTranspose2d(width, classes, 4, stride=4)
+        if aux_heads:
+            self.aux = nn.ConvTranspose2d(width, classes, 4, stride=4)
+
+    def forward(self, images):
+        stem = self.stem(images).tanh()
+        body = self.body(stem).tanh()
+        aux = (self.aux(stem),) if self.training and hasattr(self, 'aux') else ()
+        features = {'stem': stem, 'last': body}
+        return ModelOutput(self.last(body), features=features, aux_logits=aux)
+"""
+
+MASKS = """
+import torch
+from torch import nn
+from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
+
+class Made(Network):
+    provides = frozenset({'class_logits', 'mask_logits', 'features.last'})
+    stride = 8
+    presets = {'tiny': {'width': 4}}
+    classifier_prefixes = ('classes.',)
+    new_head_prefixes = ('classes.',)
+
+    def __init__(self, classes, width=8):
+        super().__init__()
+        self.pixels = nn.Conv2d(3, width, 4, stride=4)
+        self.queries = nn.Parameter(torch.randn(11, width))
+        self.classes = nn.Linear(width, classes + 1)
+
+    def forward(self, images):
+        pixels = self.pixels(images).tanh()
+        queries = self.queries + pixels.mean((2, 3))[:, None]
+        masks = (queries @ pixels.flatten(2)).unflatten(2, pixels.shape[2:])
+        features = {'last': pixels}
+        return ModelOutput(
+            class_logits=self.classes(queries), mask_logits=masks, features=features
+        )
+"""
+
+
+@pytest.mark.parametrize('test', CHECKS, ids=lambda test: test.__name__.removeprefix('test_'))
+@pytest.mark.parametrize('code', [DENSE, MASKS], ids=['dense', 'masks'])
+def test_a_network_of_one_more_file_and_line(
+    code: str, test: Callable[..., None], one_more: Callable[..., None], tmp_path: Path
+) -> None:
+    one_more(MODELS, 'made', code, 'Made')
+    more = {'tmp_path': tmp_path} if 'tmp_path' in inspect.signature(test).parameters else {}
+    test('made', {}, **more)
+
+
+@pytest.mark.parametrize(
+    ('right', 'wrong'),
+    [
+        ("'features.stem', ", ''),
+        ("new_head_prefixes = ('last.', 'aux.')", "new_head_prefixes = ('last.',)"),
+        ("classifier_prefixes = ('last.',)", "classifier_prefixes = ('lats.',)"),
+        ('self.body(stem)', 'self.body(stem.detach())'),
+        ('stride = 4\n    presets', 'stride = 3\n    presets'),
+    ],
+)
+def test_a_network_that_says_what_is_not_so_is_found_out(
+    right: str, wrong: str, one_more: Callable[..., None], tmp_path: Path
+) -> None:
+    assert right in DENSE
+    one_more(MODELS, 'made', DENSE.replace(right, wrong), 'Made')
+    assert not all(holds(test, 'made', tmp_path) for test in CHECKS)
+
+
+def holds(test: Callable[..., None], name: str, tmp_path: Path) -> bool:
+    more = {'tmp_path': tmp_path} if 'tmp_path' in inspect.signature(test).parameters else {}
+    try:
+        test(name, {}, **more)
+    except (AssertionError, RuntimeError):
+        return False
+    return True
+
+
+# What was published
 
 
 @pytest.mark.parametrize(
@@ -233,33 +448,12 @@ def test_features_are_what_the_last_layer_reads(name, head):
     assert model.classifier_prefixes[0] == f'{layer}.'
     with torch.inference_mode():
         output = model(torch.randn(1, 3, 64, 96))
-        assert output.features.shape == (1, channels, 64 // stride, 96 // stride)
-        logits = model.get_submodule(layer)(output.features)
+        features = output.features['last']
+        assert features.shape == (1, channels, 64 // stride, 96 // stride)
+        logits = model.get_submodule(layer)(features)
         corners = name == 'fast_scnn'
         enlarged = functional.interpolate(logits, (64, 96), mode='bilinear', align_corners=corners)
     torch.testing.assert_close(enlarged, output.logits)
-
-
-@each_variant
-def test_only_the_last_layers_change_with_the_number_of_classes_and_the_head(name, options):
-    model = tiny(name, options)
-    own = shapes_of(model)
-    assert any(key.startswith(model.classifier_prefixes) for key in own)
-    others = [build_model(name, CLASSES + 1, options, preset='tiny')]
-    if name in SMALL_NETWORKS:
-        head = 'linear' if options.get('head') == 'isomax' else 'isomax'
-        others.append(tiny(name, {**options, 'head': head}))
-    if name in WITH_OUTLIER_HEAD:
-        others.append(tiny(name, {**options, 'outlier_head': not options.get('outlier_head')}))
-    for other in others:
-        changed = own.items() ^ shapes_of(other).items()
-        assert changed
-        for key, _ in changed:
-            assert key.startswith(model.new_head_prefixes), key
-
-
-def shapes_of(model):
-    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 
 @pytest.mark.parametrize(
@@ -277,7 +471,7 @@ def test_openvino_computes_what_torch_computes(name, head, size):
     results = compiled(images.numpy())
     with torch.inference_mode():
         output = model(images)
-    for index, expected in enumerate((output.logits, output.features)):
+    for index, expected in enumerate((output.logits, output.features['last'])):
         found, scale = torch.from_numpy(results[index]), float(expected.abs().max())
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * scale)
 

@@ -11,7 +11,7 @@ import torch
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models import build_model
-from anomaly_seg_ros.models.parts.padding import forward_padded
+from anomaly_seg_ros.models.forward import forward_padded
 from anomaly_seg_ros.scores import build_score
 from anomaly_seg_ros.scores.dense_hybrid import DenseHybrid
 from anomaly_seg_ros.scores.energy import Energy
@@ -197,8 +197,8 @@ def test_autocast_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize('name', ['dense_hybrid', 'ood_posterior'])
 def test_a_network_without_outlier_head_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"score '{name}' needs .*ood_logits; model 'enet' gives"):
-        build_score(name, 'enet', {'logits', 'features'})
-    with pytest.raises(ValueError, match='needs a network with an outlier head'):
+        build_score(name, 'enet', {'logits', 'features.last'})
+    with pytest.raises(ValueError, match='ood_logits is needed, which this network does not give'):
         build_score(name, 'made', ALL)(ModelOutput(torch.zeros(1, 2, 1, 1)))
 
 

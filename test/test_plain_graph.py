@@ -19,6 +19,7 @@ from anomaly_seg_ros.engines.graph import export_graph
 from anomaly_seg_ros.engines.scored_model import ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models import build_model, MODELS
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.registry import lookup
 from anomaly_seg_ros.scores import COARSE, SCORES
 
@@ -128,7 +129,7 @@ def test_every_network_and_score_is_plain(
     assert (found != []) == (name in EXCEPTIONS), found
 
 
-class Broken(nn.Module):
+class Broken(Network):
     """A network with one operator that is not plain."""
 
     provides = frozenset({'logits'})

@@ -13,6 +13,7 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.engines.scored_model import score_of, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.scores import SCORES
 from training.fitting.score_statistics import STATISTICS
 
@@ -28,7 +29,7 @@ META = CheckpointMeta(
 )
 
 
-class TwoLayers(torch.nn.Module):
+class TwoLayers(Network):
     """Classes, void and outlier head from one hidden layer."""
 
     provides = frozenset({'logits', 'ood_logits'})

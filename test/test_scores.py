@@ -213,6 +213,6 @@ def test_an_unknown_score_lists_the_known() -> None:
 
 def test_void_needs_a_network_with_a_void_channel() -> None:
     with pytest.raises(ValueError, match="score 'void' needs logits, void_logit; model 'erfnet'"):
-        build_score('void', 'erfnet', {'logits', 'features'})
-    with pytest.raises(ValueError, match='trained void class'):
+        build_score('void', 'erfnet', {'logits', 'features.last'})
+    with pytest.raises(ValueError, match='void_logit is needed, which this network does not give'):
         build_score('void', 'erfnet', ALL)(ModelOutput(torch.zeros(1, 2, 1, 1)))

@@ -245,7 +245,8 @@ from training.loop.sync_norm import CpuSyncBatchNorm2d, synchronise_norms
 rank = int(sys.argv[1])
 wanted = torch.load('wanted.pt')
 distributed.init_process_group('gloo', init_method=sys.argv[2], rank=rank, world_size=2)
-norm = synchronise_norms(nn.Sequential(nn.BatchNorm2d(3)), torch.device('cpu'))
+norm = nn.Sequential(nn.BatchNorm2d(3))
+synchronise_norms(norm, torch.device('cpu'))
 assert isinstance(norm[0], CpuSyncBatchNorm2d)
 half = wanted['whole'][rank::2].clone().requires_grad_()
 result = norm(half)
@@ -285,8 +286,8 @@ def test_a_synchronised_network_keeps_its_keys_and_its_answers() -> None:
     model(torch.rand(2, 3, 8, 8))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     answer = model.eval()(torch.ones(1, 3, 8, 8))
-    synced = synchronise_norms(model, torch.device('cpu'))
-    assert synced[1].eps == 1e-3
-    assert synced[1].momentum == 0.01
-    assert synced.state_dict().keys() == before.keys()
-    assert torch.equal(synced(torch.ones(1, 3, 8, 8)), answer)
+    synchronise_norms(model, torch.device('cpu'))
+    assert model[1].eps == 1e-3
+    assert model[1].momentum == 0.01
+    assert model.state_dict().keys() == before.keys()
+    assert torch.equal(model(torch.ones(1, 3, 8, 8)), answer)

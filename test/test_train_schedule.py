@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from anomaly_seg_ros.models.network import Network
 from training.loop.optimizer import (
     build_optimizer,
     freeze_all_but_last,
@@ -61,7 +62,7 @@ def test_the_average_starts_at_the_first_weights() -> None:
     assert update(zero, one, 10**6).item() == pytest.approx(0.01)
 
 
-class Small(nn.Module):
+class Small(Network):
     """A frozen-able network: convolution, norm, dropout, and a last layer."""
 
     classifier_prefixes = ('last.',)

@@ -9,13 +9,14 @@ from torch import nn
 from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.engines.scored_model import ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.scores.max_logit import MaxLogit
 from training.datasets import Sample
 from training.feeding.normalisation import Normalisation
 from training.loop.validation import Validation
 
 
-class Bright(nn.Module):
+class Bright(Network):
     """Answers class 0 where the red channel, as it comes in, is above a half."""
 
     stride = 1
@@ -108,8 +109,6 @@ def test_images_are_brightened_as_in_the_exported_graph(make_fake_meta) -> None:
     saw = []
 
     class Seen(Bright):
-        provides = frozenset({'logits'})
-
         def forward(self, images: torch.Tensor) -> ModelOutput:
             saw.append(images)
             return super().forward(images)

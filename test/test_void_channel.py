@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.parts.void_channel import split_void
+from anomaly_seg_ros.models.forward import split_void
 
 
 def pixel(*values):
@@ -38,12 +38,12 @@ def test_road_is_class_0_though_the_network_calls_it_1():
 
 
 def test_without_void_nothing_changes():
-    output = ModelOutput(pixel(1, 2, 3), features=pixel(4))
+    output = ModelOutput(pixel(1, 2, 3), features={'last': pixel(4)})
     assert split_void(output, None) is output
 
 
 def test_features_stay_and_auxiliary_logits_lose_the_channel_too():
-    output = ModelOutput(pixel(1, 2, 9), features=pixel(4), aux_logits=(pixel(5, 6, 7),))
+    output = ModelOutput(pixel(1, 2, 9), features={'last': pixel(4)}, aux_logits=(pixel(5, 6, 7),))
     split = split_void(output, 2)
     assert split.features is output.features
     assert split.aux_logits[0].flatten().tolist() == [5, 6]

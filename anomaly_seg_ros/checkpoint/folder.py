@@ -21,7 +21,9 @@ from .meta import CheckpointMeta, read_meta, write_meta
 from .weights import load_state, read_stored, read_tensors, write_tensors
 
 if TYPE_CHECKING:
-    from torch import nn, Tensor
+    from torch import Tensor
+
+    from anomaly_seg_ros.models.network import Network
 
 WEIGHTS_FILE = 'weights.safetensors'
 SCORE_PREFIX = 'score.'
@@ -154,7 +156,7 @@ class Checkpoint:
         tensors = read_tensors(self.folder / WEIGHTS_FILE, keys)
         return {key[len(prefix) :]: value for key, value in tensors.items()}
 
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         """Builds the network, in evaluation mode, with its weights.
 
         Raises:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn, Tensor
+    from torch import Tensor
+
+    from anomaly_seg_ros.models.network import Network
 
 
 def read_stored(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
@@ -52,7 +54,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_state(
-    model: nn.Module, weights: Mapping[str, Tensor], source: str, new: tuple[str, ...] = ()
+    model: Network, weights: Mapping[str, Tensor], source: str, new: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
     """Loads weights into a network, strictly.
 
@@ -74,7 +76,7 @@ def load_state(
         ValueError: Keys are missing, left over, or of another shape; the text names some.
     """
     own = model.state_dict()
-    optional = tuple(getattr(model, 'train_only_prefixes', ()))
+    optional = model.train_only_prefixes
 
     def required(keys: set[str]) -> list[str]:
         return sorted(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 from torch import nn, Tensor
@@ -11,8 +10,8 @@ from torch import nn, Tensor
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.parts.padding import forward_padded
-from anomaly_seg_ros.models.parts.void_channel import split_void
+from anomaly_seg_ros.models.forward import normalised, run_fields, run_network
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.prediction import LABELS, SCORE
 from anomaly_seg_ros.scores import AnomalyScore, build_score
 
@@ -38,7 +37,7 @@ class ScoredModel(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         meta: CheckpointMeta,
         score: str,
         statistics: Mapping[str, Tensor] | None = None,
@@ -61,10 +60,8 @@ class ScoredModel(nn.Module):
         """
         # Cast before permuting: TensorRT takes bytes at the edge of its graph only.
         scaled = images.float().permute(0, 3, 1, 2) / 255
-        if self.gamma != 1:
-            scaled = scaled.pow(self.gamma)
-        normal = ((scaled - self.mean) / self.std).to(self.network_type)
-        return split_void(forward_padded(self.model, normal), self.void_index)
+        normal = normalised(scaled, self.mean, self.std, self.gamma).to(self.network_type)
+        return run_network(self.model, normal, self.void_index)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Gives `labels` (N, H, W) and `score` (N, H, W) of (N, H, W, 3) uint8 RGB.
@@ -77,7 +74,7 @@ class ScoredModel(nn.Module):
         score = self.score(output)
         if self.score_type is torch.float16:
             score = score.clamp(-HALF_MAX, HALF_MAX)
-        labels = output.logits.argmax(1).to(self.label_type)
+        labels = output.class_maps.argmax(1).to(self.label_type)
         return {LABELS: labels, SCORE: score.to(self.score_type)}
 
     def spell(
@@ -100,7 +97,7 @@ class ScoredModel(nn.Module):
 
 
 def score_of(
-    model: nn.Module,
+    model: Network,
     meta: CheckpointMeta,
     score: str,
     statistics: Mapping[str, Tensor] | None = None,
@@ -117,9 +114,7 @@ def score_of(
         ValueError: The score is unknown, needs what the network lacks, has no statistics, or
             such of another number of classes.
     """
-    provides = set(cast('frozenset[str]', model.provides))
-    if meta.void_index is not None:
-        provides.add('void_logit')
+    provides = run_fields(model, meta.void_index)
     options = meta.score_options.get(score)
     built = build_score(score, meta.model, provides, meta.temperature, statistics, options)
     classes = getattr(built, 'classes', len(meta.class_names))

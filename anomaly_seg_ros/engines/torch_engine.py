@@ -26,8 +26,6 @@ FACTS = EngineFacts(
 )
 
 _TYPES = {'bf16': 'bfloat16', 'fp16': 'float16'}
-_PLAIN_LAYOUT = frozenset({'enet'})
-"""Networks that channels_last makes slower: ENet by 31 % on a CPU, its channels are few."""
 
 
 def versions() -> dict[str, str]:
@@ -60,11 +58,11 @@ def build(
     return TorchEngine(checkpoint, score, precision, input_size, threads)
 
 
-def choose_layout(scored: ScoredModel, network: str) -> None:
+def choose_layout(scored: ScoredModel) -> None:
     """Puts the weights into the memory layout that this network is fastest in."""
     import torch
 
-    if network not in _PLAIN_LAYOUT:
+    if scored.model.channels_last:
         scored.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -104,7 +102,7 @@ class TorchEngine:
         self.description = f'torch {torch.__version__}, {self.device}, {threads} threads'
         torch.set_num_threads(threads)
         self.scored = load_scored_model(checkpoint, score).to(self._device)
-        choose_layout(self.scored, checkpoint.meta.model)
+        choose_layout(self.scored)
         self._replays: dict[int, CudaReplay] = {}
         if self._device.type == 'cuda' and self.precision == 'fp32':
             torch.backends.cudnn.allow_tf32 = False  # it is the reference
@@ -146,15 +144,19 @@ class TorchEngine:
         return replay(batch)
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Gives (C, H, W) float32 logits in train-id order, void last where there is one."""
+        """Gives (C, H, W) float32 logits in train-id order, void last where there is one.
+
+        Raises:
+            ValueError: The network gives none.
+        """
         import torch
 
         batch = torch.from_numpy(stack_images([image], self.input_size)).to(self._device)
         with torch.inference_mode():
             output = self.scored.output(batch)
-        parts = (
-            [output.logits] if output.void_logit is None else [output.logits, output.void_logit]
-        )
+        parts = [output.given('logits')]
+        if output.void_logit is not None:
+            parts.append(output.void_logit)
         logits: NDArray[np.float32] = torch.cat(parts, 1)[0].float().cpu().numpy()
         return logits
 

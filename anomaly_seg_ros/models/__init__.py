@@ -8,7 +8,7 @@ from typing import Any, TYPE_CHECKING
 from anomaly_seg_ros.registry import lookup
 
 if TYPE_CHECKING:
-    from torch import nn
+    from .network import Network
 
 MODELS = {
     'bisenetv1': 'anomaly_seg_ros.models.bisenetv1:BiSeNetV1',
@@ -23,7 +23,7 @@ MODELS = {
 
 def build_model(
     name: str, classes: int, options: Mapping[str, Any] | None = None, preset: str | None = None
-) -> nn.Module:
+) -> Network:
     """Gives a freshly initialised network; nothing is downloaded.
 
     Args:
@@ -35,18 +35,17 @@ def build_model(
     Raises:
         ValueError: Unknown name, preset or option; the text lists the valid ones.
     """
-    network = lookup('model', MODELS, name)
+    kind: type[Network] = lookup('model', MODELS, name)
     arguments: dict[str, Any] = {}
     if preset is not None:
-        if preset not in network.presets:
-            known = ', '.join(sorted(network.presets))
+        if preset not in kind.presets:
+            known = ', '.join(sorted(kind.presets))
             raise ValueError(
                 f'unknown preset {preset!r} of model {name!r}; choose one of: {known}'
             )
-        arguments |= network.presets[preset]
+        arguments |= kind.presets[preset]
     arguments |= dict(options or {})
     try:
-        model: nn.Module = network(classes, **arguments)
+        return kind(classes, **arguments)
     except TypeError as error:
         raise ValueError(f'model {name!r} does not take options {arguments}: {error}') from None
-    return model

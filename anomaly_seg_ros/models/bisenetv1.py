@@ -16,6 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU, initialise_convolutions
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 
@@ -165,7 +166,7 @@ class OutputHead(nn.Module):
         return logits, features
 
 
-class BiSeNetV1(nn.Module):
+class BiSeNetV1(Network):
     """BiSeNetV1 with its two training-only auxiliary heads.
 
     Args:
@@ -184,7 +185,7 @@ class BiSeNetV1(nn.Module):
         ValueError: Unknown head.
     """
 
-    provides = frozenset({'logits', 'features'})
+    provides = frozenset({'logits', 'features.last'})
     stride = 32
     train_only_prefixes = ('conv_out16.', 'conv_out32.')
     classifier_prefixes = ('conv_out.conv_out.',)
@@ -234,4 +235,4 @@ class BiSeNetV1(nn.Module):
         aux: tuple[Tensor, ...] = ()
         if self.training and self.aux_heads:
             aux = (self.conv_out16(context)[0], self.conv_out32(context_16)[0])
-        return ModelOutput(logits, features=features, aux_logits=aux)
+        return ModelOutput(logits, features={'last': features}, aux_logits=aux)

@@ -15,6 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU, initialise_convolutions
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
@@ -216,7 +217,7 @@ class SegmentHead(nn.Module):
         return self.classify(self.features(x))
 
 
-class BiSeNetV2(nn.Module):
+class BiSeNetV2(Network):
     """BiSeNetV2 with its four training-only auxiliary heads.
 
     Args:
@@ -236,7 +237,7 @@ class BiSeNetV2(nn.Module):
         ValueError: Unknown head.
     """
 
-    provides = frozenset({'logits', 'features'})
+    provides = frozenset({'logits', 'features.last'})
     stride = 32
     train_only_prefixes = ('aux2.', 'aux3.', 'aux4.', 'aux5_4.')
     classifier_prefixes = ('head.conv_out.', 'logits_ood.')
@@ -305,7 +306,7 @@ class BiSeNetV2(nn.Module):
         outlier = self.logits_ood
         return ModelOutput(
             self.head.classify(features),
-            features=features,
+            features={'last': features},
             ood_logits=None if outlier is None else outlier(joined, DETAIL_STRIDE),
             aux_logits=aux,
         )

@@ -19,6 +19,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.bn_relu_conv import BNReLUConv
 from anomaly_seg_ros.models.parts.wide_resnet import (
     BLOCKS,
@@ -69,7 +70,7 @@ class ASPP(nn.Module):
         return torch.cat([everywhere, *(branch(x) for branch in self.features)], dim=1)
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(Network):
     """DeepLabV3+ with WideResNet-38, optionally with DenseHybrid's outlier head.
 
     Args:
@@ -84,7 +85,7 @@ class DeepLabV3Plus(nn.Module):
     Parameters with 19 classes: 137,103,936, with the outlier head 137,105,154.
     """
 
-    provides = frozenset({'logits', 'features'})
+    provides = frozenset({'logits', 'features.last'})
     stride = 8
     classifier_prefixes = ('final.6.', 'logits_ood.')
     new_head_prefixes = ('final.6.', 'logits_ood.')
@@ -148,4 +149,4 @@ class DeepLabV3Plus(nn.Module):
         features = torch.cat([self.bot_fine(half), coarse], dim=1)
         logits = _enlarge(self.final(features), size)
         ood = _enlarge(self.logits_ood(features), size) if self.outlier_head else None
-        return ModelOutput(logits, features=features, ood_logits=ood)
+        return ModelOutput(logits, features={'last': features}, ood_logits=ood)

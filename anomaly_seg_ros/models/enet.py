@@ -18,6 +18,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 
 Where = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -263,7 +264,7 @@ class BlockB(nn.Module):
         return out
 
 
-class ENet(nn.Module):
+class ENet(Network):
     """ENet in either public key layout.
 
     Args:
@@ -279,10 +280,12 @@ class ENet(nn.Module):
         ValueError: Unknown layout or head, or a repair without the convolution that it repairs.
     """
 
-    provides = frozenset({'logits', 'features'})
+    provides = frozenset({'logits', 'features.last'})
     stride = 8
     classifier_prefixes = ('transposed_conv.', 'fullconv.')
     new_head_prefixes = classifier_prefixes
+    channels_last = False
+    """Its channels are few: on a CPU that order costs 31 %."""
     presets: ClassVar = {'tiny': {'channels': (8, 16, 32)}}
 
     def __init__(
@@ -337,7 +340,7 @@ class ENet(nn.Module):
         logits = self.transposed_conv(features) if in_layout_a else self.fullconv(features)
         if self.repair_phase:
             logits = repair_even_phase(logits)
-        return ModelOutput(logits, features=features)
+        return ModelOutput(logits, features={'last': features})
 
     def _features(self, x: Tensor) -> Tensor:
         """Runs the blocks; the last place that was pooled is the first to be unpooled."""

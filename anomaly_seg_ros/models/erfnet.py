@@ -15,6 +15,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
 
@@ -132,7 +133,7 @@ class Decoder(nn.Module):
         return x
 
 
-class ERFNet(nn.Module):
+class ERFNet(Network):
     """ERFNet with the classifier that trains its encoder.
 
     The authors train the encoder alone first, by `encoder.output_conv` at 1/8 of the size, and
@@ -155,7 +156,7 @@ class ERFNet(nn.Module):
         ValueError: Unknown head.
     """
 
-    provides = frozenset({'logits', 'features'})
+    provides = frozenset({'logits', 'features.last'})
     stride = ENCODER_STRIDE
     train_only_prefixes = ('encoder.output_conv.',)
     classifier_prefixes = ('decoder.output_conv.', 'logits_ood.')
@@ -201,7 +202,7 @@ class ERFNet(nn.Module):
         outlier = self.logits_ood
         return ModelOutput(
             self.decoder.output_conv(features),
-            features=features,
+            features={'last': features},
             ood_logits=None if outlier is None else outlier(features, DECODER_STRIDE),
             aux_logits=aux,
         )

@@ -16,6 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 
 POOLED_SIDES = (1, 2, 3, 6)
@@ -175,7 +176,7 @@ class Classifier(nn.Module):
         return self.conv[1](features), features
 
 
-class FastSCNN(nn.Module):
+class FastSCNN(Network):
     """Fast-SCNN with its training-only auxiliary head on the stem.
 
     Args:
@@ -193,7 +194,7 @@ class FastSCNN(nn.Module):
         ValueError: Unknown head.
     """
 
-    provides = frozenset({'logits', 'features'})
+    provides = frozenset({'logits', 'features.last'})
     stride = 1
     """It takes any size: where the maps of its branches differ, one is interpolated."""
     train_only_prefixes = ('auxlayer.',)
@@ -245,4 +246,6 @@ class FastSCNN(nn.Module):
         aux: tuple[Tensor, ...] = ()
         if self.training and self.aux_heads:
             aux = (_resize(self.auxlayer(higher), like=images),)
-        return ModelOutput(_resize(logits, like=images), features=features, aux_logits=aux)
+        return ModelOutput(
+            _resize(logits, like=images), features={'last': features}, aux_logits=aux
+        )

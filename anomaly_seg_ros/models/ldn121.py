@@ -16,6 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.bn_relu_conv import BNReLUConv
 from anomaly_seg_ros.models.parts.densenet import DenseNet
 
@@ -71,7 +72,7 @@ class LadderStep(nn.Module):
         return blended
 
 
-class LDN121(nn.Module):
+class LDN121(Network):
     """Ladder DenseNet-121, optionally with DenseHybrid's outlier head.
 
     Args:
@@ -89,7 +90,7 @@ class LDN121(nn.Module):
     12 classes and the outlier head.
     """
 
-    provides = frozenset({'logits', 'features'})
+    provides = frozenset({'logits', 'features.last'})
     stride = 32
     classifier_prefixes = ('logits.', 'logits_ood.')
     new_head_prefixes = ('logits.', 'logits_ood.')
@@ -152,4 +153,4 @@ class LDN121(nn.Module):
             features = step(features, skip)
         logits = _enlarge(self.logits(features), size)
         ood = _enlarge(self.logits_ood(features), size) if self.outlier_head else None
-        return ModelOutput(logits, features=features, ood_logits=ood)
+        return ModelOutput(logits, features={'last': features}, ood_logits=ood)

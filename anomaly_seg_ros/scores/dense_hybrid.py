@@ -27,9 +27,7 @@ class DenseHybrid(nn.Module):
     needs = frozenset({'logits', 'ood_logits'})
 
     def forward(self, output: ModelOutput) -> Tensor:
-        if output.ood_logits is None:
-            raise ValueError("score 'dense_hybrid' needs a network with an outlier head")
-        head = output.ood_logits.float()
+        head = output.given('ood_logits').float()
         # log-softmax of two: cheaper than a reduction over a map of two channels.
         log_outlier = -functional.softplus(head[:, 0] - head[:, 1])
-        return log_outlier - output.logits.float().logsumexp(1)
+        return log_outlier - output.given('logits').float().logsumexp(1)

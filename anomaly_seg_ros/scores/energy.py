@@ -25,5 +25,5 @@ class Energy(nn.Module):
         self.temperature = temperature
 
     def forward(self, output: ModelOutput) -> Tensor:
-        logits = divided(output.logits.float(), self.temperature)
+        logits = divided(output.given('logits').float(), self.temperature)
         return -self.temperature * logits.logsumexp(1)

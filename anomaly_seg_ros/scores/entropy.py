@@ -30,5 +30,5 @@ class Entropy(nn.Module):
         self.temperature = temperature
 
     def forward(self, output: ModelOutput) -> Tensor:
-        log_p = divided(output.logits.float(), self.temperature).log_softmax(1)
+        log_p = divided(output.given('logits').float(), self.temperature).log_softmax(1)
         return -(log_p.exp() * log_p).sum(1) / math.log(log_p.shape[1])

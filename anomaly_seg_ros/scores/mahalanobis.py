@@ -62,7 +62,7 @@ class Mahalanobis(nn.Module):
             self.register_buffer(name, value.float(), persistent=False)
 
     def forward(self, output: ModelOutput) -> Tensor:
-        logits = output.logits.float() - self.centre
+        logits = output.given('logits').float() - self.centre
         white = convolve(logits, self.whitening[:, :, None, None])
         nearest = convolve(white, self.corners, self.squares).amin(1)
         return (white.square().sum(1) + nearest).clamp(min=0)

@@ -22,6 +22,6 @@ class Margin(nn.Module):
     needs = frozenset({'logits'})
 
     def forward(self, output: ModelOutput) -> Tensor:
-        logits = output.logits.float()
+        logits = output.given('logits').float()
         largest = (logits.topk(2, dim=1).values - logits.logsumexp(1, keepdim=True)).exp()
         return largest[:, 1] - largest[:, 0]

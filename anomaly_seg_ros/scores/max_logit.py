@@ -21,4 +21,4 @@ class MaxLogit(nn.Module):
     needs = frozenset({'logits'})
 
     def forward(self, output: ModelOutput) -> Tensor:
-        return -output.logits.float().amax(1)
+        return -output.given('logits').float().amax(1)

@@ -28,5 +28,5 @@ class MSP(nn.Module):
         self.temperature = temperature
 
     def forward(self, output: ModelOutput) -> Tensor:
-        logits = divided(output.logits.float(), self.temperature)
+        logits = divided(output.given('logits').float(), self.temperature)
         return 1 - (logits.amax(1) - logits.logsumexp(1)).exp()

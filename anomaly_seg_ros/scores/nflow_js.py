@@ -42,7 +42,7 @@ class NFlowJS(nn.Module):
         self.temperature = temperature
 
     def forward(self, output: ModelOutput) -> Tensor:
-        log_p = divided(output.logits.float(), self.temperature).log_softmax(1)
+        log_p = divided(output.given('logits').float(), self.temperature).log_softmax(1)
         classes = log_p.shape[1]
         p = log_p.exp()
         mixed = (p + 1 / classes) * (1 + classes * p).log()

@@ -24,7 +24,5 @@ class OODPosterior(nn.Module):
     needs = frozenset({'ood_logits'})
 
     def forward(self, output: ModelOutput) -> Tensor:
-        if output.ood_logits is None:
-            raise ValueError("score 'ood_posterior' needs a network with an outlier head")
-        head = output.ood_logits.float()
+        head = output.given('ood_logits').float()
         return (head[:, 1] - head[:, 0]).sigmoid()

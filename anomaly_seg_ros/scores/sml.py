@@ -61,7 +61,7 @@ class SML(nn.Module):
         self.dilated_smoothing = dilated_smoothing
 
     def forward(self, output: ModelOutput) -> Tensor:
-        logits = output.logits.float()
+        logits = output.given('logits').float()
         labels = logits.argmax(1, keepdim=True)
         mean, std = (
             values.index_select(0, labels.flatten()).view_as(labels)

@@ -23,7 +23,5 @@ class Void(nn.Module):
     needs = frozenset({'logits', 'void_logit'})
 
     def forward(self, output: ModelOutput) -> Tensor:
-        if output.void_logit is None:
-            raise ValueError("score 'void' needs a network with a trained void class")
-        logits = output.logits.float()
-        return (output.void_logit.float()[:, 0] - logits.logsumexp(1)).sigmoid()
+        logits, void = output.given('logits').float(), output.given('void_logit').float()
+        return (void[:, 0] - logits.logsumexp(1)).sigmoid()

@@ -164,7 +164,7 @@ def training_work(folder: str) -> Callable[[], None]:
     import torch
 
     from anomaly_seg_ros.checkpoint.folder import Checkpoint
-    from anomaly_seg_ros.models.parts.padding import forward_padded
+    from anomaly_seg_ros.models.forward import forward_padded
 
     checkpoint = Checkpoint.open(folder)
     model, meta = checkpoint.network(), checkpoint.meta
@@ -174,7 +174,8 @@ def training_work(folder: str) -> Callable[[], None]:
     labels = torch.randint(len(meta.class_names), (2, *meta.input_size))
 
     def work() -> None:
-        loss = torch.nn.functional.cross_entropy(forward_padded(model, images).logits, labels)
+        logits = forward_padded(model, images).given('logits')
+        loss = torch.nn.functional.cross_entropy(logits, labels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -57,7 +57,7 @@ class FirstLogit(nn.Module):
 
     def forward(self, output: ModelOutput) -> Tensor:
         """Gives (N, H, W)."""
-        return output.logits[:, 0].float()
+        return output.given('logits')[:, 0].float()
 
 
 def parse_score(text: str) -> tuple[str, dict[str, Any]]:
@@ -99,13 +99,13 @@ def build_variants(checkpoint: Checkpoint, scores: Sequence[str]) -> dict[str, S
 
 
 def works(
-    variants: Mapping[str, ScoredModel], engine: str, network: str, images: Sequence[Image]
+    variants: Mapping[str, ScoredModel], engine: str, images: Sequence[Image]
 ) -> dict[str, Work]:
     """Gives one frame of each variant on an engine, warm."""
     found = {}
     for name, scored in variants.items():
         if engine == 'torch':
-            choose_layout(scored, network)
+            choose_layout(scored)
             found[name] = torch_work(scored, images)
         else:
             model = convert(scored, (images[0].shape[0], images[0].shape[1]))
@@ -167,7 +167,7 @@ def main() -> int:
         found = {}
         for engine in engines:
             variants = build_variants(checkpoint, args.score.split(','))
-            ready = works(variants, engine, checkpoint.meta.model, images)
+            ready = works(variants, engine, images)
             turns = args.rounds * len(ready)
             with tqdm(total=turns, desc=engine, unit='turn', disable=None) as bar:
                 found[engine] = interleave(ready, args.rounds, progress=bar.update)

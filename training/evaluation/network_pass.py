@@ -27,7 +27,7 @@ class PassOutput(NamedTuple):
     Attributes:
         labels: (h, w) train ids.
         scores: Score name to (h, w).
-        logits: (K, h, w) without void, where the engine gives them.
+        logits: (K, h, w) without void, where engine and network give them.
     """
 
     labels: NDArray[np.uint8]
@@ -115,14 +115,14 @@ class TorchPass:
                 self._torch.scored.mean.device
             )
             output = self._torch.scored.output(batch)
-            labels = output.logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
+            labels = output.class_maps.argmax(1)[0].to(torch.uint8).cpu().numpy()
             network_ms = (time.perf_counter() - start) * 1e3
             for name, score in self._scores.items():
                 start = time.perf_counter()
                 maps[name] = score(output)[0].float().cpu().numpy()
                 score_ms = (time.perf_counter() - start) * 1e3
                 self.times_ms[name].append(network_ms + score_ms)
-            logits = output.logits[0].float().cpu().numpy()
+            logits = None if output.logits is None else output.logits[0].float().cpu().numpy()
         return PassOutput(labels, maps, logits)
 
     def close(self) -> None:

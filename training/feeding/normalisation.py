@@ -1,4 +1,4 @@
-"""Images as a network takes them in training: the same arithmetic as in the exported graph."""
+"""Images as a network takes them in training."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from anomaly_seg_ros.models.forward import normalised
+
 LEAST_INTENSITY = 1e-6
 """Of what a gamma changes; far below the first level of an image, 1 / 255."""
 
 
 class Normalisation:
-    """`(x ** gamma - mean) / std`.
+    """What the exported graph does to an image, see `normalised`, in training.
 
     Args:
         mean: RGB, of images in 0..1.
@@ -30,8 +32,6 @@ class Normalisation:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Gives (N, 3, H, W) for the network, channels last in memory, of RGB in 0..1."""
-        if self.gamma != 1:
-            # Not from 0: the slope there is infinite, and NFlowJS asks for it.
-            images = images.clamp(min=LEAST_INTENSITY).pow(self.gamma)
-        scaled = (images - self.mean) / self.std
+        # Not from 0: NFlowJS asks for the slope.
+        scaled = normalised(images, self.mean, self.std, self.gamma, LEAST_INTENSITY)
         return scaled.contiguous(memory_format=torch.channels_last)

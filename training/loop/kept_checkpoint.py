@@ -9,6 +9,7 @@ from torch import nn, Tensor
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.scores import SCORES
 from training.datasets import Dataset
 from training.recipes.train_config import TrainConfig
@@ -17,7 +18,7 @@ from .run_folder import OBJECTIVE_FILE, writing
 from .run_state import Progress
 
 
-def stored_weights(network: nn.Module, kind: str) -> dict[str, Tensor]:
+def stored_weights(network: Network, kind: str) -> dict[str, Tensor]:
     """Gives what a checkpoint holds of a trained network.
 
     Args:
@@ -25,8 +26,8 @@ def stored_weights(network: nn.Module, kind: str) -> dict[str, Tensor]:
         kind: 'float32', or 'float16' for convolutions in half precision; norms and biases, which
             are few and sensitive, stay in float32.
     """
-    skip = tuple(getattr(network, 'train_only_prefixes', ()))
-    weights = {k: v for k, v in network.state_dict().items() if not skip or not k.startswith(skip)}
+    skip = network.train_only_prefixes
+    weights = {k: v for k, v in network.state_dict().items() if not k.startswith(skip)}
     if kind == 'float16':
         weights = {k: v.half() if v.ndim > 1 else v for k, v in weights.items()}
     return weights

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 
 import torch
-from torch import nn
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.weights import load_state
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.models import build_model
+from anomaly_seg_ros.models.network import Network
 from training.datasets import Dataset
 from training.recipes.train_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
 
-def start_network(config: TrainConfig, dataset: Dataset) -> nn.Module:
+def start_network(config: TrainConfig, dataset: Dataset) -> Network:
     """Gives the network that `config` names, with `init`'s weights where it has one.
 
     Raises:
@@ -34,7 +34,7 @@ def start_network(config: TrainConfig, dataset: Dataset) -> nn.Module:
     return model
 
 
-def load_init(model: nn.Module, config: TrainConfig, dataset: Dataset) -> None:
+def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
     """Loads the weights of `init`; the heads that it lacks or has for other classes stay fresh.
 
     Those are named in a warning. Auxiliary heads, which no checkpoint has, always start fresh and
@@ -54,7 +54,7 @@ def load_init(model: nn.Module, config: TrainConfig, dataset: Dataset) -> None:
                 f'checkpoint {str(folder)!r} was trained with {name} {list(theirs)}, not '
                 f'{list(getattr(config, name))}; set {name}: {list(theirs)}'
             )
-    heads: tuple[str, ...] = tuple(model.new_head_prefixes)  # type: ignore[arg-type]
+    heads = model.new_head_prefixes
     weights = checkpoint.network_weights()
     void_index = len(dataset.classes.names) if config.void else None
     if (meta.class_names, meta.void_index) != (dataset.classes.names, void_index):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from anomaly_seg_ros.models.network import Network
 from training.recipes.train_config import TrainConfig
 
 SCALE = 'lr_scale'
@@ -48,13 +49,13 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group['lr'] = rate * group[SCALE]
 
 
-def freeze_all_but_last(model: nn.Module) -> None:
+def freeze_all_but_last(model: Network) -> None:
     """Leaves gradients to the weights below the network's `classifier_prefixes` alone."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(_last(model)))
+        parameter.requires_grad_(name.startswith(model.classifier_prefixes))
 
 
-def set_training(model: nn.Module, trainable: str) -> None:
+def set_training(model: Network, trainable: str) -> None:
     """Puts a network into training mode.
 
     Where only the last layer is trained, all else stays as in evaluation: batch norms keep their
@@ -63,9 +64,4 @@ def set_training(model: nn.Module, trainable: str) -> None:
     model.train(trainable == 'all')
     if trainable == 'last':
         for name, module in model.named_modules():
-            module.training = f'{name}.'.startswith(_last(model))
-
-
-def _last(model: nn.Module) -> tuple[str, ...]:
-    prefixes: tuple[str, ...] = tuple(model.classifier_prefixes)  # type: ignore[arg-type]
-    return prefixes
+            module.training = f'{name}.'.startswith(model.classifier_prefixes)

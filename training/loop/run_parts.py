@@ -9,6 +9,8 @@ from lightning.fabric import Fabric
 import torch
 from torch import nn, Tensor
 
+from anomaly_seg_ros.models.forward import run_fields
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.scores import build_score, FITTED
 from training.datasets import Dataset
 from training.feeding.loading import AugmentedFrames, EpochSampler, training_loader
@@ -52,7 +54,7 @@ def build_network(fabric: Fabric, config: TrainConfig, dataset: Dataset) -> tupl
     if config.trainable == 'last':
         freeze_all_but_last(model)
     if fabric.world_size > 1:
-        model = synchronise_norms(model, fabric.device)
+        synchronise_norms(model, fabric.device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return cast('tuple[Any, Any]', fabric.setup(model, build_optimizer(model, config)))
 
@@ -63,7 +65,7 @@ def build_validation(
     dataset: Dataset,
     normalise: Callable[[Tensor], Tensor],
     void_index: int | None,
-    network: nn.Module,
+    network: Network,
 ) -> Validation:
     """Gives the validation, on frames with outliers where the recipe pastes such.
 
@@ -75,10 +77,7 @@ def build_validation(
     if config.outliers:
         dataset = PastedFrames(dataset, build_paster(config.outliers))
     name = default_score(config)
-    provides = {
-        *cast('frozenset[str]', network.provides),
-        *(['void_logit'] if config.void else []),
-    }
+    provides = run_fields(network, void_index)
     try:
         score = build_score('max_logit' if name in FITTED else name, config.model, provides)
     except ValueError as error:

@@ -50,16 +50,16 @@ def _over_processes(value: Tensor) -> Tensor:
     return total / torch.distributed.get_world_size()
 
 
-def synchronise_norms(model: nn.Module, device: torch.device) -> nn.Module:
-    """Gives the network with each `BatchNorm2d` in its form for several processes."""
+def synchronise_norms(model: nn.Module, device: torch.device) -> None:
+    """Puts each `BatchNorm2d` inside a network into its form for several processes."""
     if device.type == 'cuda':
         convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
-        return convert(model)
+        convert(model)
+        return
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:
                 setattr(module, name, _synced(child))
-    return model
 
 
 def _synced(norm: nn.BatchNorm2d) -> CpuSyncBatchNorm2d:

@@ -11,13 +11,14 @@ from typing import Any, cast
 
 from lightning.fabric import Fabric
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.folder import save_checkpoint
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.provenance import code_version
 from training.datasets import Dataset
 from training.feeding.loading import Batch, checked, EpochSampler
@@ -101,10 +102,10 @@ class Trainer:
         return self.progress.epoch * len(self.sampler) + self.progress.step_in_epoch
 
     @property
-    def kept_network(self) -> nn.Module:
+    def kept_network(self) -> Network:
         """What is validated and kept: the averaged weights where there are such."""
-        network: nn.Module = self.model.module if self.ema is None else self.ema.module
-        return network
+        kept = self.model if self.ema is None else self.ema
+        return cast('Network', kept.module)
 
     def run(self) -> bool:
         """Trains to the last epoch; tells whether it got there (False: stopped, state saved)."""

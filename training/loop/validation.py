@@ -9,14 +9,14 @@ from lightning.fabric import Fabric
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import distributed, nn, Tensor
+from torch import distributed, Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
 from anomaly_seg_ros.frames.preprocess import to_input_size
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.parts.padding import forward_padded
-from anomaly_seg_ros.models.parts.void_channel import split_void
+from anomaly_seg_ros.models.forward import run_network
+from anomaly_seg_ros.models.network import Network
 from training.datasets import Dataset
 from training.metrics.confusion import ConfusionMatrix
 from training.metrics.pixel import PixelMetrics
@@ -26,7 +26,7 @@ class Validation:
     """Measures a network on the whole frames of a dataset, each rank on its share.
 
     The network sees them at the size that the checkpoint is meant for, as it will be used; its
-    logits and the score are enlarged to the labels.
+    classes and the score are enlarged to the labels.
 
     Args:
         fabric: Runs it.
@@ -50,7 +50,7 @@ class Validation:
         self.input_size, self.void_index, self.score = input_size, void_index, score
 
     def __call__(
-        self, network: nn.Module, interrupted: Callable[[], bool]
+        self, network: Network, interrupted: Callable[[], bool]
     ) -> dict[str, float] | None:
         """Measures the network, which is put into evaluation mode.
 
@@ -75,8 +75,8 @@ class Validation:
             sample = self.dataset[index]
             with torch.inference_mode(), fabric.autocast():
                 output = self._output(network, sample.image)
-                logits = at_size(output.logits, sample.labels.shape)
-                matrix.update(logits[0].argmax(0).byte().cpu().numpy(), sample.labels)
+                classes = at_size(output.class_maps, sample.labels.shape)
+                matrix.update(classes[0].argmax(0).byte().cpu().numpy(), sample.labels)
                 if sample.anomaly is not None:
                     score = at_size(self.score(output)[:, None], sample.anomaly.shape)
                     pixels.update(score[0, 0].cpu().numpy(), sample.anomaly, sample.name)
@@ -102,12 +102,11 @@ class Validation:
             whole.merge(part)
         return whole
 
-    def _output(self, network: nn.Module, image: NDArray[np.uint8]) -> ModelOutput:
-        """Gives the network's output for a frame, void apart."""
+    def _output(self, network: Network, image: NDArray[np.uint8]) -> ModelOutput:
+        """Gives the output for a frame as in use."""
         frame = torch.from_numpy(to_input_size(image, self.input_size))
         pixels = frame.permute(2, 0, 1)[None].to(self.fabric.device)
-        output = forward_padded(network, self.normalise(pixels.float() / 255))
-        return split_void(output, self.void_index)
+        return run_network(network, self.normalise(pixels.float() / 255), self.void_index)
 
 
 def at_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -69,7 +69,8 @@ class DenseHybrid(nn.Module):
         output = network(batch.images.float() / 255)
         terms = segmentation_terms(output, batch.labels, self.loss, self.aux_weight)
         if self.density:
-            terms['density'] = self.beta * density_loss(output.logits, batch.outlier, self.floor)
+            density = density_loss(output.given('logits'), batch.outlier, self.floor)
+            terms['density'] = self.beta * density
         if self.posterior:
             if output.ood_logits is None:
                 raise ValueError(

@@ -96,7 +96,7 @@ class NFlowJS(nn.Module):
             output, batch.labels.masked_fill(region, IGNORE), self.loss, self.aux_weight
         )
         negative = region | batch.outlier
-        divergence = divergence_to_uniform(output.logits.movedim(1, -1)[negative])
+        divergence = divergence_to_uniform(output.given('logits').movedim(1, -1)[negative])
         terms['divergence'] = self.weight * divergence.mean()
         self.backward(terms['divergence'], inputs=[shown], retain_graph=True)
         assert shown.grad is not None

@@ -23,7 +23,7 @@ def segmentation_terms(
         loss: Of (logits, labels) to a scalar.
         aux_weight: Weight of each auxiliary head.
     """
-    terms = {'segmentation': loss(output.logits, labels)}
+    terms = {'segmentation': loss(output.given('logits'), labels)}
     if output.aux_logits:
         aux = torch.stack([loss(logits, labels) for logits in output.aux_logits])
         terms['aux'] = aux_weight * aux.sum()

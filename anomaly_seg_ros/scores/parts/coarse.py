@@ -15,7 +15,7 @@ class CoarseScore(nn.Module):
     lost; what is saved is an exponential of every logit of most pixels.
 
     Args:
-        score: The score; reads the logits, and no `features`, which have a size of their own.
+        score: The score; all that it reads has a value for each pixel.
         step: Pixels between two values.
     """
 
@@ -25,10 +25,11 @@ class CoarseScore(nn.Module):
         self.needs: frozenset[str] = score.needs  # type: ignore[assignment]
 
     def forward(self, output: ModelOutput) -> Tensor:
-        height, width = output.logits.shape[-2:]
+        height, width = output.given(min(self.needs)).shape[-2:]
         every = (..., slice(None, None, self.step), slice(None, None, self.step))
-        fields = {name: getattr(output, name)[every] for name in self.needs}
-        score: Tensor = self.score(ModelOutput(**fields)).float()
+        needed = ModelOutput()._replace(**{name: getattr(output, name) for name in self.needs})
+        thin = needed.over_pixels(lambda maps: maps[every])
+        score: Tensor = self.score(thin).float()
         return enlarge(enlarge(score, self.step, 2, width), self.step, 1, height)
 
 

@@ -1,0 +1,51 @@
+"""What every network is, and what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from torch import nn, Tensor
+
+from anomaly_seg_ros.model_output import ModelOutput
+
+
+class Network(nn.Module):
+    """A network: normalised images in, a `ModelOutput` out.
+
+    Its constructor takes the number of output channels, void included where it is trained, and
+    options that all have a default. Three names of options mean the same everywhere: `aux_heads`
+    builds heads that only training needs, `head` chooses the kind of the last layer,
+    `outlier_head` adds the two-way outlier head.
+
+    Attributes:
+        provides: Fields of `ModelOutput` that it fills in evaluation; where an option adds one,
+            the object has its own set.
+        stride: What the sides of its images must be a multiple of.
+        presets: Name to options of the constructor; 'tiny' is for tests.
+        classifier_prefixes: Beginnings of the names of the last layers' weights: what is trained
+            where a recipe trains 'last' alone.
+        new_head_prefixes: Of the weights that change with the classes or the options `head` and
+            `outlier_head`: what a fine-tune may start afresh.
+        train_only_prefixes: Of the weights that have no part in the output of evaluation; a
+            checkpoint may lack them.
+        channels_last: Whether eager torch is faster with channels last in memory.
+    """
+
+    provides: frozenset[str] = frozenset({'logits'})
+    stride: ClassVar[int]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    classifier_prefixes: ClassVar[tuple[str, ...]]
+    new_head_prefixes: ClassVar[tuple[str, ...]]
+    train_only_prefixes: ClassVar[tuple[str, ...]] = ()
+    channels_last: ClassVar[bool] = True
+
+    __call__: Callable[..., ModelOutput]
+
+    def forward(self, images: Tensor) -> ModelOutput:
+        """Gives the output of a batch.
+
+        Args:
+            images: (N, 3, H, W) normalised RGB, sides multiples of `stride`.
+        """
+        raise NotImplementedError
