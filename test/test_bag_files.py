@@ -385,6 +385,17 @@ def test_a_damaged_chunk_in_a_whole_file_ends_the_reading(tmp_path: Path) -> Non
     assert problem.startswith('in.mcap: damaged: ')
 
 
+def test_a_bag_of_16_bit_images_is_as_bright_as_they_are(tmp_path: Path, capsys: Any) -> None:
+    values = np.array([[[0, 16, 4095]] * 3] * 2, np.uint16)
+    (tmp_path / 'images').mkdir()
+    for name, image in (('a', values), ('b', values // 16)):
+        (tmp_path / 'images' / f'{name}.png').write_bytes(as_file('.png', image))
+    assert main(['make_bag', str(tmp_path / 'images'), '--out', str(tmp_path / 'bag')]) == 0
+    assert '2 images (of 16 bits, 12 of them significant) on /image' in capsys.readouterr().out
+    bright, dark = (image for _, image in read_images(tmp_path / 'bag'))
+    assert (bright[0, 0].tolist(), dark[0, 0].tolist()) == ([255, 1, 0], [15, 0, 0])
+
+
 def test_hidden_files_are_no_part_of_a_bag(make: Callable[..., Path]) -> None:
     bag = make(pictures(2))
     (bag / '._in.mcap').write_bytes(b'what macOS puts on foreign disks')

@@ -243,6 +243,17 @@ def test_labels_that_leave_nothing_to_measure_are_a_warning(
         assert row.auroc is not None
 
 
+def test_classes_that_are_all_ignored_are_a_warning(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: Any
+) -> None:
+    for folder, values in (('test', MASK), ('testannot', np.full_like(MASK, 11))):
+        (tmp_path / folder).mkdir()
+        write_image(tmp_path / folder / 'a.png', values)
+    argv = ['evaluate', '--checkpoint', str(tiny_checkpoint), '--dataset', 'camvid']
+    assert main([*argv, '--root', str(tmp_path), '--out', str(tmp_path / 'out')]) == 0
+    assert 'not a single pixel of 1 frames is valid\n' in capsys.readouterr().err
+
+
 def form_arguments(form: str, folder: Path, checkpoint: Path) -> list[str]:
     if form == 'dataset':
         arguments = ['--checkpoint', str(checkpoint), '--dataset', 'folder']

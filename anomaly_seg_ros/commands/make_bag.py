@@ -42,8 +42,9 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f'rate is {args.rate}; it must be above 0')
     paths = find_images([args.images])
     topic = image_topic(args.topic, args.compressed)
-    write_bag(paths, args.out, args.rate, topic, args.storage, args.compressed)
-    print(f'{args.out}: {len(paths)} images on {topic}; play it: ros2 bag play {args.out}')
+    bits = write_bag(paths, args.out, args.rate, topic, args.storage, args.compressed)
+    wide = f' (of 16 bits, {bits.bits} of them significant)' if bits.bits else ''
+    print(f'{args.out}: {len(paths)} images{wide} on {topic}; play it: ros2 bag play {args.out}')
     return 0
 
 
@@ -73,7 +74,7 @@ def write_bag(
     topic: str,
     storage: str = 'mcap',
     compressed: str | None = None,
-) -> None:
+) -> SignificantBits:
     """Writes the images, and beside each the name of its file as a text.
 
     Args:
@@ -83,6 +84,9 @@ def write_bag(
         topic: For the images.
         storage: A key of `STORAGES`.
         compressed: A key of `FORMATS`, or None for raw images.
+
+    Returns:
+        What was found of 16-bit images; they become 8-bit ones.
 
     Raises:
         ValueError: The folder exists, or a file is no image.
@@ -106,3 +110,4 @@ def write_bag(
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
+    return bits

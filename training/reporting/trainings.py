@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from anomaly_seg_ros.frames.images import is_hidden
 from training.loop.run_folder import CONFIG_FILE, TABLE_FILE
 
 from .charts import line_chart, Series, swatch
@@ -71,7 +72,7 @@ def read_training(folder: Path) -> Training:
             raise ValueError(f'{CONFIG_FILE} is no recipe, or {TABLE_FILE} no table of epochs')
     except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise ValueError(f'cannot read the training run {str(folder)!r}: {error}') from None
-    names = sorted(path.name for path in folder.glob('*samples*.png'))
+    names = sorted(p.name for p in folder.glob('*samples*.png') if not is_hidden(p.name))
     return Training(
         folder,
         last_written(folder / TABLE_FILE),
