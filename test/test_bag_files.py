@@ -110,7 +110,7 @@ def as_file(suffix: str, image: Any) -> bytes:
         (
             as_file('.png', np.full((5, 5), 1200, np.uint16)),
             'rgb8; png compressed bgr8',
-            "format is 'rgb8; png compressed bgr8', but the data have 16 bits a value; is it dep",
+            "format is 'rgb8; png compressed bgr8', but the data are uint16; is it depth?",
         ),
         (
             as_file('.jpg', np.zeros((2, 9), np.uint8)),
@@ -150,6 +150,12 @@ def test_a_mosaic_in_a_compressed_image_has_its_colours(
     frame = compressed_to_frame(compressed(data, f'bayer_{kind}{depth}; {codec} compressed '))
     assert np.abs(frame.rgb.astype(int) - (200, 100, 50)).max() <= 6
     assert frame.rgb_at((4, 4)).shape == (4, 4, 3)
+
+
+def test_floats_in_a_compressed_image_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: np.zeros((3, 4, 3), np.float32))
+    with pytest.raises(ValueError, match='but the data are float32; is it depth'):
+        compressed_to_frame(compressed(as_file('.png', np.zeros((3, 4), np.uint8))))
 
 
 def test_colours_in_a_compressed_bayer_image_stay_what_they_are() -> None:

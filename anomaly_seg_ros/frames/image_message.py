@@ -189,7 +189,7 @@ def compressed_to_frame(
     name, codec = _declared(message.format)
     encoding = _ENCODINGS.get(name)
     data = np.frombuffer(message.data, np.uint8)
-    found = content_format(data.tobytes())
+    found = content_format(data[:16].tobytes())
     if codec and found and codec != found:
         raise ValueError(f'format is {_short(message.format)}, but the data are {found}')
     mosaic = encoding is not None and encoding.mosaic
@@ -201,13 +201,14 @@ def compressed_to_frame(
             f'cannot decode {data.size} bytes of format {_short(message.format)} as an image; '
             f'{error}'
         ) from None
+    wide = image.dtype != np.uint8
+    if image.dtype not in (np.uint8, np.uint16) or (wide and encoding and not encoding.wide):
+        raise ValueError(
+            f'format is {_short(message.format)}, but the data are {image.dtype}; is it depth?'
+        )
     if encoding is None:
         name = found
-    elif image.dtype == np.uint16 and not encoding.wide:
-        raise ValueError(
-            f'format is {_short(message.format)}, but the data have 16 bits a value; is it depth?'
-        )
-    if image.dtype == np.uint16:
+    if wide:
         image, name = _narrowed(image, bits, name)
     if image.ndim == 3:
         return CameraFrame(image[..., :3], cv2.COLOR_BGR2RGB, encoding=name)
