@@ -175,7 +175,7 @@ def test_two_images_of_one_name_are_refused(photo: Path, tmp_path: Path, capsys)
         ),
         (['--score', 'void'], "score 'void' needs logits, void_logit; model 'bisenetv2' gives"),
         (['--engine', 'tensorflow'], "unknown engine 'tensorflow'; choose one of: auto"),
-        (['--precision', 'fp8'], "unknown precision 'fp8'; choose one of: auto, fp32"),
+        (['--precision', 'fp8'], "unknown precision 'fp8'; choose one of: auto, fp16"),
         (['--save', 'logits', '--engine', 'openvino'], 'logits come from engine torch only'),
         (['--checkpoint', '/nowhere'], "no checkpoint folder '/nowhere'"),
     ],

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
-from anomaly_seg_ros.engines import ENGINES, open_engine
+from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
 from anomaly_seg_ros.frames.images import find_images, read_image, write_image
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline, Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
     parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
     parser.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)}')
-    parser.add_argument('--precision', default='auto', help='auto, fp32, bf16, fp16, int8')
+    parser.add_argument('--precision', default='auto', help=', '.join(precisions()))
     parser.add_argument(
         '--save', default='overlay', metavar='WHAT[,WHAT]', help=f'of: {", ".join(OUTPUTS)}'
     )

@@ -16,12 +16,11 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint, WEIGHTS_FILE
 from anomaly_seg_ros.checkpoint.meta import write_meta
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
 from anomaly_seg_ros.engines.choice import is_ready, Wanted
+from anomaly_seg_ros.engines.export import exported
 from anomaly_seg_ros.engines.folder import ENGINES_FOLDER
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.prediction import Engine
-
-WITHOUT_EXPORT = ('auto', 'torch')
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def prepare(
     """
     size = checkpoint.meta.input_size
     call = EngineCall(str(checkpoint.folder), candidate.engine, score, candidate.precision)
-    if candidate.engine in WITHOUT_EXPORT:
+    if candidate.engine not in exported():
         return call
     # A folder made for 'auto' has half-precision weights: no measure of a named precision.
     wanted = Wanted(checkpoint, score, candidate.precision, size)
