@@ -19,7 +19,7 @@ from anomaly_seg_ros.checkpoint.folder import (
     save_checkpoint,
     WEIGHTS_FILE,
 )
-from anomaly_seg_ros.checkpoint.meta import CheckpointMeta, META_FILE, write_meta
+from anomaly_seg_ros.checkpoint.meta import CalibratedOn, CheckpointMeta, META_FILE, write_meta
 
 pytestmark = pytest.mark.timeout(300)  # importing torch, on a loaded machine
 
@@ -48,6 +48,7 @@ def test_meta_comes_back_as_it_was(tmp_path: Path, make_fake_meta: Callable[...,
             'msp': Calibration((0.0, 0.1, 0.5)),
             'max_logit': Calibration((-9.25, 1e-7)),
         },
+        calibrated_on={'msp': CalibratedOn('camvid', 'val', 101, 'abc')},
         thresholds={'msp': 0.98},
         training={'recipe': {'lr': 0.003}, 'note': 'ä'},
         model_options={'channels': [1, 2]},
@@ -68,6 +69,7 @@ def test_update_changes_only_what_is_named(fake_checkpoint: Path) -> None:
     assert after.meta.calibrations == before.calibrations
 
 
+ORIGIN = {'dataset': 'camvid', 'split': 'val', 'frames': 101, 'commit': 'abc'}
 NAN, INFINITE = float('nan'), float('inf')
 BAD_NUMBERS = (NAN, INFINITE, True, '0.5', None, [0.5], 10**400)
 MISFITS: list[tuple[dict[str, Any], str]] = [
@@ -128,6 +130,16 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
         ({'calibrations': {'msp': [0.0, v]}}, r'calibrations.msp\[1\] is .*must be a number')
         for v in BAD_NUMBERS
     ),
+    *(
+        ({'calibrated_on': {'msp': values}}, f'calibrated_on.msp{what}')
+        for values, what in (
+            ('camvid val', ' is .* an object with dataset, split, frames, commit'),
+            ({'dataset': 'camvid'}, ' is .* an object with dataset, split, frames, commit'),
+            ({**ORIGIN, 'frames': 0}, '.frames is 0; it must be a whole number of 1 or more'),
+            ({**ORIGIN, 'split': 1}, '.split is 1; it must be a text'),
+        )
+    ),
+    ({'calibrated_on': {'msx': ORIGIN}}, "a key of calibrated_on is 'msx'; it must be one of"),
     ({'trained_on': 'camvid train'}, "trained_on is 'camvid train'; it must be a list"),
     ({'trained_on': [1]}, r'trained_on\[0\] is 1; it must be a text'),
     ({'commit': 1}, 'commit is 1; it must be a text'),

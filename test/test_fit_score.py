@@ -4,18 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 import shutil
+import signal
+import subprocess
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.meta import CalibratedOn
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.frames.images import write_image
+from anomaly_seg_ros.prediction import Prediction
+from anomaly_seg_ros.provenance import code_version
+from training.datasets import Sample
 from training.evaluation.network_pass import open_pass
+from training.evaluation.resizing import nearest
+from training.fitting import checkpoint as fitting
+from training.fitting.calibration import fit_calibration
 
 SIZE = (64, 96)
 
@@ -274,3 +285,164 @@ def test_mahalanobis_needs_the_classes_of_the_checkpoint(
     assert not (tmp_path / 'out').exists()
     # The standardised maximum logit asks for no labels.
     assert fit(folder, frames, tmp_path / 'out', 'sml') == 0
+
+
+# What a calibration is made of
+
+
+def test_the_checkpoint_says_what_a_calibration_was_fitted_on(
+    fitted: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    origin = CalibratedOn('camvid', 'val', 1, code_version())
+    assert Checkpoint.open(fitted).meta.calibrated_on == {'mahalanobis': origin, 'sml': origin}
+    out = tmp_path / 'out'
+    assert fit(fitted, frames, out, 'sml', '--split', 'train') == 0
+    assert 'warning: 2 frames of camvid train are few for a calib' in capsys.readouterr().err
+    meta = Checkpoint.open(out).meta
+    assert meta.calibrated_on['sml'] == CalibratedOn('camvid', 'train', 2, code_version())
+    assert fit(out, frames, out, 'msp', '--gamma', '0.5') == 0
+    assert set(Checkpoint.open(out).meta.calibrated_on) == {'msp'}
+
+
+class Frames:
+    """Frames of one grey value each, with labels."""
+
+    classes = CAMVID
+
+    def __init__(self, *frames: tuple[int, np.ndarray]):
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        grey, labels = self.frames[index]
+        return Sample(str(index), np.full((*labels.shape, 3), grey, np.uint8), labels)
+
+
+class Brightness:
+    """An engine whose score rises from left to right and with the grey of the frame."""
+
+    score_name, input_size = 'msp', (4, 8)
+
+    def infer(self, image: np.ndarray) -> Prediction:
+        columns = np.arange(image.shape[1], dtype=np.float32)
+        score = image[..., 0].astype(np.float32) + columns
+        return Prediction(np.zeros(score.shape, np.uint8), score)
+
+
+def test_pixels_without_a_class_are_no_part_of_a_calibration() -> None:
+    labels = np.zeros((4, 8), np.uint8)
+    labels[:, 5:] = 255
+    dark, void = (0, labels), (200, np.full((4, 8), 255, np.uint8))
+    levels = fit_calibration(Brightness(), Frames(dark, void)).levels
+    assert (levels[0], levels[-1]) == (0, 4)
+    with pytest.raises(ValueError, match='at least one pixel'):
+        fit_calibration(Brightness(), Frames(void))
+
+
+@pytest.mark.parametrize(('side', 'classified', 'last'), [(16, 3, 0), (20, 6, 1), (8, 5, 4)])
+def test_labels_come_to_the_size_of_a_score_as_evaluate_brings_them(
+    side: int, classified: int, last: int
+) -> None:
+    """A column of the score has the label that lies under its middle."""
+    labels = np.full((side // 2, side), 255, np.uint8)
+    labels[:, :classified] = 0
+    assert np.flatnonzero(nearest(labels, (4, 8))[0] == 0).tolist() == list(range(last + 1))
+    assert fit_calibration(Brightness(), Frames((0, labels))).levels[-1] == last
+
+
+# What is there stays whole until the new state is
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
+    }
+
+
+STEPS = ('fit_temperature', 'fit_statistics', 'remove_stale_engines', 'with_calibration')
+
+
+@pytest.mark.parametrize('step', [*STEPS, 'second calibration'])
+@pytest.mark.parametrize('error', [KeyboardInterrupt, ValueError])
+def test_a_fit_that_ends_early_leaves_all_as_it_was(
+    step: str,
+    error: type[BaseException],
+    fitted: Path,
+    frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name, turn = ('with_calibration', 2) if step == 'second calibration' else (step, 1)
+    real = getattr(fitting, name)
+    turns = iter(range(1, 10))
+
+    def fail(*arguments: Any) -> Any:
+        if next(turns) == turn:
+            raise error('in the middle')
+        return real(*arguments)
+
+    monkeypatch.setattr(fitting, name, fail)
+    old = Path(shutil.copytree(fitted, tmp_path / 'old'))
+    before = snapshot(old)
+    for out in (old, tmp_path / 'new'):
+        turns = iter(range(1, 10))
+        try:
+            assert fit(fitted, frames, out, 'temperature,sml,msp', '--gamma', '0.5') != 0
+        except KeyboardInterrupt:
+            assert error is KeyboardInterrupt
+    assert snapshot(old) == before
+    assert [path.name for path in tmp_path.iterdir()] == ['old']
+
+
+def test_a_fit_into_its_own_checkpoint_is_left_whole_too(
+    fitted: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path(shutil.copytree(fitted, tmp_path / 'own'))
+    before = snapshot(own)
+    (own / 'notes.txt').write_text('mine')
+    monkeypatch.setattr(fitting, 'fit_calibration', lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        fit(own, frames, own, 'sml', '--train-split', 'val')
+    monkeypatch.undo()
+    assert snapshot(own) == {**before, 'notes.txt': b'mine'}
+    assert fit(own, frames, own, 'sml', '--train-split', 'val') == 0
+    assert Checkpoint.open(own).meta.fitted['sml'] == 'camvid val'
+    assert (own / 'notes.txt').read_text() == 'mine'
+    assert [path.name for path in tmp_path.iterdir()] == ['own']
+
+
+KILLED = """
+import os, signal, sys
+from training.fitting import checkpoint
+checkpoint.fit_calibration = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from anomaly_seg_ros.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_fit_leaves_the_old_checkpoint(
+    fitted: Path, frames: Path, tmp_path: Path, root: Path
+) -> None:
+    out = Path(shutil.copytree(fitted, tmp_path / 'out'))
+    before = snapshot(out)
+    arguments = ['fit_score', '--checkpoint', str(fitted), '--score', 'sml', '--dataset', 'camvid']
+    arguments += ['--root', str(frames), '--train-split', 'val', '--out', str(out)]
+    done = subprocess.run([sys.executable, '-c', KILLED, *arguments], cwd=root, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert snapshot(out) == before
+
+
+def test_what_is_no_checkpoint_is_not_replaced(
+    fitted: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / 'out'
+    out.mkdir()
+    (out / 'thesis.tex').write_text('mine')
+    assert fit(fitted, frames, out, 'msp') == 2
+    assert 'exists and has no meta.json; choose another --out' in capsys.readouterr().err
+    assert snapshot(out) == {'thesis.tex': b'mine'}

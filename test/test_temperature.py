@@ -168,7 +168,7 @@ def test_a_scored_model_applies_the_temperature_of_its_checkpoint(
         )
         logits = cold.output(images).logits
         expected = 1 - (logits / 3).softmax(1).amax(1)
-        assert torch.allclose(hot(images)[1], expected, atol=1e-6)
+        assert torch.allclose(hot(images)['score'], expected, atol=1e-6)
         assert not torch.allclose(cold(images)[1], expected, atol=1e-3)
         assert torch.equal(hot(images)[0], cold(images)[0])
 

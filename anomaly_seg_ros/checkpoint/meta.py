@@ -31,6 +31,16 @@ FORMAT = 1
 META_FILE = 'meta.json'
 
 
+@dataclass(frozen=True)
+class CalibratedOn:
+    """The normal frames that a calibration was fitted on, and the commit that did it."""
+
+    dataset: str
+    split: str
+    frames: int
+    commit: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class CheckpointMeta:
     """What must travel with the weights to use them rightly.
@@ -50,6 +60,7 @@ class CheckpointMeta:
         score_options: Score name to keyword arguments of the score, where not the default.
         fitted: Score name to the data set and split whose statistics the weights file holds.
         calibrations: Score name to its calibration on normal validation pixels.
+        calibrated_on: Score name to what its calibration was fitted on, where that is known.
         thresholds: Score name to the calibrated value (0..1) above which a pixel is anomalous.
         trained_on: Data sets and splits the weights have seen.
         training: How the weights were made: recipe, selection, measured quality.
@@ -72,6 +83,7 @@ class CheckpointMeta:
     score_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     fitted: dict[str, str] = field(default_factory=dict)
     calibrations: dict[str, Calibration] = field(default_factory=dict)
+    calibrated_on: dict[str, CalibratedOn] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
     trained_on: tuple[str, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
@@ -138,6 +150,17 @@ def _calibration(key: str, value: Any) -> Calibration:
         raise ValueError(f'{key}: {error}') from None
 
 
+def _calibrated_on(key: str, value: Any) -> CalibratedOn:
+    """Checks for what a calibration was fitted on."""
+    values = asdict(value) if isinstance(value, CalibratedOn) else value
+    checks = {'dataset': text, 'split': text, 'frames': whole(1), 'commit': text}
+    if not isinstance(values, dict) or values.keys() != checks.keys():
+        raise unfit(key, value, f'an object with {", ".join(checks)}')
+    return CalibratedOn(
+        **{own: check(f'{key}.{own}', values[own]) for own, check in checks.items()}
+    )
+
+
 _score = one_of(SCORES)
 _positive = number('a number above 0', lambda value: value > 0)
 _CHECKS: dict[str, Check] = {
@@ -155,6 +178,7 @@ _CHECKS: dict[str, Check] = {
     'score_options': mapped(mapped(anything), _score),
     'fitted': mapped(text, _score),
     'calibrations': mapped(_calibration, _score),
+    'calibrated_on': mapped(_calibrated_on, _score),
     'thresholds': mapped(number('a number from 0 to 1', lambda value: 0 <= value <= 1), _score),
     'trained_on': listed(text),
     'training': mapped(anything),

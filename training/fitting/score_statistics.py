@@ -26,9 +26,6 @@ CHUNK = 1 << 18
 RIDGE = 1e-6
 """Share of the mean variance that is added to each variance, so that none is 0."""
 
-LEAST_PIXELS = 2
-"""Pixels from which on a class has a deviation of its own."""
-
 
 class Statistics(Protocol):
     """Sums over pixels; what they hold does not grow with the number of frames."""
@@ -97,8 +94,8 @@ class ClassGaussians:
 class MaxLogitMoments:
     """Mean and deviation of the maximum logit of each predicted class, for `sml`.
 
-    All pixels count, whatever their label. A class that is predicted on fewer than
-    `LEAST_PIXELS`, or always with the same logit, takes those of all pixels.
+    All pixels count, whatever their label. A class that is predicted on one pixel
+    only, or always with the same logit, takes those of all pixels.
 
     Source: Jung et al., "Standardized Max Logits", 2021, equations 2 and 3.
     """
@@ -125,7 +122,7 @@ class MaxLogitMoments:
             raise ValueError(
                 "score 'sml' cannot be fitted: the maximum logit is the same on all pixels"
             )
-        own = (self.moments[0] >= LEAST_PIXELS) & (std > 0)
+        own = std > 0
         return {
             'mean': torch.from_numpy(np.where(own, mean, common_mean)).float(),
             'std': torch.from_numpy(np.where(own, std, common_std)).float(),

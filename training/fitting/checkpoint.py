@@ -1,0 +1,207 @@
+"""Fits what the scores of a checkpoint need, in its folder, and drops what that outdates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+import shutil
+from typing import Any
+
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.meta import CalibratedOn
+from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.folder import engine_folders
+from anomaly_seg_ros.provenance import code_version
+from anomaly_seg_ros.scores import FITTED, SCORES, TEMPERED
+from training.datasets import Dataset
+from training.evaluation.network_pass import open_pass
+
+from .calibration import fit_calibration
+from .score_statistics import check_frames, fit_statistics
+from .temperature import check_classes, collect_logits, fit_temperature, TemperatureFit
+
+Say = Callable[[str], object]
+"""Takes a line for the user."""
+
+
+@dataclass(frozen=True)
+class NormalFrames:
+    """Frames without anomalies, and what they are called."""
+
+    dataset: str
+    split: str
+    frames: Dataset
+
+    def __str__(self) -> str:
+        return f'{self.dataset} {self.split}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """What is to be fitted.
+
+    Attributes:
+        scores: Keys of `SCORES` to calibrate; those in `FITTED` get their statistics before.
+        temperature: Whether to fit the temperature of the softmax first.
+        gamma: A new exponent on the image; None leaves it.
+        options: Score name to options that are kept in the checkpoint.
+        engine: What computes the calibrated scores.
+        threshold: Calibrated score from which on a pixel is anomalous.
+    """
+
+    scores: Sequence[str]
+    temperature: bool = False
+    gamma: float | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    engine: str = 'torch'
+    threshold: float = 0.99
+
+    @property
+    def fitted(self) -> list[str]:
+        """The scores that get statistics."""
+        return [name for name in self.scores if name in FITTED]
+
+
+def check_fit(
+    checkpoint: Checkpoint, request: FitRequest, validation: Dataset, training: Dataset
+) -> None:
+    """Checks before the work that frames fit what is to be fitted.
+
+    Raises:
+        ValueError: Class labels are needed, and the dataset has others than the checkpoint.
+    """
+    if request.temperature:
+        check_classes(checkpoint.meta, validation)
+    check_frames(checkpoint.meta, request.fitted, training)
+
+
+def fit_checkpoint(
+    checkpoint: Checkpoint,
+    request: FitRequest,
+    validation: NormalFrames,
+    training: NormalFrames,
+    say: Say,
+) -> Checkpoint:
+    """Fits what was asked for, step by step in the checkpoint's folder, and gives the result.
+
+    What changes the graph goes first, because all later fits are made with it.
+
+    Args:
+        checkpoint: Its folder is written to; another must be there for who fears an interruption.
+        request: What to fit.
+        validation: For temperature and calibrations.
+        training: For statistics.
+        say: Is told what was fitted, and what was dropped because it is outdated.
+
+    Raises:
+        ValueError: The frames or the options do not fit, or there is nothing to fit.
+    """
+    if request.gamma is not None and request.gamma != checkpoint.meta.gamma:
+        checkpoint = with_gamma(checkpoint, request, say)
+    if request.options:
+        kept = checkpoint.meta.score_options
+        added = {s: {**kept.get(s, {}), **options} for s, options in request.options.items()}
+        checkpoint = checkpoint.with_meta(score_options={**kept, **added})
+    if request.temperature:
+        checkpoint = with_temperature(checkpoint, request, validation, say)
+    if request.fitted:
+        statistics = fit_statistics(checkpoint, request.fitted, training.frames)
+        checkpoint = checkpoint.with_statistics(statistics, str(training))
+        say(f'statistics of {", ".join(request.fitted)}: {len(training.frames)} frames')
+    remove_stale_engines(checkpoint, say)
+    for score in request.scores:
+        checkpoint = with_calibration(checkpoint, request, score, validation, say)
+    return checkpoint
+
+
+def with_gamma(checkpoint: Checkpoint, request: FitRequest, say: Say) -> Checkpoint:
+    """Changes the exponent on the image and removes what was fitted at the old one."""
+    meta = checkpoint.meta
+    assert request.gamma is not None
+    made = f'made at gamma {meta.gamma:g}; fit them again with --score'
+    for what, names in (('calibrations', meta.calibrations), ('statistics', meta.fitted)):
+        if lost := sorted(set(names) - set(request.scores)):
+            say(f'dropped the {what} of {", ".join(lost)}, {made} {",".join(lost)}')
+    if meta.temperature != 1 and not request.temperature:
+        say(
+            f'the temperature {meta.temperature:g} was fitted at gamma {meta.gamma:g}; fit it '
+            'again with --score temperature'
+        )
+    if meta.fitted:
+        checkpoint = checkpoint.with_statistics(dict.fromkeys(meta.fitted), '')
+    return checkpoint.with_meta(gamma=request.gamma, **uncalibrated(checkpoint, SCORES))
+
+
+def with_temperature(
+    checkpoint: Checkpoint, request: FitRequest, validation: NormalFrames, say: Say
+) -> Checkpoint:
+    """Fits the temperature and drops the calibrations that it outdates."""
+    meta = checkpoint.meta
+    fit = _temperature_of(checkpoint, validation.frames, say)
+    outdated = TEMPERED & meta.calibrations.keys() if fit.temperature != meta.temperature else ()
+    if lost := sorted(set(outdated) - set(request.scores)):
+        say(
+            f'dropped the calibrations of {", ".join(lost)}, made at temperature '
+            f'{meta.temperature:g}; fit them again with --score {",".join(lost)}'
+        )
+    about = {
+        'fitted_on': str(validation),
+        'ece_before': fit.ece_before,
+        'nll_before': fit.nll_before,
+        'ece': fit.ece,
+        'nll': fit.nll,
+    }
+    return checkpoint.with_meta(
+        temperature=fit.temperature,
+        training={**meta.training, 'temperature': about},
+        **uncalibrated(checkpoint, outdated),
+    )
+
+
+def _temperature_of(checkpoint: Checkpoint, frames: Dataset, say: Say) -> TemperatureFit:
+    """Fits the temperature of a checkpoint's logits and says the gain."""
+    network = open_pass(checkpoint, 'torch', ['max_logit'])
+    pixels = collect_logits(network, checkpoint.meta, frames)
+    network.close()
+    fit = fit_temperature(pixels)
+    say(
+        f'temperature {fit.temperature:.4f} from {fit.pixels} pixels of {len(frames)} frames: '
+        f'ECE {fit.ece_before:.4f} -> {fit.ece:.4f}, NLL {fit.nll_before:.4f} -> {fit.nll:.4f}'
+    )
+    return fit
+
+
+def with_calibration(
+    checkpoint: Checkpoint, request: FitRequest, score: str, validation: NormalFrames, say: Say
+) -> Checkpoint:
+    """Fits the calibration of a score and puts it in with the threshold."""
+    engine = open_engine(checkpoint, request.engine, score)
+    calibration = fit_calibration(engine, validation.frames)
+    engine.close()
+    count = len(validation.frames)
+    say(f'{score}: {count} frames, threshold {request.threshold:.3f}')
+    meta = checkpoint.meta
+    origin = CalibratedOn(validation.dataset, validation.split, count, code_version())
+    return checkpoint.with_meta(
+        calibrations={**meta.calibrations, score: calibration},
+        calibrated_on={**meta.calibrated_on, score: origin},
+        thresholds={**meta.thresholds, score: request.threshold},
+    )
+
+
+def uncalibrated(checkpoint: Checkpoint, scores: Collection[str]) -> dict[str, Any]:
+    """Gives the fields of the meta data that hold calibrations, without those of some scores."""
+    kept = ('calibrations', 'calibrated_on', 'thresholds')
+    return {
+        name: {k: v for k, v in getattr(checkpoint.meta, name).items() if k not in scores}
+        for name in kept
+    }
+
+
+def remove_stale_engines(checkpoint: Checkpoint, say: Say) -> None:
+    """Removes exported engines that could only be refused: of another key or format."""
+    for folder, meta in engine_folders(checkpoint.folder):
+        if isinstance(meta, str) or meta.key != checkpoint.score_key(meta.score):
+            shutil.rmtree(folder)
+            why = 'that cannot be used' if isinstance(meta, str) else 'of another graph'
+            say(f'removed engine {folder.name} {why}; export it again')
