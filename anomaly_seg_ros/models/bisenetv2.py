@@ -19,6 +19,7 @@ from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU, initialise_convolutions
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
+from anomaly_seg_ros.models.parts.public_layout import COINCHEUNG, PublicLayout
 
 DETAIL_STRIDE = 8
 
@@ -242,6 +243,7 @@ class BiSeNetV2(Network):
     train_only_prefixes = ('aux2.', 'aux3.', 'aux4.', 'aux5_4.')
     classifier_prefixes = ('head.conv_out.', 'logits_ood.')
     new_head_prefixes = (*classifier_prefixes, *train_only_prefixes)
+    public_layouts = (PublicLayout('CoinCheung', 'head.conv_out.1.weight', 0, COINCHEUNG),)
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         'tiny': {
             'detail_channels': (8, 8, 16),

@@ -21,6 +21,7 @@ from torch.nn import functional
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.bn_relu_conv import BNReLUConv
+from anomaly_seg_ros.models.parts.public_layout import IMAGENET, PublicLayout
 from anomaly_seg_ros.models.parts.wide_resnet import (
     BLOCKS,
     build_stage,
@@ -89,6 +90,8 @@ class DeepLabV3Plus(Network):
     stride = 8
     classifier_prefixes = ('final.6.', 'logits_ood.')
     new_head_prefixes = ('final.6.', 'logits_ood.')
+    # The public file normalises inside the network; here, as always, the checkpoint says how.
+    public_layouts = (PublicLayout('NVIDIA', 'final.6.weight', 0, IMAGENET),)
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         'tiny': {
             'stem': 8,

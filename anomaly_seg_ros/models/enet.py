@@ -20,6 +20,13 @@ from torch.nn import functional
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.public_layout import PLAIN, PublicLayout
+
+SIZE = (512, 1024)
+"""(height, width) that the public weights were trained for."""
+
+OF_CITYSCAPES = ((0.28690, 0.32513, 0.28389), (0.17614, 0.18099, 0.17772))
+"""Mean and std of the training images; the first batch norm of layout 'b' fits only these."""
 
 Where = tuple[Tensor, Tensor, Tensor, Tensor]
 """Of each 2x2 cell, whether the maximum is top left, top right, bottom left, bottom right."""
@@ -284,6 +291,14 @@ class ENet(Network):
     stride = 8
     classifier_prefixes = ('transposed_conv.', 'fullconv.')
     new_head_prefixes = classifier_prefixes
+    public_layouts = (
+        PublicLayout(
+            'a (davidtvs keys)', 'transposed_conv.weight', 1, PLAIN, {'layout': 'a'}, SIZE
+        ),
+        PublicLayout(
+            'b (bottleneck10 keys)', 'fullconv.weight', 1, OF_CITYSCAPES, {'layout': 'b'}, SIZE
+        ),
+    )
     channels_last = False
     """Its channels are few: on a CPU that order costs 31 %."""
     presets: ClassVar = {'tiny': {'channels': (8, 16, 32)}}

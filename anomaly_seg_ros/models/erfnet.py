@@ -18,6 +18,7 @@ from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
+from anomaly_seg_ros.models.parts.public_layout import PLAIN, PublicLayout
 
 NORM_EPS = 1e-3
 ENCODER_STRIDE = 8
@@ -161,6 +162,22 @@ class ERFNet(Network):
     train_only_prefixes = ('encoder.output_conv.',)
     classifier_prefixes = ('decoder.output_conv.', 'logits_ood.')
     new_head_prefixes = ('decoder.output_conv.', 'encoder.output_conv.', 'logits_ood.')
+    public_layouts = (
+        PublicLayout(
+            'authors',
+            'decoder.output_conv.weight',
+            1,
+            PLAIN,
+            input_size=(512, 1024),
+            per_class=(
+                ('decoder.output_conv.weight', 1),
+                ('decoder.output_conv.bias', 0),
+                ('encoder.output_conv.weight', 0),
+                ('encoder.output_conv.bias', 0),
+            ),
+            void_trained=False,
+        ),
+    )
     presets: ClassVar = {'tiny': {'channels': (8, 16, 24), 'blocks': 1, 'rounds': 1}}
 
     def __init__(

@@ -18,6 +18,7 @@ from torch.nn import functional
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.public_layout import IMAGENET, PublicLayout
 
 POOLED_SIDES = (1, 2, 3, 6)
 
@@ -200,6 +201,7 @@ class FastSCNN(Network):
     train_only_prefixes = ('auxlayer.',)
     classifier_prefixes = ('classifier.conv.',)
     new_head_prefixes = (*classifier_prefixes, *train_only_prefixes)
+    public_layouts = (PublicLayout('Tramac', 'classifier.conv.1.weight', 0, IMAGENET),)
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         'tiny': {
             'stem_channels': (8, 8, 16),

@@ -15,10 +15,12 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
+from anomaly_seg_ros.classes import STREETHAZARDS
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.bn_relu_conv import BNReLUConv
 from anomaly_seg_ros.models.parts.densenet import DenseNet
+from anomaly_seg_ros.models.parts.public_layout import PLAIN, PublicLayout
 
 GRIDS = (8, 4, 2, 1)
 """Rows of the pooled maps of the pyramid; columns follow the shape of the image."""
@@ -96,6 +98,18 @@ class LDN121(Network):
     new_head_prefixes = ('logits.', 'logits_ood.')
     train_only_prefixes = tuple(
         f'upsample.upsample_layers.upsample_{i}.logits_aux.' for i in range(3)
+    )
+    public_layouts = (
+        PublicLayout('ladder', 'logits.conv.weight', 0, PLAIN),
+        PublicLayout(
+            'ladder (StreetHazards)',
+            'logits.conv.weight',
+            0,
+            PLAIN,
+            input_size=(720, 1280),
+            classes=STREETHAZARDS,
+            trained_on='streethazards train',
+        ),
     )
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         'tiny': {

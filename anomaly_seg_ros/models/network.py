@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import nn, Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.parts.public_layout import PublicLayout
 
 
 class Network(nn.Module):
@@ -29,6 +30,7 @@ class Network(nn.Module):
             `outlier_head`: what a fine-tune may start afresh.
         train_only_prefixes: Of the weights that have no part in the output of evaluation; a
             checkpoint may lack them.
+        public_layouts: The families of public weights files that load into it.
         channels_last: Whether eager torch is faster with channels last in memory.
     """
 
@@ -38,6 +40,7 @@ class Network(nn.Module):
     classifier_prefixes: ClassVar[tuple[str, ...]]
     new_head_prefixes: ClassVar[tuple[str, ...]]
     train_only_prefixes: ClassVar[tuple[str, ...]] = ()
+    public_layouts: ClassVar[tuple[PublicLayout, ...]] = ()
     channels_last: ClassVar[bool] = True
 
     __call__: Callable[..., ModelOutput]

@@ -19,8 +19,10 @@ from anomaly_seg_ros.checkpoint.folder import save_checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.checkpoint.weights import load_state
 from anomaly_seg_ros.models import build_model, MODELS
+from anomaly_seg_ros.models.network import Network
+from anomaly_seg_ros.models.parts.public_layout import PublicLayout
 from anomaly_seg_ros.provenance import code_version
-from training.fitting.weight_layouts import Layout, LAYOUTS
+from anomaly_seg_ros.registry import lookup
 
 WRAPPERS = ('state_dict', 'model_state', 'model')
 """Keys under which training scripts keep the weights."""
@@ -40,7 +42,7 @@ class WeightsFile:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg import_weights` takes."""
-    known = sorted({layout.model for layout in LAYOUTS} & MODELS.keys())
+    known = sorted(model for model in MODELS if public_layouts(model))
     parser.add_argument('file', type=Path, metavar='FILE', help='.pth file with a state dict')
     parser.add_argument('--model', choices=known, required=True)
     parser.add_argument(
@@ -70,26 +72,26 @@ def main(args: argparse.Namespace) -> int:
         options['repair_phase'] = True
     if OUTLIER_HEAD in weights:
         options['outlier_head'] = True
-    model = build_model(layout.model, output_channels(weights, layout), options)
+    model = build_model(args.model, output_channels(weights, layout), options)
     load_state(model, weights, repr(str(args.file)))
     own = model.state_dict()
-    meta = make_meta(args.file, layout, options, void_index)
+    meta = make_meta(args.file, args.model, layout, options, void_index)
     save_checkpoint(args.out, meta, own)
     matched = len(own.keys() & weights.keys())
     print(
-        f'{layout.model}, layout {layout.name}: {matched} of {len(own)} tensors matched, '
+        f'{args.model}, layout {layout.name}: {matched} of {len(own)} tensors matched, '
         f'void index {"none" if void_index is None else void_index} ({reason}); wrote {args.out}'
     )
     return 0
 
 
 def make_meta(
-    path: Path, layout: Layout, options: dict[str, Any], void_index: int | None
+    path: Path, model: str, layout: PublicLayout, options: dict[str, Any], void_index: int | None
 ) -> CheckpointMeta:
     """Gives what must travel with the weights of a public file."""
     mean, std = layout.statistics
     return CheckpointMeta(
-        model=layout.model,
+        model=model,
         model_options=options,
         class_names=layout.classes.names,
         class_colors=layout.classes.colors,
@@ -193,39 +195,44 @@ def _load(path: Path) -> Any:
     ) from problem
 
 
-def find_layout(weights: Mapping[str, Tensor], model: str, path: Path) -> Layout:
+def public_layouts(model: str) -> tuple[PublicLayout, ...]:
+    """Gives the families of public files of a network, a key of `MODELS`."""
+    network: type[Network] = lookup('model', MODELS, model)
+    return network.public_layouts
+
+
+def find_layout(weights: Mapping[str, Tensor], model: str, path: Path) -> PublicLayout:
     """Gives the key layout of the weights.
 
     Raises:
         ValueError: They are of another network; the text names it where it is known.
     """
-    found = [layout for layout in LAYOUTS if layout.classifier in weights]
-    fitting = [layout for layout in found if layout.model == model]
+    fitting = [layout for layout in public_layouts(model) if layout.classifier in weights]
     for layout in fitting:
         if output_channels(weights, layout) == len(layout.classes.names):
             return layout
     if fitting:
         return fitting[0]
-    if found:
-        raise ValueError(
-            f'{str(path)!r} holds weights of {found[0].model!r}, not {model!r}; '
-            f'use --model {found[0].model}'
-        )
-    expected = ' or '.join(layout.classifier for layout in LAYOUTS if layout.model == model)
+    for other in MODELS:
+        if any(layout.classifier in weights for layout in public_layouts(other)):
+            raise ValueError(
+                f'{str(path)!r} holds weights of {other!r}, not {model!r}; use --model {other}'
+            )
+    expected = ' or '.join(dict.fromkeys(layout.classifier for layout in public_layouts(model)))
     raise ValueError(
         f'{str(path)!r} holds no weights of {model!r}: no key {expected} among its '
         f'{len(weights)}; is --model right?'
     )
 
 
-def output_channels(weights: Mapping[str, Tensor], layout: Layout) -> int:
+def output_channels(weights: Mapping[str, Tensor], layout: PublicLayout) -> int:
     """Gives the number of output channels that the weights were made for."""
     classifier = weights[layout.classifier]
     return classifier.shape[layout.axis] if classifier.ndim > layout.axis else 0
 
 
 def find_void_index(
-    content: WeightsFile, layout: Layout, asked: int | None
+    content: WeightsFile, layout: PublicLayout, asked: int | None
 ) -> tuple[int | None, str]:
     """Gives the place of the void channel, None without one, and how that is known.
 
@@ -260,7 +267,7 @@ def find_void_index(
     return classes, 'last channel'
 
 
-def drop_last_channel(weights: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
+def drop_last_channel(weights: Mapping[str, Tensor], layout: PublicLayout) -> dict[str, Tensor]:
     """Gives the weights without their last output channel; the others' logits stay the same."""
     kept = dict(weights)
     for key, axis in layout.per_class:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anomaly_seg_ros.classes import IGNORE, LabelSet
+from anomaly_seg_ros.classes import IGNORE, STREETHAZARDS, STREETHAZARDS_ORIGINAL
 
 from .frames import Frames
 from .layout import find_frames, Layout, split_rule
@@ -27,23 +27,6 @@ SPLITS = {
 RULES = ('densehybrid', 'original')
 
 OTHER, ANOMALY = 4, 14
-
-ORIGINAL_CLASSES = LabelSet(
-    names=(
-        'background', 'building', 'fence', 'other', 'pedestrian', 'pole', 'road line', 'road',
-        'sidewalk', 'vegetation', 'car', 'wall', 'traffic sign',
-    ),
-    colors=(
-        (0, 0, 0), (70, 70, 70), (190, 153, 153), (250, 170, 160), (220, 20, 60),
-        (153, 153, 153), (157, 234, 50), (128, 64, 128), (244, 35, 232), (107, 142, 35),
-        (0, 0, 142), (102, 102, 156), (220, 220, 0),
-    ),
-)  # fmt: skip
-
-CLASSES = LabelSet(
-    names=tuple(n for i, n in enumerate(ORIGINAL_CLASSES.names) if i != OTHER - 1),
-    colors=tuple(c for i, c in enumerate(ORIGINAL_CLASSES.colors) if i != OTHER - 1),
-)
 
 _KNOWN = [value for value in range(1, ANOMALY) if value != OTHER]
 
@@ -83,5 +66,5 @@ def streethazards(root: Path, split: str = 'test') -> Frames:
         frames,
         anomaly=ANOMALIES[rule],
         train_ids=TRAIN_IDS[rule],
-        classes=CLASSES if rule == 'densehybrid' else ORIGINAL_CLASSES,
+        classes=STREETHAZARDS if rule == 'densehybrid' else STREETHAZARDS_ORIGINAL,
     )

@@ -1,0 +1,43 @@
+"""A family of public weights files: which key tells it, and what its images looked like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from anomaly_seg_ros.classes import CITYSCAPES, LabelSet
+
+PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+"""Mean and std of a network that takes RGB in 0..1 as it is."""
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+COINCHEUNG = ((0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115))
+"""Mean and std of the public BiSeNets."""
+
+
+@dataclass(frozen=True)
+class PublicLayout:
+    """A family of public files of one network with the same keys.
+
+    Attributes:
+        name: What the command calls it.
+        classifier: The key that tells this layout from all others.
+        axis: Axis of the output channels in that weight.
+        statistics: Mean and std that the images were normalised with.
+        options: Constructor options of the network.
+        input_size: (height, width) the weights were trained for.
+        per_class: All keys with an axis of output channels, and that axis.
+        void_trained: Whether a channel more than classes was trained as void in the public file.
+        classes: What the channels mean; layouts with the same keys are told apart by how many.
+        trained_on: Data set and split.
+    """
+
+    name: str
+    classifier: str
+    axis: int
+    statistics: tuple[tuple[float, float, float], tuple[float, float, float]]
+    options: dict[str, Any] = field(default_factory=dict)
+    input_size: tuple[int, int] = (1024, 2048)
+    per_class: tuple[tuple[str, int], ...] = ()
+    void_trained: bool = True
+    classes: LabelSet = CITYSCAPES
+    trained_on: str = 'cityscapes train'
