@@ -299,7 +299,6 @@ TWICE = {
     'FeatureFusion': "each network's own block, named as in its paper",
     'DenseHybrid': 'the objective that trains what the score of the same name reads',
     'NFlowJS': 'the objective that trains what the score of the same name reads',
-    'Layout': 'of the files of a dataset, and of the keys in a weights file',
 }
 """Class names that stand in two modules, and why."""
 

@@ -14,7 +14,7 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines import ENGINES
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import lookup
-from training.datasets import build_dataset, DATASETS, takes_label_map
+from training.datasets import build_dataset, Dataset, DATASETS, takes_label_map
 from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
 from training.evaluation.checkpoint_frames import CheckpointFrames
 from training.evaluation.map_frames import MapFrames
@@ -32,8 +32,6 @@ from training.results import ResultRow, typed_command
 
 NETWORK_FORM = ('checkpoint', 'dataset', 'root')
 MAPS_FORM = ('scores', 'labels')
-OBSTACLE_TRACK = ('lost_and_found', 'road_obstacle21')
-"""The datasets whose small components count."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +136,7 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
     network = open_pass(checkpoint, args.engine or 'torch', scores)
     with working_folder(args.out) as store:
         source = CheckpointFrames(dataset, network, meta, args.protocol, store)
-        evaluation = evaluate_frames(source, _settings(args, meta), shards)
+        evaluation = evaluate_frames(source, _settings(args, meta, dataset), shards)
         origin = replace(
             network_origin(args.checkpoint, checkpoint, network, dataset),
             dataset=args.dataset,
@@ -161,13 +159,13 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
         _say(rows, args.out, said=heard)
 
 
-def _settings(args: argparse.Namespace, meta: CheckpointMeta) -> MeasureSettings:
+def _settings(args: argparse.Namespace, meta: CheckpointMeta, dataset: Dataset) -> MeasureSettings:
     return MeasureSettings(
         protocol=args.protocol,
-        track=args.track or ('obstacle' if args.dataset in OBSTACLE_TRACK else 'anomaly'),
+        track=args.track or dataset.track,
         temperature=meta.temperature,
         thresholds=raw_thresholds(meta),
-        towns=args.dataset == 'streethazards',
+        towns=dataset.towns,
         label_map=parse_label_map(args.label_map) if takes_label_map(args.dataset) else None,
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from anomaly_seg_ros.classes import CAMVID, IGNORE
 
-from .dataset import pair_by_stem, read_pair, Sample
+from .dataset import Dataset, pair_by_stem, read_pair, Sample
 
 VOID_LABEL = 11
 SPLITS = ('train', 'val', 'test')
@@ -21,7 +21,7 @@ _TO_TRAIN_ID = np.full(256, IGNORE, np.uint8)
 _TO_TRAIN_ID[:VOID_LABEL] = np.arange(VOID_LABEL)
 
 
-class CamVid:
+class CamVid(Dataset):
     """`ROOT/{train,val,test}/NAME.*` with `ROOT/{train,val,test}annot/NAME.png`.
 
     Raises:

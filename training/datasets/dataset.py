@@ -65,9 +65,13 @@ class Dataset(Protocol):
 
     Attributes:
         classes: What train ids mean; `NO_CLASSES` where samples have none.
+        track: Which of its components count: a key of `TRACKS`.
+        towns: Whether the first part of a frame's name is a fold of open-mIoU.
     """
 
     classes: LabelSet
+    track: str = 'anomaly'
+    towns: bool = False
 
     def __len__(self) -> int: ...
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.frames.images import read_image
 
-from .dataset import check_size, NO_CLASSES, Sample
+from .dataset import check_size, Dataset, NO_CLASSES, Sample
 from .label_ids import ids_in, LabelTable, read_ids
 from .layout import FrameFiles
 
 ReadImage = Callable[[Path], NDArray[np.uint8]]
 
 
-class Frames:
+class Frames(Dataset):
     """A dataset from files on disk, at the labels' native size.
 
     Attributes:
@@ -36,6 +36,8 @@ class Frames:
         classes: LabelSet = NO_CLASSES,
         read: ReadImage = read_image,
         changeable: bool = False,
+        track: str = 'anomaly',
+        towns: bool = False,
     ):
         """Takes the files and what their ids mean.
 
@@ -47,10 +49,12 @@ class Frames:
             classes: What train ids mean.
             read: Reads an image file as (H, W, 3) RGB.
             changeable: Whether the user can say what the ids in `anomaly` mean.
+            track: Which of its components count: a key of `TRACKS`.
+            towns: Whether the first part of a frame's name is a fold of open-mIoU.
         """
         self.name = name
         self.frames = list(frames)
-        self.classes = classes
+        self.classes, self.track, self.towns = classes, track, towns
         self._anomaly = None if anomaly is None else LabelTable(anomaly, name, changeable)
         self._train_ids = None if train_ids is None else LabelTable(train_ids, name)
         self._read = read

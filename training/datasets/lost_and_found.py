@@ -78,7 +78,7 @@ def lost_and_found(root: Path, split: str = 'test_no_known') -> Frames:
     if base == 'test_no_known':
         frames = [frame for frame in frames if not frame.name.startswith(KNOWN_OBJECTS)]
     expect_count('lost_and_found', base, frames, COUNTS[base])
-    return Frames('lost_and_found', frames, anomaly=layout.ids)
+    return Frames('lost_and_found', frames, anomaly=layout.ids, track='obstacle')
 
 
 def _usable(frames: list[FrameFiles], folder: str) -> list[FrameFiles]:

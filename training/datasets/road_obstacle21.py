@@ -74,4 +74,4 @@ def road_obstacle21(root: Path, split: str = 'validation') -> Frames:
         'road_obstacle21', root, LAYOUTS, keep, needs_labels=split == 'validation'
     )
     expect_count('road_obstacle21', split, frames, count)
-    return Frames('road_obstacle21', frames, anomaly=layout.ids)
+    return Frames('road_obstacle21', frames, anomaly=layout.ids, track='obstacle')

@@ -67,4 +67,5 @@ def streethazards(root: Path, split: str = 'test') -> Frames:
         anomaly=ANOMALIES[rule],
         train_ids=TRAIN_IDS[rule],
         classes=STREETHAZARDS if rule == 'densehybrid' else STREETHAZARDS_ORIGINAL,
+        towns=True,
     )

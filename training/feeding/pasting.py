@@ -163,7 +163,7 @@ class Paster:
         outlier |= alpha > 0
 
 
-class PastedFrames:
+class PastedFrames(Dataset):
     """A dataset with outliers pasted into its frames, into each the same every time.
 
     Samples have the pasted pixels as `anomaly` = 1 and, in `train_ids`, 255; what was unlabelled

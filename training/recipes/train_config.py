@@ -26,7 +26,6 @@ CHOICES = {
 }
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
 NOT_NEGATIVE = ('warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power')
-IGNORE_OUTLIERS = ('dense_hybrid', 'nflow_js')
 PROBABILITIES = ('flip', 'class_balanced_crops')
 
 
