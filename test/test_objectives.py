@@ -11,7 +11,7 @@ from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.scores.nflow_js import NFlowJS as Score
 from training.feeding.loading import Batch
 from training.losses import build_loss, Loss
-from training.objectives import build_objective
+from training.objectives import build_objective, check_outliers
 from training.objectives.dense_hybrid import density_loss, posterior_loss
 from training.objectives.jensen_shannon import divergence_to_uniform
 
@@ -212,3 +212,27 @@ def test_divergence_gradient() -> None:
     p = logits.detach().softmax(-1)
     slope = (p / (p / 2 + 0.1)).log() / 2
     torch.testing.assert_close(grad, p * (slope - (p * slope).sum(-1, keepdim=True)))
+
+
+@pytest.mark.parametrize(
+    ('name', 'pasted', 'void', 'message'),
+    [
+        ('dense_hybrid', False, False, "'dense_hybrid' learns from pasted outliers, but outl"),
+        ('dense_hybrid', True, True, "void is true, .* but objective 'dense_hybrid' keeps them"),
+        ('nflow_js', False, True, "objective 'nflow_js' keeps them out"),
+        ('dense', True, False, "unknown objective 'dense'; choose one of: dense_hybrid, nflow_js"),
+    ],
+)
+def test_an_objective_is_held_against_the_recipe(
+    name: str, pasted: bool, void: bool, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_outliers(name, pasted, void)
+
+
+@pytest.mark.parametrize(
+    ('name', 'pasted', 'void'),
+    [('segmentation', False, True), ('dense_hybrid', True, False), ('nflow_js', False, False)],
+)
+def test_what_fits_an_objective_is_let_through(name: str, pasted: bool, void: bool) -> None:
+    check_outliers(name, pasted, void)

@@ -13,6 +13,7 @@ from training.loop.early_end import one_line_errors, StopRequest
 from training.loop.kept_checkpoint import default_score
 from training.loop.run_folder import check_resume, KEPT_FOLDER, LAST_FILE
 from training.loop.trainer import Trainer
+from training.objectives import check_outliers
 from training.recipes.train_config import load_train_config
 
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg train`."""
     config = load_train_config(args.config, args.changes)
+    check_outliers(config.objective, bool(config.outliers), config.void)
     check_resume(args.out, args.resume)
     last = args.out / LAST_FILE
     # Before the processes part, so that a wrong path is said once.

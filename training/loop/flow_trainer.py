@@ -31,7 +31,7 @@ MAY_DIFFER = ('root', 'workers')
 """Keys that a resumed run may have other values of: files may have moved."""
 
 
-class CropsOfFrames:
+class CropsOfFrames(Dataset):
     """A dataset whose every frame comes several times, for several crops of it."""
 
     def __init__(self, dataset: Dataset, times: int):

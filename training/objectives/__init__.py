@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 import inspect
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,7 +35,14 @@ class Objective(Protocol):
 
     Its constructor takes the loss, `aux_weight` and its own options. Parameters of its own (a
     flow) are trained by its own optimiser; its state is saved with the run.
+
+    Attributes:
+        needs_outliers: Whether it learns nothing without outliers in the recipe.
+        ignores_outliers: Whether it keeps pasted pixels out of all classes, void too.
     """
+
+    needs_outliers: ClassVar[bool]
+    ignores_outliers: ClassVar[bool]
 
     def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
         """Gives named weighted terms, scalars; the loss is their sum."""
@@ -66,6 +73,30 @@ class Reports(Protocol):
     def report(self, out: Path, when: str) -> None:
         """Writes pictures into `out`; `when` is 'before' or 'after' the run."""
         ...
+
+
+def check_outliers(name: str, pasted: bool, void: bool) -> None:
+    """Checks an objective against what a recipe pastes and learns.
+
+    Args:
+        name: A key of `OBJECTIVES`.
+        pasted: Whether the recipe pastes outliers.
+        void: Whether it learns a void class.
+
+    Raises:
+        ValueError: Unknown name, outliers are missing, or void would learn what it ignores.
+    """
+    kind: type[Objective] = lookup('objective', OBJECTIVES, name)
+    if kind.needs_outliers and not pasted:
+        raise ValueError(
+            f'objective {name!r} learns from pasted outliers, but outliers is empty; set '
+            'outliers.kind and outliers.root'
+        )
+    if kind.ignores_outliers and void:
+        raise ValueError(
+            f'void is true, which learns pasted pixels as a class, but objective {name!r} keeps '
+            'them out of all; set void: false, or objective: segmentation'
+        )
 
 
 def build_objective(name: str, loss: Loss, options: Mapping[str, Any]) -> Objective:

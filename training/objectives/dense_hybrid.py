@@ -38,6 +38,9 @@ class DenseHybrid(nn.Module):
     a constant without gradient, left out here.
     """
 
+    needs_outliers = True
+    ignores_outliers = True
+
     def __init__(
         self,
         loss: Loss,

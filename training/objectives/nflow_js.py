@@ -52,6 +52,9 @@ class NFlowJS(nn.Module):
     and gives the flow pixels of another scale; neither is so here.
     """
 
+    needs_outliers = False
+    ignores_outliers = True
+
     def __init__(
         self,
         loss: Loss,

@@ -33,6 +33,9 @@ def segmentation_terms(
 class Segmentation(nn.Module):
     """The loss alone; pasted outliers count as their labels say (ignored, or void)."""
 
+    needs_outliers = False
+    ignores_outliers = False
+
     def __init__(self, loss: Loss, aux_weight: float = 1.0):
         super().__init__()
         self.loss, self.aux_weight = loss, aux_weight

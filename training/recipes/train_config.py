@@ -140,7 +140,7 @@ class TrainConfig:
             raise ValueError(f'ema_decay is {self.ema_decay}; it must lie in 0..1, 1 excluded')
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f'scale is {self.scale}; it must be (low, high) with 0 < low <= high')
-        self._check_objective()
+        self._check_score()
         build_loss(self.loss_terms, self.loss_options)  # says what does not fit
 
     def _one_of(self, name: str, choices: Sequence[str]) -> None:
@@ -148,20 +148,9 @@ class TrainConfig:
         if isinstance(value, str) and value not in choices:
             raise ValueError(f'unknown {name} {value!r}; choose one of: {", ".join(choices)}')
 
-    def _check_objective(self) -> None:
+    def _check_score(self) -> None:
         if self.score:
             self._one_of('score', sorted(SCORES))
-        if self.objective == 'dense_hybrid' and not self.outliers:
-            raise ValueError(
-                "objective 'dense_hybrid' learns from pasted outliers, but outliers is empty; set "
-                'outliers.kind and outliers.root'
-            )
-        if self.void and self.objective in IGNORE_OUTLIERS:
-            raise ValueError(
-                'void is true, which learns pasted pixels as a class, but objective '
-                f'{self.objective!r} keeps them out of all; set void: false, or objective: '
-                'segmentation'
-            )
 
     @property
     def loss_terms(self) -> dict[str, float]:
