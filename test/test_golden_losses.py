@@ -22,11 +22,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, LabelSet
+from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, LabelSet, STREETHAZARDS
 from anomaly_seg_ros.models import MODELS
 from anomaly_seg_ros.registry import lookup
 from training.datasets import Sample
-from training.datasets.streethazards import CLASSES as STREETHAZARDS
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import save_flow
 from training.loop.flow_trainer import FlowTrainer

@@ -5,11 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.classes import CITYSCAPES
+from anomaly_seg_ros.classes import CITYSCAPES, STREETHAZARDS
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.ldn121 import LDN121
-from training.datasets.streethazards import CLASSES as STREETHAZARDS
 
 K = 5
 
