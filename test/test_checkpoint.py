@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.checkpoint import folder as folder_file
 from anomaly_seg_ros.checkpoint.folder import (
     Checkpoint,
     DEFAULT_FOLDER,
@@ -20,6 +21,9 @@ from anomaly_seg_ros.checkpoint.folder import (
     WEIGHTS_FILE,
 )
 from anomaly_seg_ros.checkpoint.meta import CalibratedOn, CheckpointMeta, META_FILE, write_meta
+from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.label_info import label_info
 
 pytestmark = pytest.mark.timeout(300)  # importing torch, on a loaded machine
 
@@ -566,3 +570,18 @@ def test_a_kill_between_the_two_files_leaves_a_checkpoint(
 def test_channels_count_void(make_fake_meta: Callable[..., CheckpointMeta]) -> None:
     assert make_fake_meta().channels == 11
     assert make_fake_meta(void_index=0).channels == 12
+
+
+@pytest.mark.parametrize('name', ['openvino', 'torch'])
+def test_the_weights_are_hashed_once_from_configure_to_label_info(
+    name: str, exported_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    real = folder_file.digest_weights
+    monkeypatch.setattr(
+        folder_file, 'digest_weights', lambda path: read.append(path) or real(path)
+    )
+    checkpoint = Checkpoint.open(exported_checkpoint)
+    engine = open_engine(checkpoint, name)
+    label_info(checkpoint, engine, 0.9, NodeConfig())
+    assert read == [exported_checkpoint / WEIGHTS_FILE]
