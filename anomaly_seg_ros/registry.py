@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -18,7 +20,51 @@ def lookup(kind: str, table: Mapping[str, str], name: str) -> Any:
     Raises:
         ValueError: The name is not in the table; the text lists those that are.
     """
+    module, attribute = _place(kind, table, name)
+    return getattr(import_module(module), attribute)
+
+
+def read_fact(kind: str, table: Mapping[str, str], name: str, fact: str, default: Any) -> Any:
+    """Gives what the class that `table` lists under `name` says of itself, without importing it.
+
+    For those who must know where the libraries that it imports are not installed.
+
+    Args:
+        kind: What the table holds, for the error text.
+        table: Public name to 'module:class'.
+        name: The public name.
+        fact: An attribute that the class sets to a plain value in its own body.
+        default: What holds where it sets none.
+
+    Raises:
+        ImportError: Its source is not there.
+        ValueError: The name is not in the table; the text lists those that are.
+    """
+    module, attribute = _place(kind, table, name)
+    for node in ast.parse(module_source(module)).body:
+        if isinstance(node, ast.ClassDef) and node.name == attribute:
+            for part in node.body:
+                if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == fact:
+                    return ast.literal_eval(part.value)
+    return default
+
+
+def module_source(module: str) -> str:
+    """Gives the source of a module, without importing it.
+
+    Raises:
+        ImportError: It is not there.
+    """
+    loader: Any = spec.loader if (spec := find_spec(module)) else None
+    source: str | None = loader.get_source(module) if loader else None
+    if source is None:
+        raise ImportError(f'the source of {module!r} is not there; it must lie beside the rest')
+    return source
+
+
+def _place(kind: str, table: Mapping[str, str], name: str) -> tuple[str, str]:
+    """Gives module and attribute of a name."""
     if name not in table:
         raise ValueError(f'unknown {kind} {name!r}; choose one of: {", ".join(sorted(table))}')
     module, attribute = table[name].split(':')
-    return getattr(import_module(module), attribute)
+    return module, attribute

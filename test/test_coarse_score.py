@@ -8,13 +8,17 @@ import pytest
 import torch
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores import build_score, check_options, COARSE, SCORES, STEPS
+from anomaly_seg_ros.scores import build_score, check_options, scores_that, STEPS
 from anomaly_seg_ros.scores.parts.coarse import CoarseScore
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 PROVIDED = ('logits', 'ood_logits')
 
 
-class FirstLogit(torch.nn.Module):
+COARSE = scores_that(lambda score: score.coarse)
+
+
+class FirstLogit(AnomalyScore):
     """The first channel, to see which pixels are read."""
 
     needs = frozenset({'logits'})
@@ -38,7 +42,7 @@ def test_between_two_values_lies_their_mean_and_behind_the_last_itself() -> None
 
 
 @pytest.mark.parametrize('step', STEPS[1:])
-@pytest.mark.parametrize('name', sorted(COARSE))
+@pytest.mark.parametrize('name', COARSE)
 def test_values_at_every_nth_pixel_are_those_of_the_whole_score(name: str, step: int) -> None:
     output = network_output()
     whole = build_score(name, 'made', PROVIDED)(output)
@@ -67,7 +71,7 @@ def test_what_a_score_needs_is_asked_of_the_network_in_its_coarse_form_too() -> 
         build_score('dense_hybrid', 'made', ('logits',), options={'step': 4})
 
 
-@pytest.mark.parametrize('name', sorted(SCORES.keys() - COARSE))
+@pytest.mark.parametrize('name', scores_that(lambda score: not score.coarse))
 def test_cheap_scores_take_no_step(name: str) -> None:
     with pytest.raises(ValueError, match=f"unknown option 'step' of score '{name}'"):
         check_options(name, {'step': 2})

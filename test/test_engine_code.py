@@ -97,7 +97,7 @@ def test_each_network_and_score_has_its_own() -> None:
         ('anomaly_seg_ros.models.bisenetv2', {'bisenetv2 msp'}),
         ('anomaly_seg_ros.models.parts.conv_bn_relu', {'bisenetv2 msp'}),
         ('anomaly_seg_ros.models.enet', {'enet sml'}),
-        ('anomaly_seg_ros.scores.parts.temperature', {'bisenetv2 msp'}),
+        ('anomaly_seg_ros.scores.parts.tempered', {'bisenetv2 msp'}),
         ('anomaly_seg_ros.scores.parts.convolution', {'enet sml'}),  # through smoothing
         ('anomaly_seg_ros.scores.parts.coarse', {'bisenetv2 msp', 'enet sml'}),
         ('anomaly_seg_ros.scores', set()),
@@ -110,8 +110,8 @@ def test_what_a_module_is_part_of(
 ) -> None:
     cases = {'bisenetv2 msp', 'enet sml'}
     before = {case: graph_code(*case.split()) for case in cases}
-    source = code._source
-    monkeypatch.setattr(code, '_source', lambda m: source(m) + '\nx = 1\n' * (m == module))
+    source = code.module_source
+    monkeypatch.setattr(code, 'module_source', lambda m: source(m) + '\nx = 1\n' * (m == module))
     code._digest.cache_clear()
     after = {case: graph_code(*case.split()) for case in cases}
     code._digest.cache_clear()

@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.registry import lookup
-from anomaly_seg_ros.scores import build_score, check_options, FITTED, SCORES
+from anomaly_seg_ros.scores import build_score, check_options, score_class, scores_that
 from anomaly_seg_ros.scores.mahalanobis import Mahalanobis
 from anomaly_seg_ros.scores.max_logit import MaxLogit
 from anomaly_seg_ros.scores.parts.boundaries import boundaries, dilated, suppress_boundaries
+from anomaly_seg_ros.scores.parts.class_gaussians import ClassGaussians
+from anomaly_seg_ros.scores.parts.max_logit_moments import deviation, MaxLogitMoments
 from anomaly_seg_ros.scores.parts.smoothing import gaussian, smooth_dilated
 from anomaly_seg_ros.scores.sml import SML
-from training.fitting.score_statistics import (
-    ClassGaussians,
-    deviation,
-    MaxLogitMoments,
-    STATISTICS,
-)
+
+
+def frame(logits: Any) -> ModelOutput:
+    """Output of one frame, (K, h, w) logits."""
+    return ModelOutput(torch.from_numpy(np.ascontiguousarray(logits))[None])
 
 
 def pixels(*logits: list[float]) -> Any:
@@ -68,7 +68,7 @@ def fitted_gaussians(seed: int = 0, classes: int = 4) -> tuple[ClassGaussians, A
     for part in (slice(0, 100), slice(100, 600)):
         count = part.stop - part.start
         fit.update(
-            logits[:, part].reshape(classes, count // 10, 10).astype(np.float32),
+            frame(logits[:, part].reshape(classes, count // 10, 10).astype(np.float32)),
             labels[part].reshape(count // 10, 10),
         )
     return fit, logits.astype(np.float32).astype(np.float64), labels
@@ -97,7 +97,7 @@ def test_mahalanobis_is_what_the_formula_says() -> None:
 def test_classes_without_pixels_are_no_place_to_be_near_to() -> None:
     fit = ClassGaussians(3)
     logits = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32) + 9
-    fit.update(logits, np.zeros((4, 5), np.uint8))
+    fit.update(frame(logits), np.zeros((4, 5), np.uint8))
     state = fit.compute()
     assert state['means'].shape == (1, 3)
     score = Mahalanobis(**state)
@@ -110,7 +110,7 @@ def test_logits_that_depend_on_each_other_have_a_finite_distance() -> None:
     features = random.normal(size=(2, 40 * 50))
     logits = (random.normal(size=(6, 2)) @ features).reshape(6, 40, 50).astype(np.float32)
     fit = ClassGaussians(6)
-    fit.update(logits, random.integers(0, 3, (40, 50)).astype(np.uint8))
+    fit.update(frame(logits), random.integers(0, 3, (40, 50)).astype(np.uint8))
     score = Mahalanobis(**fit.compute())
     values = score(ModelOutput(torch.from_numpy(logits)[None]))
     assert bool(values.isfinite().all())
@@ -119,7 +119,7 @@ def test_logits_that_depend_on_each_other_have_a_finite_distance() -> None:
 
 def test_gaussians_of_nothing_are_refused() -> None:
     fit = ClassGaussians(3)
-    fit.update(np.ones((3, 2, 2), np.float32), np.full((2, 2), 255, np.uint8))
+    fit.update(frame(np.ones((3, 2, 2), np.float32)), np.full((2, 2), 255, np.uint8))
     with pytest.raises(ValueError, match="score 'mahalanobis' cannot be fitted"):
         fit.compute()
 
@@ -239,8 +239,8 @@ def test_smoothing_keeps_a_constant_up_to_the_border() -> None:
 def test_sml_statistics_by_hand() -> None:
     fit = MaxLogitMoments(3)
     # Class 0 wins with 2 and 4 (in two frames), class 1 with 5 once, class 2 never.
-    fit.update(np.float32([[[2, 1]], [[0, 5]], [[0, 0]]]), None)
-    fit.update(np.float32([[[4]], [[0]], [[1]]]), np.full((1, 1), 255, np.uint8))
+    fit.update(frame(np.float32([[[2, 1]], [[0, 5]], [[0, 0]]])), None)
+    fit.update(frame(np.float32([[[4]], [[0]], [[1]]])), np.full((1, 1), 255, np.uint8))
     state = fit.compute()
     common = math.sqrt((2**2 + 4**2 + 5**2) / 3 - (11 / 3) ** 2)
     assert state['mean'].tolist() == pytest.approx([3, 11 / 3, 11 / 3])
@@ -249,7 +249,7 @@ def test_sml_statistics_by_hand() -> None:
 
 def test_moments_of_one_value_are_refused() -> None:
     fit = MaxLogitMoments(2)
-    fit.update(np.full((2, 30, 30), 0.1, np.float32), None)
+    fit.update(frame(np.full((2, 30, 30), 0.1, np.float32)), None)
     with pytest.raises(ValueError, match="score 'sml' cannot be fitted"):
         fit.compute()
     assert deviation(np.array([[3.0], [0.3], [0.03]]))[1].tolist() == [0.0]
@@ -258,16 +258,20 @@ def test_moments_of_one_value_are_refused() -> None:
 # Building them
 
 
-def test_the_table_of_fitted_scores_names_those_with_statistics() -> None:
-    having = {name for name in SCORES if getattr(lookup('score', SCORES, name), 'statistics', ())}
-    assert having == set(FITTED) == set(STATISTICS)
+FITTED = scores_that(lambda score: score.statistics)
 
 
-@pytest.mark.parametrize('name', sorted(FITTED))
+def test_those_with_statistics_are_those_that_are_fitted() -> None:
+    assert FITTED == ['mahalanobis', 'sml'] == scores_that(lambda score: score.fit)
+
+
+@pytest.mark.parametrize('name', FITTED)
 def test_a_fit_makes_the_buffers_that_the_score_keeps(name: str) -> None:
     logits = random_logits(classes=3)[0].numpy()
-    fit = STATISTICS[name](3)
-    fit.update(logits, logits.argmax(axis=0).astype(np.uint8))
+    kind = score_class(name).fit
+    assert kind is not None
+    fit = kind(3)
+    fit.update(frame(logits), logits.argmax(axis=0).astype(np.uint8) if fit.labelled else None)
     state = fit.compute()
     score = build_score(name, 'made', {'logits'}, statistics=state)
     assert dict(score.state_dict()).keys() == state.keys() == set(score.statistics)
@@ -275,7 +279,7 @@ def test_a_fit_makes_the_buffers_that_the_score_keeps(name: str) -> None:
         assert torch.equal(value, state[key])
 
 
-@pytest.mark.parametrize('name', sorted(FITTED))
+@pytest.mark.parametrize('name', FITTED)
 def test_a_score_without_statistics_says_what_to_run(name: str) -> None:
     message = f"score '{name}' has no statistics; run fit_score on the checkpoint first"
     for statistics in (None, {}):

@@ -14,8 +14,7 @@ from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.engines.scored_model import score_of, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.scores import SCORES
-from training.fitting.score_statistics import STATISTICS
+from anomaly_seg_ros.scores import score_class, SCORES, scores_that
 
 SIZE = (64, 96)
 META = CheckpointMeta(
@@ -79,12 +78,14 @@ def network() -> TwoLayers:
 def statistics(network: TwoLayers) -> dict[str, Any]:
     """Of the first frames, whose true classes are the predicted ones."""
     with torch.no_grad():
-        logits = ScoredModel(network, META, 'max_logit').output(frames(0)).logits.numpy()
-    fits = {name: fit(len(CAMVID.names)) for name, fit in STATISTICS.items()}
-    for one in logits:
-        for fit in fits.values():
-            fit.update(one, one.argmax(axis=0).astype(np.uint8))
-    return {name: fit.compute() for name, fit in fits.items()}
+        logits = ScoredModel(network, META, 'max_logit').output(frames(0)).logits
+    found = {}
+    for name in scores_that(lambda score: score.fit):
+        fit: Any = cast('Any', score_class(name).fit)(len(CAMVID.names))
+        for one in logits:
+            fit.update(ModelOutput(one[None]), one.argmax(0).to(torch.uint8).numpy())
+        found[name] = fit.compute()
+    return found
 
 
 def test_the_exported_scores_are_those_of_torch(

@@ -6,6 +6,8 @@ import json
 import math
 from pathlib import Path
 import shutil
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -22,9 +24,10 @@ from anomaly_seg_ros.engines.folder import EngineMeta, write_engine_meta
 from anomaly_seg_ros.engines.scored_model import load_scored_model
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores import build_score, SCORES, TEMPERED
+from anomaly_seg_ros.scores import build_score, is_tempered, SCORES, scores_that
 from training.fitting.temperature import fit_temperature, LabelledLogits, slope
 
+ROOT = Path(__file__).resolve().parent.parent
 ALL = frozenset({'logits', 'void_logit', 'ood_logits'})
 
 
@@ -153,7 +156,22 @@ def test_the_tempered_scores_are_those_that_change() -> None:
         for name in SCORES
         if measure(name, 1.0, 3.0, 1.0, 0.5) != measure(name, 2.5, 3.0, 1.0, 0.5)
     }
-    assert changed == TEMPERED
+    assert changed == set(scores_that(lambda score: score.tempered))
+    assert changed == {name for name in SCORES if is_tempered(name)}
+
+
+def test_a_robot_without_torch_knows_which_scores_are_tempered() -> None:
+    code = (
+        'import sys\n'
+        'from anomaly_seg_ros.scores import is_tempered\n'
+        "print(is_tempered('msp'), is_tempered('max_logit'), 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ['True', 'False', 'False'], done.stderr
+    with pytest.raises(ValueError, match="unknown score 'msx'; choose one of: dense_hybrid"):
+        is_tempered('msx')
 
 
 def test_a_scored_model_applies_the_temperature_of_its_checkpoint(
@@ -169,8 +187,8 @@ def test_a_scored_model_applies_the_temperature_of_its_checkpoint(
         logits = cold.output(images).logits
         expected = 1 - (logits / 3).softmax(1).amax(1)
         assert torch.allclose(hot(images)['score'], expected, atol=1e-6)
-        assert not torch.allclose(cold(images)[1], expected, atol=1e-3)
-        assert torch.equal(hot(images)[0], cold(images)[0])
+        assert not torch.allclose(cold(images)['score'], expected, atol=1e-3)
+        assert torch.equal(hot(images)['labels'], cold(images)['labels'])
 
 
 # The checkpoint

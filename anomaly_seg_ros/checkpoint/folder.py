@@ -122,14 +122,14 @@ class Checkpoint:
             FileNotFoundError: No weights file.
             ValueError: It is not the one that belongs here; see `Checkpoint.network`.
         """
-        from anomaly_seg_ros.scores import TEMPERED
+        from anomaly_seg_ros.scores import is_tempered
 
         prefix = f'{SCORE_PREFIX}{score}.'
         return _key(
             self.network_key,
             score,
             self.meta.score_options.get(score, {}),
-            self.meta.temperature if score in TEMPERED else 1.0,
+            self.meta.temperature if is_tempered(score) else 1.0,
             {k: v for k, v in self._digest.tensors.items() if k.startswith(prefix)},
         )
 

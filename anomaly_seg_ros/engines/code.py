@@ -15,6 +15,7 @@ import json
 from typing import Any
 
 from anomaly_seg_ros.models import MODELS
+from anomaly_seg_ros.registry import module_source
 from anomaly_seg_ros.scores import SCORES
 
 PACKAGE = 'anomaly_seg_ros'
@@ -46,7 +47,7 @@ def _digest(*roots: str) -> str:
     waiting = [*roots, *GRAPH]
     while waiting:
         if (module := waiting.pop()) not in trees:
-            trees[module] = ast.parse(_source(module))
+            trees[module] = ast.parse(module_source(module))
             waiting += _parts(trees[module], module)
     codes = sorted(
         hashlib.sha256(code_text(tree).encode()).hexdigest()
@@ -54,16 +55,6 @@ def _digest(*roots: str) -> str:
         if module not in TABLES
     )
     return hashlib.sha256(''.join(codes).encode()).hexdigest()
-
-
-def _source(module: str) -> str:
-    loader: Any = spec.loader if (spec := find_spec(module)) else None
-    source: str | None = loader.get_source(module) if loader else None
-    if source is None:
-        raise ImportError(
-            f'the source of {module!r} is not there, which an engine is held against'
-        )
-    return source
 
 
 def _parts(tree: ast.Module, module: str) -> Iterator[str]:

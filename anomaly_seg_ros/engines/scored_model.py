@@ -13,41 +13,29 @@ from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.forward import normalised, run_fields, run_network
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.prediction import LABELS, SCORE
-from anomaly_seg_ros.scores import AnomalyScore, build_score
+from anomaly_seg_ros.scores import build_score
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 HALF_MAX = 65504.0
 """Largest float16; a score beyond it would become infinite."""
 
 
-class ScoredModel(nn.Module):
-    """Normalisation, network and score in one graph, so that no logits leave the device.
+class ImageModel(nn.Module):
+    """Normalisation and network: an image in, the network's output out.
 
     Args:
         model: A network of `MODELS`.
         meta: The meta data of its checkpoint.
-        score: A key of `SCORES`.
-        statistics: What the checkpoint holds for a score in `FITTED`.
-
-    Raises:
-        ValueError: The score is unknown, needs what the network lacks, or has no statistics.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        model: Network,
-        meta: CheckpointMeta,
-        score: str,
-        statistics: Mapping[str, Tensor] | None = None,
-    ):
+    def __init__(self, model: Network, meta: CheckpointMeta):
         super().__init__()
         self.model = model
-        self.score = score_of(model, meta, score, statistics)
         self.void_index = meta.void_index
         self.gamma = meta.gamma
-        self.label_type, self.score_type = torch.uint8, torch.float32
         self.network_type = torch.float32
         self.register_buffer('mean', torch.tensor(meta.mean).view(1, 3, 1, 1))
         self.register_buffer('std', torch.tensor(meta.std).view(1, 3, 1, 1))
@@ -62,6 +50,31 @@ class ScoredModel(nn.Module):
         scaled = images.float().permute(0, 3, 1, 2) / 255
         normal = normalised(scaled, self.mean, self.std, self.gamma).to(self.network_type)
         return run_network(self.model, normal, self.void_index)
+
+
+class ScoredModel(ImageModel):
+    """Normalisation, network and score in one graph, so that no logits leave the device.
+
+    Args:
+        model: A network of `MODELS`.
+        meta: The meta data of its checkpoint.
+        score: A key of `SCORES`.
+        statistics: What the checkpoint holds of a score that was fitted.
+
+    Raises:
+        ValueError: The score is unknown, needs what the network lacks, or has no statistics.
+    """
+
+    def __init__(
+        self,
+        model: Network,
+        meta: CheckpointMeta,
+        score: str,
+        statistics: Mapping[str, Tensor] | None = None,
+    ):
+        super().__init__(model, meta)
+        self.score = score_of(model, meta, score, statistics)
+        self.label_type, self.score_type = torch.uint8, torch.float32
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Gives `labels` (N, H, W) and `score` (N, H, W) of (N, H, W, 3) uint8 RGB.
@@ -108,7 +121,7 @@ def score_of(
         model: The network of the checkpoint.
         meta: Gives the temperature and the score's options.
         score: A key of `SCORES`.
-        statistics: What the checkpoint holds for a score in `FITTED`.
+        statistics: What the checkpoint holds of a score that was fitted.
 
     Raises:
         ValueError: The score is unknown, needs what the network lacks, has no statistics, or
@@ -117,11 +130,11 @@ def score_of(
     provides = run_fields(model, meta.void_index)
     options = meta.score_options.get(score)
     built = build_score(score, meta.model, provides, meta.temperature, statistics, options)
-    classes = getattr(built, 'classes', len(meta.class_names))
-    if classes != len(meta.class_names):
+    classes = len(meta.class_names)
+    if built.classes not in (None, classes):
         raise ValueError(
-            f'the statistics of score {score!r} are for {classes} classes, the checkpoint has '
-            f'{len(meta.class_names)}; run fit_score again'
+            f'the statistics of score {score!r} are for {built.classes} classes, the checkpoint '
+            f'has {classes}; run fit_score again'
         )
     return built
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from anomaly_seg_ros.engines.cuda_replay import CudaReplay
-    from anomaly_seg_ros.engines.scored_model import ScoredModel
+    from anomaly_seg_ros.engines.scored_model import ImageModel
 
 FACTS = EngineFacts(
     library='torch',
@@ -58,12 +58,30 @@ def build(
     return TorchEngine(checkpoint, score, precision, input_size, threads)
 
 
-def choose_layout(scored: ScoredModel) -> None:
+def choose_layout(model: ImageModel) -> None:
     """Puts the weights into the memory layout that this network is fastest in."""
     import torch
 
-    if scored.model.channels_last:
-        scored.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if model.model.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def place(model: ImageModel, threads: int, exact: bool = True) -> torch.device:
+    """Puts a model where it runs fastest, the GPU where there is one, and gives that device.
+
+    Args:
+        model: In any mode.
+        threads: Of the CPU, for all that torch does from now on.
+        exact: Whether a GPU must not round factors to half precision.
+    """
+    import torch
+
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    torch.set_num_threads(threads)
+    choose_layout(model.to(device))
+    if device.type == 'cuda' and exact:
+        torch.backends.cudnn.allow_tf32 = False
+    return device
 
 
 class TorchEngine:
@@ -90,7 +108,6 @@ class TorchEngine:
 
         from anomaly_seg_ros.engines.scored_model import load_scored_model
 
-        self._device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
         self.precision = 'fp32' if precision == 'auto' else precision
         if self.precision not in FACTS.precisions:
             raise ValueError(
@@ -100,12 +117,10 @@ class TorchEngine:
         self.score_name, self.input_size, self.reason = score, input_size, ''
         self.device = device()
         self.description = f'torch {torch.__version__}, {self.device}, {threads} threads'
-        torch.set_num_threads(threads)
-        self.scored = load_scored_model(checkpoint, score).to(self._device)
-        choose_layout(self.scored)
+        self.scored = load_scored_model(checkpoint, score)
+        # In float32 it is the reference.
+        self._device = place(self.scored, threads, exact=self.precision == 'fp32')
         self._replays: dict[int, CudaReplay] = {}
-        if self._device.type == 'cuda' and self.precision == 'fp32':
-            torch.backends.cudnn.allow_tf32 = False  # it is the reference
 
     def infer(self, image: NDArray[np.uint8]) -> Prediction:
         """Gives labels and score of a (H, W, 3) RGB image at `input_size`."""

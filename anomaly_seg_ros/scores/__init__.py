@@ -6,16 +6,16 @@ is its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import inspect
-from typing import Any, cast, Protocol, TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
-from anomaly_seg_ros.registry import lookup
+from anomaly_seg_ros.registry import lookup, read_fact
 
 if TYPE_CHECKING:
-    from torch import nn, Tensor
+    from torch import Tensor
 
-    from anomaly_seg_ros.model_output import ModelOutput
+    from .score import AnomalyScore
 
 SCORES = {
     'dense_hybrid': 'anomaly_seg_ros.scores.dense_hybrid:DenseHybrid',
@@ -31,35 +31,33 @@ SCORES = {
     'void': 'anomaly_seg_ros.scores.void:Void',
 }
 
-TEMPERED = frozenset({'energy', 'entropy', 'msp'})
-"""The scores that change with the checkpoint's temperature."""
-
-FITTED = frozenset({'mahalanobis', 'sml'})
-"""The scores that need statistics of training frames, which `fit_score` stores."""
-
-COARSE = frozenset({'dense_hybrid', 'energy', 'entropy', 'msp', 'nflow_js'})
-"""The scores with an exponential of every logit, which costs up to 19 % of a network's time."""
-
 STEP = 'step'
 STEPS = (1, 2, 4, 8)
-"""Values of the option `step` of such scores: pixels between two values; 1 computes all."""
+"""Values of the option `step` of coarse scores: pixels between two values; 1 computes all."""
 
 
-class AnomalyScore(Protocol):
-    """A torch module from a network's output to one score per pixel.
+def score_class(name: str) -> type[AnomalyScore]:
+    """Gives the class of a score, which says what it needs and how it is fitted.
 
-    Those in `FITTED` name their `statistics` too: the constructor's arguments that are kept as
-    buffers of the same names.
-
-    Attributes:
-        needs: The fields of `ModelOutput` that it reads.
+    Raises:
+        ValueError: Unknown score; the text lists those that are.
     """
+    kind: type[AnomalyScore] = lookup('score', SCORES, name)
+    return kind
 
-    needs: frozenset[str]
 
-    def __call__(self, output: ModelOutput) -> Tensor:
-        """Gives (N, H, W) float32, higher = more anomalous."""
-        ...
+def scores_that(fact: Callable[[type[AnomalyScore]], object]) -> list[str]:
+    """Gives the names of the scores of which something holds, in order."""
+    return [name for name in sorted(SCORES) if fact(score_class(name))]
+
+
+def is_tempered(name: str) -> bool:
+    """Whether a score changes with the temperature of its checkpoint; needs no torch.
+
+    Raises:
+        ValueError: Unknown score; the text lists those that are.
+    """
+    return bool(read_fact('score', SCORES, name, 'tempered', False))
 
 
 def build_score(
@@ -76,40 +74,40 @@ def build_score(
         name: A key of `SCORES`.
         model_name: The network's name, for the error text.
         provides: The fields of `ModelOutput` that the network fills.
-        temperature: Divides the logits of the scores in `TEMPERED`.
-        statistics: What a score in `FITTED` was fitted to.
-        options: Other keyword arguments of the score; `step`, one of `STEPS`, of those in
-            `COARSE` makes a `CoarseScore` of it.
+        temperature: Divides the logits of tempered scores.
+        statistics: What `fit_score` has fitted.
+        options: Other keyword arguments of the score; `step`, one of `STEPS`, makes a
+            `CoarseScore` of one that may be.
 
     Raises:
         ValueError: Unknown score or option, the network lacks a field that the score needs, or
             the score has no statistics, or such as do not fit.
     """
-    score = lookup('score', SCORES, name)
+    score = score_class(name)
     if score.needs - set(provides):
         raise ValueError(
             f'score {name!r} needs {", ".join(sorted(score.needs))}; '
             f'model {model_name!r} gives {", ".join(sorted(provides))}'
         )
-    if name in FITTED and not statistics:
+    if score.statistics and not statistics:
         raise ValueError(
             f'score {name!r} has no statistics; run fit_score on the checkpoint first'
         )
-    if statistics and statistics.keys() != set(getattr(score, 'statistics', ())):
+    if statistics and statistics.keys() != set(score.statistics):
         raise ValueError(
             f'the checkpoint holds {", ".join(sorted(statistics))} for score {name!r}; '
             'run fit_score again'
         )
     check_options(name, options or {})
-    tempered = {'temperature': temperature} if name in TEMPERED else {}
+    tempered = {'temperature': temperature} if score.tempered else {}
     own = dict(options or {})
     step = own.pop(STEP, 1)
-    built: AnomalyScore = score(**tempered, **(statistics or {}), **own)
+    built = score(**tempered, **(statistics or {}), **own)
     if step == 1:
         return built
     from .parts.coarse import CoarseScore
 
-    return CoarseScore(cast('nn.Module', built), step)
+    return CoarseScore(built, step)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -118,11 +116,11 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         ValueError: Unknown score, an option that it does not take, or a value of another type.
     """
-    score = lookup('score', SCORES, name)
-    fixed = {*getattr(score, 'statistics', ()), *({'temperature'} if name in TEMPERED else ())}
+    score = score_class(name)
+    fixed = {*score.statistics, *({'temperature'} if score.tempered else ())}
     parameters = inspect.signature(score).parameters
     valid = {key: p.default for key, p in parameters.items() if key not in fixed}
-    if name in COARSE:
+    if score.coarse:
         valid[STEP] = 1
     for key, value in options.items():
         if key not in valid:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from torch import nn, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class DenseHybrid(nn.Module):
+class DenseHybrid(AnomalyScore):
     """`ln P(outlier | x) - ln sum_c exp(l_c)`, any real number.
 
     The first term is the log-softmax of the outlier head, channel 1, written as
@@ -25,6 +26,7 @@ class DenseHybrid(nn.Module):
     """
 
     needs = frozenset({'logits', 'ood_logits'})
+    coarse = True
 
     def forward(self, output: ModelOutput) -> Tensor:
         head = output.given('ood_logits').float()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.parts.temperature import divided
+from anomaly_seg_ros.scores.parts.tempered import divided
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class Energy(nn.Module):
+class Energy(AnomalyScore):
     """`-T ln sum_c exp(l_c / T)`, any real number.
 
     Source: Liu et al., "Energy-based Out-of-distribution Detection", 2020, equation 4.
@@ -19,6 +20,8 @@ class Energy(nn.Module):
     """
 
     needs = frozenset({'logits'})
+    tempered = True
+    coarse = True
 
     def __init__(self, temperature: float = 1.0):
         super().__init__()

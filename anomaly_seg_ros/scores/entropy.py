@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.parts.temperature import divided
+from anomaly_seg_ros.scores.parts.tempered import divided
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class Entropy(nn.Module):
+class Entropy(AnomalyScore):
     """`-(1 / ln K) sum_c p_c ln p_c` with p = softmax(logits / T), in 0..1 (MaxEntropy).
 
     From log-softmax, so that a probability of 0 adds 0 and not NaN.
@@ -24,6 +25,8 @@ class Entropy(nn.Module):
     """
 
     needs = frozenset({'logits'})
+    tempered = True
+    coarse = True
 
     def __init__(self, temperature: float = 1.0):
         super().__init__()

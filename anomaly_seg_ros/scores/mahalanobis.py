@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.parts.class_gaussians import ClassGaussians
 from anomaly_seg_ros.scores.parts.convolution import convolve
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class Mahalanobis(nn.Module):
+class Mahalanobis(AnomalyScore):
     """`min_c (l - mu_c)^T Sigma^-1 (l - mu_c)`, 0 or more.
 
     With a whitening W, `Sigma^-1 = W^T W`, that is `min_c |a - b_c|^2` of a = W l and b_c = W mu_c
@@ -34,6 +36,7 @@ class Mahalanobis(nn.Module):
 
     needs = frozenset({'logits'})
     statistics = ('whitening', 'means')
+    fit = ClassGaussians
     centre: Tensor
     whitening: Tensor
     means: Tensor

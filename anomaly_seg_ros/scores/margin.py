@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class Margin(nn.Module):
+class Margin(AnomalyScore):
     """`-(p_1 - p_2)`, the negative gap of the two largest of p = softmax(l), in -1..0.
 
     The checkpoint's temperature does not act on it.

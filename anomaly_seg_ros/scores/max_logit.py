@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class MaxLogit(nn.Module):
+class MaxLogit(AnomalyScore):
     """`-max_c l_c`, any real number.
 
     Source: Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings",

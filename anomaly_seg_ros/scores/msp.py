@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.parts.temperature import divided
+from anomaly_seg_ros.scores.parts.tempered import divided
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class MSP(nn.Module):
+class MSP(AnomalyScore):
     """`1 - max_c p_c` with p = softmax(logits / T), in 0..1 - 1/K.
 
     Source: Hendrycks and Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution
@@ -22,6 +23,8 @@ class MSP(nn.Module):
     """
 
     needs = frozenset({'logits'})
+    tempered = True
+    coarse = True
 
     def __init__(self, temperature: float = 1.0):
         super().__init__()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.parts.temperature import divided
+from anomaly_seg_ros.scores.parts.tempered import divided
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 TEST_TEMPERATURE = 2.0
 """The paper's temperature at test time, whatever the network's calibration says."""
 
 
-class NFlowJS(nn.Module):
+class NFlowJS(AnomalyScore):
     """`-JSD(U || p)` with p = softmax(logits / T) and U uniform over the K classes, in -ln 2..0.
 
     The divergence is small where the softmax is flat, as training on negatives of the flow makes
@@ -36,6 +37,7 @@ class NFlowJS(nn.Module):
     """
 
     needs = frozenset({'logits'})
+    coarse = True
 
     def __init__(self, temperature: float = TEST_TEMPERATURE):
         super().__init__()

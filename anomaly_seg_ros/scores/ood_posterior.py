@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class OODPosterior(nn.Module):
+class OODPosterior(AnomalyScore):
     """`softmax(o)_1` of the outlier head's two logits, in 0..1: one half of `dense_hybrid`.
 
     Written as `sigmoid(o_1 - o_0)`, which is the same number.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.parts.boundaries import suppress_boundaries
+from anomaly_seg_ros.scores.parts.max_logit_moments import MaxLogitMoments
 from anomaly_seg_ros.scores.parts.smoothing import gaussian, smooth_dilated
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class SML(nn.Module):
+class SML(AnomalyScore):
     """`-(max_c l_c - mu_k) / sigma_k` with k = argmax l, any real number.
 
     Then values near a boundary of two predicted classes, where the maximum logit is always small,
@@ -36,6 +38,7 @@ class SML(nn.Module):
 
     needs = frozenset({'logits'})
     statistics = ('mean', 'std')
+    fit = MaxLogitMoments
     mean: Tensor
     std: Tensor
     taps: Tensor

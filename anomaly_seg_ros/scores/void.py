@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class Void(nn.Module):
+class Void(AnomalyScore):
     """`softmax([l, l_void])_void` over the K classes and void, in 0..1.
 
     Written as `sigmoid(l_void - logsumexp(l))`, which is the same number.

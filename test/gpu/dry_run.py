@@ -121,12 +121,14 @@ def cases(size: tuple[int, int], preset: str | None) -> Iterator[tuple[str, str,
     from anomaly_seg_ros.engines.scored_model import ScoredModel
     from anomaly_seg_ros.models import build_model, MODELS
     from anomaly_seg_ros.registry import lookup
-    from anomaly_seg_ros.scores import COARSE, SCORES
+    from anomaly_seg_ros.scores import score_class, SCORES
 
     for name in MODELS:
         takes = inspect.signature(lookup('model', MODELS, name)).parameters
         options = {'outlier_head': True} if 'outlier_head' in takes else {}
-        steps = [(score, step) for score in SCORES for step in (1, 4)[: 1 + (score in COARSE)]]
+        steps = [
+            (score, step) for score in SCORES for step in (1, 4)[: 1 + score_class(score).coarse]
+        ]
         for score, step in steps:
             void = CLASSES if score == 'void' else None
             meta = CheckpointMeta(

@@ -24,7 +24,7 @@ from anomaly_seg_ros.process import tune_allocator
 tune_allocator()  # before torch comes
 
 import torch  # noqa: E402
-from torch import nn, Tensor  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint  # noqa: E402
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC  # noqa: E402
@@ -35,8 +35,8 @@ from anomaly_seg_ros.frames.preprocess import parse_size  # noqa: E402
 from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
 from anomaly_seg_ros.models import build_model  # noqa: E402
 from anomaly_seg_ros.process import inference_threads  # noqa: E402
-from anomaly_seg_ros.registry import lookup  # noqa: E402
-from anomaly_seg_ros.scores import check_options, SCORES  # noqa: E402
+from anomaly_seg_ros.scores import check_options, score_class  # noqa: E402
+from anomaly_seg_ros.scores.score import AnomalyScore  # noqa: E402
 from training.fitting.score_option import parse_option  # noqa: E402
 from training.reporting.markdown import markdown_table  # noqa: E402
 
@@ -50,7 +50,7 @@ HEAD, OPTION = 'ood_logits', 'outlier_head'
 ENGINES = ('openvino', 'torch')
 
 
-class FirstLogit(nn.Module):
+class FirstLogit(AnomalyScore):
     """The least that can stand in the place of a score."""
 
     needs = frozenset({'logits'})
@@ -81,7 +81,7 @@ def build_variants(checkpoint: Checkpoint, scores: Sequence[str]) -> dict[str, S
     """
     trained, meta = checkpoint.network(), checkpoint.meta
     asked = [(text, *parse_score(text)) for text in scores]
-    headed = {name for _, name, _ in asked if HEAD in lookup('score', SCORES, name).needs}
+    headed = {name for _, name, _ in asked if HEAD in score_class(name).needs}
     networks = {}
     for head in {False, bool(headed)}:
         options = {k: v for k, v in meta.model_options.items() if k != OPTION}

@@ -15,7 +15,7 @@ from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
 from anomaly_seg_ros.checkpoint.meta import META_FILE
-from anomaly_seg_ros.scores import FITTED, SCORES, TEMPERED
+from anomaly_seg_ros.scores import SCORES, scores_that
 from training.datasets import build_dataset
 from training.fitting.calibration import LEAST_FRAMES
 from training.fitting.checkpoint import check_fit, fit_checkpoint, FitRequest, NormalFrames
@@ -26,14 +26,15 @@ TEMPERATURE = 'temperature'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg fit_score` takes."""
+    tempered = ', '.join(scores_that(lambda score: score.tempered))
+    fitted = ', '.join(scores_that(lambda score: score.statistics))
     parser.add_argument('--checkpoint', required=True, help="folder, or 'default'")
     parser.add_argument(
         '--score',
         required=True,
         metavar='S[,S]',
         help=f"scores to calibrate; '{TEMPERATURE}' fits the temperature of "
-        f'{", ".join(sorted(TEMPERED))} first; {", ".join(sorted(FITTED))} get their statistics '
-        'from the train split before',
+        f'{tempered} first; {fitted} get their statistics from the train split before',
     )
     parser.add_argument('--dataset', required=True, help='normal frames with class labels')
     parser.add_argument('--root', type=Path, required=True, help='folder of the dataset')
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--train-split',
         default='train',
-        help=f'frames for the statistics of {", ".join(sorted(FITTED))} (default train)',
+        help=f'frames for the statistics of {fitted} (default train)',
     )
     parser.add_argument(
         '--option',

@@ -10,7 +10,6 @@ from typing import cast, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import nn
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import open_engine
@@ -103,7 +102,7 @@ class TorchPass:
         for score in scores:
             statistics = checkpoint.statistics(score)
             built = score_of(engine.scored.model, checkpoint.meta, score, statistics)
-            self._scores[score] = cast('nn.Module', built).to(engine.scored.mean.device)
+            self._scores[score] = built.to(engine.scored.mean.device)
 
     def infer(self, image: NDArray[np.uint8]) -> PassOutput:
         """Gives labels, scores and logits of a (h, w, 3) RGB image at `input_size`."""

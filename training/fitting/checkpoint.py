@@ -12,7 +12,7 @@ from anomaly_seg_ros.checkpoint.meta import CalibratedOn
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.folder import engine_folders
 from anomaly_seg_ros.provenance import code_version
-from anomaly_seg_ros.scores import FITTED, SCORES, TEMPERED
+from anomaly_seg_ros.scores import is_tempered, score_class, SCORES
 from training.datasets import Dataset
 from training.evaluation.network_pass import open_pass
 
@@ -41,7 +41,7 @@ class FitRequest:
     """What is to be fitted.
 
     Attributes:
-        scores: Keys of `SCORES` to calibrate; those in `FITTED` get their statistics before.
+        scores: Keys of `SCORES` to calibrate; those that have statistics get them before.
         temperature: Whether to fit the temperature of the softmax first.
         gamma: A new exponent on the image; None leaves it.
         options: Score name to options that are kept in the checkpoint.
@@ -59,7 +59,7 @@ class FitRequest:
     @property
     def fitted(self) -> list[str]:
         """The scores that get statistics."""
-        return [name for name in self.scores if name in FITTED]
+        return [name for name in self.scores if score_class(name).statistics]
 
 
 def check_fit(
@@ -138,7 +138,8 @@ def with_temperature(
     """Fits the temperature and drops the calibrations that it outdates."""
     meta = checkpoint.meta
     fit = _temperature_of(checkpoint, validation.frames, say)
-    outdated = TEMPERED & meta.calibrations.keys() if fit.temperature != meta.temperature else ()
+    changed = fit.temperature != meta.temperature
+    outdated = {name for name in meta.calibrations if changed and is_tempered(name)}
     if lost := sorted(set(outdated) - set(request.scores)):
         say(
             f'dropped the calibrations of {", ".join(lost)}, made at temperature '

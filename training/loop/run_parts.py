@@ -11,7 +11,7 @@ from torch import nn, Tensor
 
 from anomaly_seg_ros.models.forward import run_fields
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.scores import build_score, FITTED
+from anomaly_seg_ros.scores import build_score, score_class
 from training.datasets import Dataset
 from training.feeding.loading import AugmentedFrames, EpochSampler, training_loader
 from training.feeding.pasting import build_paster, PastedFrames
@@ -79,7 +79,8 @@ def build_validation(
     name = default_score(config)
     provides = run_fields(network, void_index)
     try:
-        score = build_score('max_logit' if name in FITTED else name, config.model, provides)
+        name = 'max_logit' if score_class(name).statistics else name
+        score = build_score(name, config.model, provides)
     except ValueError as error:
         raise ValueError(f'{error}; choose another score: for this run') from None
     return Validation(
@@ -88,7 +89,7 @@ def build_validation(
         dataset,
         config.input_size,
         void_index,
-        cast('nn.Module', score).to(fabric.device),
+        score.to(fabric.device),
     )
 
 

@@ -18,11 +18,9 @@ LOSSES = {
     'void': 'CE + void class',
 }
 
-PLAIN_SCORES = ('max_logit', 'msp', 'entropy', 'energy', 'margin')
-"""Scores of the logits alone; msp, entropy and energy at the fitted temperature."""
-
-FITTED = ('mahalanobis', 'sml')
-"""Scores with statistics of the train split."""
+MEASURED_BY = ('max_logit', 'msp', 'entropy', 'energy', 'margin', 'mahalanobis', 'sml')
+"""What every row is measured by: scores of the logits alone, at the fitted temperature and with
+statistics of the train split where they take such."""
 
 BASELINE = 'default'
 

@@ -12,10 +12,11 @@ import shutil
 import subprocess
 import sys
 
+from anomaly_seg_ros.scores import score_class
 from training.loop.run_folder import KEPT_FOLDER, LAST_FILE
 from training.recipes.recipe import read_recipe
 
-from .rows import BASELINE, FITTED, PLAIN_SCORES, StudyRow
+from .rows import BASELINE, MEASURED_BY, StudyRow
 
 FITTED_FOLDER = 'fitted'
 """The checkpoint with its temperature and statistics."""
@@ -144,15 +145,16 @@ def _training(row: StudyRow, data: Data, out: Path, changes: Sequence[str]) -> l
 
 def _fitting(trained: str, data: Data, out: Path, needs: tuple[Path, ...]) -> StudyStep:
     """Fits temperature and statistics into a copy of the checkpoint."""
+    statistics = [score for score in MEASURED_BY if score_class(score).statistics]
     arguments = (
-        *('fit_score', '--checkpoint', trained, '--score', ','.join(('temperature', *FITTED))),
+        *('fit_score', '--checkpoint', trained, '--score', ','.join(['temperature', *statistics])),
         *('--dataset', 'camvid', '--root', str(data.camvid), '--out', str(out / FITTED_FOLDER)),
     )
     return StudyStep('fit', arguments, out, out / FITTED_FOLDER, needs=needs)
 
 
 def _measuring(row: StudyRow, data: Data, out: Path, fitted: Path) -> list[StudyStep]:
-    scores = (*PLAIN_SCORES, *FITTED, *row.scores)
+    scores = (*MEASURED_BY, *row.scores)
     return [
         _evaluation(out, fitted, TEST, ('msp',), 'camvid', data.camvid, 'test'),
         *(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.score import AnomalyScore
 
 
-class CoarseScore(nn.Module):
+class CoarseScore(AnomalyScore):
     """Another score's value at every `step`-th pixel, both ways, and between these linearly.
 
     Logits of most networks are enlarged from an eighth of the image's size, so that little is
@@ -19,17 +20,17 @@ class CoarseScore(nn.Module):
         step: Pixels between two values.
     """
 
-    def __init__(self, score: nn.Module, step: int):
+    def __init__(self, score: AnomalyScore, step: int):
         super().__init__()
         self.score, self.step = score, step
-        self.needs: frozenset[str] = score.needs  # type: ignore[assignment]
+        self.needs, self.classes = score.needs, score.classes
 
     def forward(self, output: ModelOutput) -> Tensor:
         height, width = output.given(min(self.needs)).shape[-2:]
         every = (..., slice(None, None, self.step), slice(None, None, self.step))
         needed = ModelOutput()._replace(**{name: getattr(output, name) for name in self.needs})
         thin = needed.over_pixels(lambda maps: maps[every])
-        score: Tensor = self.score(thin).float()
+        score = self.score(thin).float()
         return enlarge(enlarge(score, self.step, 2, width), self.step, 1, height)
 
 

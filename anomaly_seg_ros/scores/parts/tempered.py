@@ -1,4 +1,4 @@
-"""Temperature of the softmax: what `fit_score --score temperature` fits and some scores apply."""
+"""Logits divided by the temperature of the softmax."""
 
 from __future__ import annotations
 
