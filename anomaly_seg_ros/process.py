@@ -1,4 +1,4 @@
-"""What the process asks of the machine: memory that it keeps, and how many threads.
+"""What the process asks of the machine: memory that it keeps, how many threads, a signal stack.
 
 glibc gives a freed block of some megabytes straight back to the kernel and fetches a fresh,
 zeroed one for the next frame or layer. Images, messages and tensors are such blocks. Only the
@@ -8,6 +8,8 @@ DDS start to allocate.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import ctypes
 import os
 import platform
@@ -51,3 +53,27 @@ def picture_threads() -> int:
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def kept_signal_stack() -> Iterator[None]:
+    """Gives this thread back, behind the block, the alternate stack that it had for signals.
+
+    OpenVINO's CPU plugin puts in one of its own where it is loaded, and unmaps it at its end. What
+    was before comes back only if the plugin ends on the same thread and in the reverse order of
+    several. Else the thread is left with a stack that is no memory: the next signal that Python
+    handles, as Ctrl-C, a timer or a child's end, is then a segmentation fault in whatever runs.
+    """
+    sigaltstack = ctypes.CDLL(None).sigaltstack
+    before = signal_stack()
+    try:
+        yield
+    finally:
+        sigaltstack(before, None)
+
+
+def signal_stack() -> bytes:
+    """Gives what the C library says of this thread's alternate stack for signals (`stack_t`)."""
+    stack = ctypes.create_string_buffer(64)
+    ctypes.CDLL(None).sigaltstack(None, stack)
+    return stack.raw

@@ -25,6 +25,7 @@ from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import launch_support
 from anomaly_seg_ros.node.statistics import UNPROCESSED
 from anomaly_seg_ros.prediction import check_engine_input, Prediction
+from anomaly_seg_ros.process import signal_stack
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -56,6 +57,14 @@ def _isolate_ros() -> None:
 
 
 _isolate_ros()
+
+
+@pytest.fixture(autouse=True)
+def _same_signal_stack() -> Iterator[None]:
+    """Finds the test behind which the next time-out would be a segmentation fault."""
+    before = signal_stack()
+    yield
+    assert signal_stack() == before
 
 
 @pytest.fixture(scope='session')

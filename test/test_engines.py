@@ -20,6 +20,7 @@ from anomaly_seg_ros.engines.openvino_engine import device as openvino_device
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
+from anomaly_seg_ros.process import signal_stack
 from anomaly_seg_ros.scores import SCORES
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
@@ -340,6 +341,17 @@ def test_each_engine_names_the_device_that_it_runs_on(engine: Any) -> None:
 
 
 # --- precision -----------------------------------------------------------------------------------
+
+
+def test_an_engine_leaves_the_stack_for_signals_as_it_was(exported_checkpoint: Path) -> None:
+    # Else two engines that end in the order in which they began, or one that ends on another
+    # thread, leave a stack that is no memory, and the next signal kills the process.
+    before = signal_stack()
+    engines = [open_engine(Checkpoint.open(exported_checkpoint), 'openvino') for _ in range(2)]
+    assert signal_stack() == before
+    while engines:
+        engines.pop(0).close()
+    assert signal_stack() == before
 
 
 def test_the_precision_that_is_asked_for_is_what_computes(exported_checkpoint: Path) -> None:

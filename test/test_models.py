@@ -463,11 +463,13 @@ def test_features_are_what_the_last_layer_reads(name, head):
 def test_openvino_computes_what_torch_computes(name, head, size):
     import openvino
 
+    from anomaly_seg_ros.engines.openvino_engine import load_cpu
+
     model = spread(tiny(name, {'head': head})).eval()
     images = torch.randn(1, 3, *size)
     converted = openvino.convert_model(torch.export.export(model, (images,)))
     precise = {'INFERENCE_PRECISION_HINT': 'f32'}
-    compiled = openvino.Core().compile_model(converted, 'CPU', precise)
+    compiled = load_cpu().compile_model(converted, 'CPU', precise)
     results = compiled(images.numpy())
     with torch.inference_mode():
         output = model(images)

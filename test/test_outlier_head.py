@@ -64,6 +64,8 @@ def test_weights_without_it_load_strictly_and_give_the_same_logits_beside_it(nam
 def test_the_exported_head_computes_the_same_in_openvino():
     import openvino
 
+    from anomaly_seg_ros.engines.openvino_engine import load_cpu
+
     torch.manual_seed(0)
     head, features = OutlierHead(6).eval(), torch.randn(1, 6, 5, 7)
 
@@ -77,6 +79,6 @@ def test_the_exported_head_computes_the_same_in_openvino():
 
     program = torch.export.export(Enlarged().eval(), (features,))
     model = openvino.convert_model(program)
-    compiled = openvino.Core().compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    compiled = load_cpu().compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
     expected = head(features, 8).detach()
     torch.testing.assert_close(torch.from_numpy(compiled(features.numpy())[0]), expected)

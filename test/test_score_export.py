@@ -11,6 +11,7 @@ import torch
 
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import CAMVID
+from anomaly_seg_ros.engines.openvino_engine import load_cpu
 from anomaly_seg_ros.engines.scored_model import score_of, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
@@ -96,7 +97,7 @@ def test_the_exported_scores_are_those_of_torch(
     with torch.no_grad():
         expected = [value.numpy() for value in module(images)]
         program = torch.export.export(module, (images,))
-    compiled = ov.compile_model(
+    compiled = load_cpu().compile_model(
         ov.convert_model(program), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'}
     )
     labels, *scores = compiled(images.numpy()).values()

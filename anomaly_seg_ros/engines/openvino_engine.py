@@ -14,6 +14,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.facts import EngineFacts
 from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import check_outputs, Prediction, split_outputs, stack_images
+from anomaly_seg_ros.process import kept_signal_stack
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.scored_model import ScoredModel
@@ -36,12 +37,21 @@ def versions() -> dict[str, str]:
     return {'openvino': str(ov.__version__)}
 
 
+@kept_signal_stack()
+def load_cpu() -> Any:
+    """Gives an OpenVINO core with its CPU plugin loaded."""
+    import openvino as ov
+
+    core = ov.Core()
+    core.get_versions('CPU')
+    return core
+
+
 def device() -> str:
     """Gives the CPU's name."""
-    import openvino as ov
     from openvino import properties
 
-    return str(ov.Core().get_property('CPU', properties.device.full_name)).strip()
+    return str(load_cpu().get_property('CPU', properties.device.full_name)).strip()
 
 
 def runs(precision: str) -> bool:
@@ -50,10 +60,9 @@ def runs(precision: str) -> bool:
 
 
 def _has_bf16() -> bool:
-    import openvino as ov
     from openvino import properties
 
-    return 'BF16' in ov.Core().get_property('CPU', properties.device.capabilities)
+    return 'BF16' in load_cpu().get_property('CPU', properties.device.capabilities)
 
 
 def convert(scored: ScoredModel, input_size: tuple[int, int]) -> Any:
@@ -166,7 +175,7 @@ class OpenVinoEngine:
         import openvino as ov
         from openvino import properties
 
-        self._core = ov.Core()
+        self._core = load_cpu()
         rest = cpu_precision('auto' if precision == 'int8' else precision)
         self._options = {
             properties.hint.inference_precision: _HINTS[rest],
