@@ -1,4 +1,10 @@
+from collections.abc import Iterator
+import multiprocessing
 import signal
+import subprocess
+import sys
+import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +16,9 @@ from training.feeding.loading import (
     Batch,
     checked,
     EpochSampler,
-    leave_signals_to_parent,
     training_loader,
 )
+from training.feeding.pasting import build_paster
 from training.feeding.transforms import Augmentation
 
 WHOLE = Augmentation((72, 96), (1.0, 1.0), flip=0.0, color=0.0)
@@ -55,13 +61,16 @@ def test_a_batch_that_does_not_fit_is_an_error() -> None:
         EpochSampler(2, 8, 0)
 
 
-def test_samples_do_not_depend_on_the_number_of_workers(camvid_root) -> None:
+def test_samples_do_not_depend_on_the_number_of_workers(camvid_root, tmp_path, save) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
+    save(tmp_path / 'photos', list(noise))
+    options = {'kind': 'folder', 'root': tmp_path / 'photos', 'short_side': 40, 'crop': 24}
     dataset = build_dataset('camvid', camvid_root, 'train')
     augmentation = Augmentation((64, 64), class_balance=0.5)
     batches = []
     for workers in (0, 2):
         sampler = EpochSampler(len(dataset), 2, seed=3)
-        frames = AugmentedFrames(dataset, augmentation, 3, paste_corner)
+        frames = AugmentedFrames(dataset, augmentation, 3, build_paster(options))
         loader = training_loader(frames, sampler, workers)
         batches.append(list(checked(iter(loader))))
     for one, other in zip(*batches, strict=True):
@@ -108,18 +117,41 @@ def test_a_truncated_file_is_named_without_a_traceback(camvid_root, workers, fol
     broken = camvid_root / folder / '004.png'
     broken.write_bytes(broken.read_bytes()[:100])
     frames = AugmentedFrames(build_dataset('camvid', camvid_root, 'train'), WHOLE, 0)
+    before = set(multiprocessing.active_children())
     loader = training_loader(frames, EpochSampler(6, 2, 0), workers)
     with pytest.raises(ValueError, match=rf'{folder}/004\.png.*is it truncated') as caught:
         list(checked(iter(loader)))
     assert '\n' not in str(caught.value)
+    # The error that somebody holds keeps no loading process.
+    del loader
+    assert set(multiprocessing.active_children()) == before
 
 
-def test_a_worker_lets_ctrl_c_pass_by() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        leave_signals_to_parent(0)
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGINT, before[0])
-        signal.signal(signal.SIGTERM, before[1])
+@pytest.fixture
+def loading_processes(camvid_root) -> Iterator[list[Any]]:
+    """Two processes that have loaded a batch each and wait for the next wish."""
+    frames = AugmentedFrames(build_dataset('camvid', camvid_root, 'train'), WHOLE, 0)
+    before = set(multiprocessing.active_children())
+    batches = iter(training_loader(frames, EpochSampler(6, 2, 0), 2))
+    next(batches)
+    yield [child for child in multiprocessing.active_children() if child not in before]
+    del batches  # ends them
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_loading_process_leaves_what_ends_the_group_to_its_parent(
+    loading_processes, number
+) -> None:
+    script = 'import os, sys; [os.kill(int(pid), int(sys.argv[1])) for pid in sys.argv[2:]]'
+    pids = [str(process.pid) for process in loading_processes]
+    subprocess.run([sys.executable, '-c', script, str(int(number)), *pids], check=True)
+    time.sleep(1.5)
+    assert [process.is_alive() for process in loading_processes] == [True, True]
+
+
+def test_a_loading_process_ends_when_its_parent_asks(loading_processes) -> None:
+    for process in loading_processes:
+        process.terminate()
+    for process in loading_processes:
+        process.join(5)
+    assert [process.exitcode for process in loading_processes] == [0, 0]

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+import pickle
 from typing import Any
 
 import cv2
@@ -118,7 +119,7 @@ def test_coco_leaves_out_objects_with_a_small_box(tmp_path: Path) -> None:
 def test_a_point_of_an_object_is_pasted_as_a_patch_of_usual_size(tmp_path: Path) -> None:
     root = coco_folder(tmp_path, [annotation(1, 17, [[4, 4, 4, 4, 4, 4]], side=1)])
     options = {'kind': 'coco', 'root': str(root), 'min_side': 1, 'min_object': 1}
-    paste = build_paster(options)
+    paste = pickle.loads(pickle.dumps(build_paster(options)))  # a loading process gets it so
     assert (paste.short_side, paste.crop) == (128, 512)
     image, labels = np.zeros((300, 300, 3), np.uint8), np.zeros((300, 300), np.uint8)
     _, _, outlier = paste(image, labels, RNG(0))

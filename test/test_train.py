@@ -1,11 +1,14 @@
 import argparse
 from collections.abc import Iterator
+import contextlib
 import csv
+import multiprocessing
 import os
 from pathlib import Path
 import re
 import resource
 import signal
+import subprocess
 import sys
 import time
 import types
@@ -13,6 +16,7 @@ from typing import Any
 
 from lightning.fabric import Fabric
 import numpy as np
+import psutil
 import pytest
 from safetensors.torch import load_file
 import torch
@@ -23,7 +27,6 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.frames.images import write_image
 from training.commands import train
 from training.datasets import build_dataset
-from training.feeding.loading import AugmentedFrames
 from training.feeding.normalisation import Normalisation
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import save_flow
@@ -377,6 +380,63 @@ def test_a_second_ctrl_c_acts_as_usual() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.fixture
+def started_run(recipe: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run with two loading processes and a process group of its own, behind its first epoch."""
+    command = [sys.executable, '-m', 'anomaly_seg_ros', 'train', str(recipe)]
+    with subprocess.Popen(
+        [*command, 'workers=2', 'epochs=9999', 'val_every=9999', '--out', str(tmp_path / 'run')],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline().startswith('epoch 1/9999: loss')
+            yield process
+        finally:
+            for member in group(process):
+                member.kill()
+
+
+def group(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """What lives of a process's group."""
+    members = []
+    for found in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getpgid(found.pid) == process.pid and found.status() != psutil.STATUS_ZOMBIE:
+                members.append(found)
+    return members
+
+
+def test_sigterm_to_the_whole_process_group_saves_and_stops_like_ctrl_c(
+    started_run, tmp_path: Path
+) -> None:
+    # As Slurm, systemd and `timeout` do: loading processes and their server get it as well.
+    assert len(group(started_run)) >= 4
+    os.killpg(started_run.pid, signal.SIGTERM)
+    _, told = started_run.communicate(timeout=60)
+    assert (started_run.returncode, told.splitlines()[-1:]) == (
+        1,
+        [f'stopped; go on with: --resume --out {tmp_path}/run'],
+    )
+    assert last_state(tmp_path / 'run')['progress']['epoch'] >= 1
+    wait_for_the_end_of(started_run)
+
+
+def test_loading_processes_end_with_a_training_process_that_was_killed(started_run) -> None:
+    started_run.kill()
+    wait_for_the_end_of(started_run)
+
+
+def wait_for_the_end_of(process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 20
+    while left := group(process):
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
+
+
 def test_void_is_one_more_channel_that_validation_never_answers(
     recipe: Path, tmp_path: Path, capsys
 ) -> None:
@@ -564,10 +624,14 @@ def test_what_the_allocator_really_says_is_understood() -> None:
 def test_a_loading_process_that_was_killed_is_said(
     recipe: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    def killed(self, epoch, index):
-        os.kill(os.getpid(), signal.SIGKILL)
+    step = Trainer._step
 
-    monkeypatch.setattr(AugmentedFrames, '_sample', killed)
+    def kill(self, batch):
+        for process in multiprocessing.active_children():
+            process.kill()
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, '_step', kill)
     with pytest.raises(ValueError, match=r'a loading process has died.*lower workers \(1\)'):
         run(recipe, tmp_path / 'run', 'workers=1')
 

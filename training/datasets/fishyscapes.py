@@ -6,6 +6,7 @@ Source: Blum et al., "The Fishyscapes Benchmark", 2021. Static comes in versions
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -116,7 +117,7 @@ def fishyscapes(root: Path, split: str = 'lost_and_found') -> Frames:
     layouts, count = SPLITS[split]
     layout, frames = find_frames('fishyscapes', root, layouts)
     expect_count('fishyscapes', split, frames, count)
-    return Frames('fishyscapes', frames, anomaly=layout.ids, read=lambda path: _read(path, root))
+    return Frames('fishyscapes', frames, anomaly=layout.ids, read=partial(_read, root=root))
 
 
 def _read(path: Path, root: Path) -> NDArray[np.uint8]:

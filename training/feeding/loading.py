@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-import signal
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from anomaly_seg_ros.classes import IGNORE
 from training.datasets import Dataset
 
+from . import loading_processes
 from .transforms import Augmentation
 
 SampleKey = tuple[int, int]
@@ -136,7 +136,12 @@ def checked(batches: Iterator[Batch | Exception]) -> Iterator[Batch]:
     """Gives the batches; raises the error that came in the place of one."""
     for batch in batches:
         if isinstance(batch, Exception):
-            raise batch
+            try:
+                raise batch
+            finally:
+                # The error holds this frame: a circle, whose loading processes would only end
+                # when and where the garbage collector happens to run.
+                del batch, batches
         yield batch
 
 
@@ -145,19 +150,16 @@ def training_loader(
 ) -> DataLoader[Batch | Exception]:
     """Gives batches in the sampler's order; the worker processes live across epochs.
 
-    Read it through `checked`.
+    Read it through `checked`. With workers, all of `frames` must be picklable.
     """
+    if workers:
+        loading_processes.start_server()
     return DataLoader(
         frames,
         batch_sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=collate,
-        worker_init_fn=leave_signals_to_parent if workers else None,
+        multiprocessing_context=loading_processes.START_METHOD if workers else None,
+        worker_init_fn=loading_processes.set_up if workers else None,
     )
-
-
-def leave_signals_to_parent(worker: int) -> None:
-    """Lets Ctrl-C pass a worker process by; the training process ends it when it is ready."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
