@@ -176,6 +176,6 @@ def test_a_public_file_is_known_by_its_keys_and_takes_imagenets_statistics(tmp_p
     layout = find_layout(state, 'deeplabv3plus', Path('public.pth'))
     file = tmp_path / 'public.pth'
     file.write_bytes(b'')
-    meta = make_meta(file, layout, {}, None)
+    meta = make_meta(file, 'deeplabv3plus', layout, {}, None)
     assert meta.mean == (0.485, 0.456, 0.406)
     assert meta.std == (0.229, 0.224, 0.225)

@@ -15,7 +15,6 @@ import sys
 import tempfile
 from typing import Any
 
-import cv2
 from lightning.fabric import Fabric
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, LabelSet, STREETHAZARDS
+from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.models import MODELS
 from anomaly_seg_ros.registry import lookup
 from training.datasets import Sample
@@ -118,7 +118,7 @@ def make_assets(folder: Path) -> None:
     for i in range(3):
         random = np.random.default_rng(100 + i)
         photo = random.integers(0, 256, (50, 60, 3)).astype(np.uint8)
-        cv2.imwrite(str(folder / 'photos' / f'{i}.png'), photo)
+        write_image(folder / 'photos' / f'{i}.png', photo[..., ::-1])
     torch.manual_seed(0)
     save_flow(folder / 'flow.safetensors', DenseFlow(**TINY_FLOW))
 

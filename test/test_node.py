@@ -571,6 +571,9 @@ def test_a_frame_that_waits_at_deactivate_is_counted(
 def test_every_frame_is_accounted_for(rig: Any, image_message: Callable[..., Any]) -> None:
     node = rig.activate()
     rig.connect(topics.SEMANTIC_MASK)
+    for encoding in ('rgb8', 'rgb12'):
+        rig.send(image_message(picture(), encoding))
+        rig.settle()
     for turn in range(4):
         rig.engine.latency_s = 0.002 * turn
         for number in range(12):

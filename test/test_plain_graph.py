@@ -183,8 +183,8 @@ def test_labels_in_both_spellings_are_the_same_bytes(make_fake_meta: Callable[..
     images = torch.randint(0, 256, (1, *SIZE, 3), dtype=torch.uint8)
     scored = ScoredModel(Broken(lambda v: v).eval(), make_fake_meta(), 'max_logit').eval()
     with torch.no_grad():
-        usual = scored.spell(torch.uint8)(images)[0]
-        other = scored.spell(torch.int8)(images)[0]
+        usual = scored.spell(torch.uint8)(images)['labels']
+        other = scored.spell(torch.int8)(images)['labels']
     assert other.dtype == torch.int8
     assert (other.view(torch.uint8) == usual).all()
     assert usual.unique().numel() > 2

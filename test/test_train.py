@@ -290,6 +290,8 @@ def test_a_flow_is_trained_jointly_in_mixed_precision(
 class TwoOptimizers(nn.Module):
     """A made objective with a parameter and an optimiser of its own, and something to show."""
 
+    needs_outliers = ignores_outliers = False
+
     def __init__(self, loss, aux_weight=1.0, share=0.5):
         super().__init__()
         self.loss, self.share = loss, share
