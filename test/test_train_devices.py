@@ -64,6 +64,7 @@ OBJECTIVES['made'] = 'made:Offset'
 
 # Dropout draws other pixels in each process, so it is off; a Ctrl-C comes to one process alone.
 COMMAND = """
+del __file__  # loading processes would run this script again
 import os, signal, sys
 import torch
 from torch.nn import functional
@@ -195,6 +196,7 @@ def test_a_mean_over_two_processes_is_that_of_all_valid_pixels(tmp_path: Path) -
 # One of two processes: the flow of each draws other patches, and both must end with one flow.
 JOINT = """
 import sys
+del __file__  # loading processes would run this script again
 from pathlib import Path
 import torch
 from training.recipes.train_config import load_train_config
