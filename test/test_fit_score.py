@@ -176,12 +176,21 @@ def test_the_engine_of_another_score_stays(
     assert 'removed engine openvino of another graph' in capsys.readouterr().out
 
 
-def test_engines_of_an_older_format_are_removed(
-    exported_checkpoint: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ('old', 'new'), [('"format": 5', '"format": 4'), ('"score": "max_logit"', '"score": "msx"')]
+)
+def test_engines_of_an_older_package_are_removed(
+    old: str,
+    new: str,
+    exported_checkpoint: Path,
+    frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     checkpoint = shutil.copytree(exported_checkpoint, tmp_path / 'checkpoint')
     engine = checkpoint / 'engines' / 'openvino' / 'engine.json'
-    engine.write_text(engine.read_text().replace('"format": 5', '"format": 4'))
+    assert old in engine.read_text()
+    engine.write_text(engine.read_text().replace(old, new))
     out = tmp_path / 'out'
     assert fit(checkpoint, frames, out, 'energy', '--option', 'energy.step=4') == 0
     assert 'removed engine openvino that cannot be used; export it' in capsys.readouterr().out

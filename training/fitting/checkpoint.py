@@ -202,7 +202,11 @@ def uncalibrated(checkpoint: Checkpoint, scores: Collection[str]) -> dict[str, A
 def remove_stale_engines(checkpoint: Checkpoint, say: Say) -> None:
     """Removes exported engines that could only be refused: of another key or format."""
     for folder, meta in engine_folders(checkpoint.folder):
-        if isinstance(meta, str) or meta.key != checkpoint.score_key(meta.score):
-            shutil.rmtree(folder)
-            why = 'that cannot be used' if isinstance(meta, str) else 'of another graph'
-            say(f'removed engine {folder.name} {why}; export it again')
+        if isinstance(meta, str) or meta.score not in SCORES:
+            why = 'that cannot be used'
+        elif meta.key != checkpoint.score_key(meta.score):
+            why = 'of another graph'
+        else:
+            continue
+        shutil.rmtree(folder)
+        say(f'removed engine {folder.name} {why}; export it again')
