@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+import subprocess
+import sys
 from typing import Any
 
 import cv2
@@ -25,6 +27,7 @@ from anomaly_seg_ros.scores import SCORES
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine
 
+ROOT = Path(__file__).resolve().parent.parent
 SIZE = (64, 96)
 CLASSES = 11
 HALF = 2.0**-10
@@ -352,6 +355,25 @@ def test_an_engine_leaves_the_stack_for_signals_as_it_was(exported_checkpoint: P
     while engines:
         engines.pop(0).close()
     assert signal_stack() == before
+
+
+OUTWARDS = """
+import sys
+def tell(event, arguments):
+    if event in ('os.fork', 'subprocess.Popen', 'socket.getaddrinfo', 'socket.connect'):
+        print('outwards:', event, flush=True)
+sys.addaudithook(tell)
+from anomaly_seg_ros.engines.openvino_engine import device, versions
+print(versions(), device())
+"""
+
+
+def test_openvino_is_loaded_without_a_call_to_its_makers() -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', OUTWARDS], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert 'outwards' not in done.stdout
+    assert openvino_device() in done.stdout
 
 
 def test_the_precision_that_is_asked_for_is_what_computes(exported_checkpoint: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-import openvino as ov
 import pytest
 import torch
 
@@ -97,6 +96,8 @@ def test_the_exported_scores_are_those_of_torch(
     with torch.no_grad():
         expected = [value.numpy() for value in module(images)]
         program = torch.export.export(module, (images,))
+    import openvino as ov
+
     compiled = load_cpu().compile_model(
         ov.convert_model(program), 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'}
     )

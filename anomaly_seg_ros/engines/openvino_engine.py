@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+import sys
 from typing import Any, TYPE_CHECKING
 import warnings
 
@@ -18,6 +19,10 @@ from anomaly_seg_ros.process import kept_signal_stack
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.scored_model import ScoredModel
+
+# Else the converter, which `import openvino` brings, forks this process with all its threads, again
+# for each model, to post to a public analytics host. Without this module it uses its own stand-in.
+sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
 
 FACTS = EngineFacts(
     library='openvino',
