@@ -20,8 +20,8 @@ from anomaly_seg_ros.process import kept_signal_stack
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.scored_model import ScoredModel
 
-# Else the converter, which `import openvino` brings, forks this process with all its threads, again
-# for each model, to post to a public analytics host. Without this module it uses its own stand-in.
+# Else the converter, which `import openvino` brings, forks this process with all its threads, once
+# more for each model, to post to a public analytics host. Without this module it takes a stand-in.
 sys.modules.setdefault('openvino_telemetry', None)  # type: ignore[arg-type]
 
 FACTS = EngineFacts(
