@@ -1,81 +1,15 @@
-"""DeepLabV3+ with WideResNet-38: published counts and keys, and an independent forward pass."""
+"""DeepLabV3+ with WideResNet-38: published counts and keys, dropout and heads."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.deeplabv3plus import DeepLabV3Plus
 from training.commands.import_weights import find_layout, make_meta
 
 K = 5
-
-
-def norm_relu(w, key, x):
-    mean, var = w[f'{key}.running_mean'], w[f'{key}.running_var']
-    return F.relu(F.batch_norm(x, mean, var, w[f'{key}.weight'], w[f'{key}.bias']))
-
-
-def conv(w, key, x, stride=1, dilation=1):
-    weight = w[f'{key}.weight']
-    padding = dilation * (weight.shape[2] // 2)
-    return F.conv2d(x, weight, w.get(f'{key}.bias'), stride, padding, dilation)
-
-
-def enlarge(x, like):
-    return F.interpolate(x, size=like.shape[2:], mode='bilinear', align_corners=True)
-
-
-def reference_block(w, key, x, stride, dilation):
-    active = norm_relu(w, f'{key}.bn1.0', x)
-    shortcut = x
-    if f'{key}.proj_conv.weight' in w:
-        shortcut = conv(w, f'{key}.proj_conv', active, stride)
-    bottleneck = f'{key}.convs.conv3.weight' in w
-    y = conv(w, f'{key}.convs.conv1', active, stride, 1 if bottleneck else dilation)
-    y = norm_relu(w, f'{key}.convs.bn2.0', y)
-    y = conv(w, f'{key}.convs.conv2', y, 1, dilation)
-    if bottleneck:
-        y = conv(w, f'{key}.convs.conv3', norm_relu(w, f'{key}.convs.bn3.0', y))
-    return shortcut + y
-
-
-def reference(w, images):
-    """What the public key layout computes, written from methods and keys alone."""
-    x = conv(w, 'mod1.conv1', images)
-    half = None
-    for stage in range(2, 8):
-        if stage in (2, 3):
-            x = F.max_pool2d(x, 3, 2, 1)
-        dilation = {5: 2, 6: 4, 7: 4}.get(stage, 1)
-        names = sorted({k.split('.')[1] for k in w if k.startswith(f'mod{stage}.')})
-        for name in names:
-            stride = 2 if (stage, name) == (4, 'block1') else 1
-            x = reference_block(w, f'mod{stage}.{name}', x, stride, dilation)
-        half = x if stage == 2 else half
-    pooled = F.adaptive_avg_pool2d(x, 1)
-    parts = [enlarge(norm_relu(w, 'aspp.img_conv.1', conv(w, 'aspp.img_conv.0', pooled)), x)]
-    for i, dilation in enumerate((1, 12, 24, 36)):
-        key = f'aspp.features.{i}'
-        parts.append(norm_relu(w, f'{key}.1', conv(w, f'{key}.0', x, 1, dilation)))
-    coarse = enlarge(conv(w, 'bot_aspp', torch.cat(parts, 1)), half)
-    joined = torch.cat([conv(w, 'bot_fine', half), coarse], 1)
-    y = norm_relu(w, 'final.1', conv(w, 'final.0', joined))
-    y = norm_relu(w, 'final.4', conv(w, 'final.3', y))
-    logits = enlarge(conv(w, 'final.6', y), images)
-    ood = enlarge(conv(w, 'logits_ood.conv', norm_relu(w, 'logits_ood.norm', joined)), images)
-    return logits, joined, ood
-
-
-def spread(model):
-    for key, value in model.state_dict().items():
-        if key.endswith('running_var'):
-            value.uniform_(0.5, 1.5)
-        elif key.endswith(('running_mean', 'bias')):
-            value.normal_(std=0.3)
-    return model
 
 
 @pytest.mark.parametrize(
@@ -123,19 +57,6 @@ def test_keys_and_shapes_are_as_published():
     assert {key: tuple(state[key].shape) for key in expected} == expected
     assert not [key for key in state if key.startswith('mod2.block2.proj_conv')]
     assert 'final.6.bias' not in state
-
-
-@pytest.mark.parametrize('size', [(64, 96), (40, 56)])
-def test_the_forward_pass_equals_one_written_from_the_keys_alone(size):
-    torch.manual_seed(3)
-    model = spread(build_model('deeplabv3plus', K, {'outlier_head': True}, preset='tiny')).eval()
-    images = torch.randn(2, 3, *size)
-    with torch.inference_mode():
-        output = model(images)
-        logits, joined, ood = reference(model.state_dict(), images)
-    torch.testing.assert_close(output.logits, logits, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(output.features['last'], joined, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(output.ood_logits, ood, rtol=1e-4, atol=1e-4)
 
 
 def test_dropout_takes_whole_channels_in_the_last_two_stages_alone():

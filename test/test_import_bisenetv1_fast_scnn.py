@@ -1,14 +1,12 @@
-"""BiSeNetV1 and Fast-SCNN against their public key layouts and an independent computation.
+"""BiSeNetV1 and Fast-SCNN against their public key layouts; any size for Fast-SCNN.
 
-The shapes and the reference networks below are written from the layouts alone; they share nothing
-with the package.
+That they compute what the public code computes is the matter of `test_public_networks.py`.
 """
 
 from collections import OrderedDict
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main
@@ -94,108 +92,12 @@ def test_keys_and_shapes_are_those_of_the_public_files(name, options, expected):
     assert all(key.endswith(ends) for key in biases - of_norms)
 
 
-# Reference networks
-
-
-def conv(w, key, x, stride=1, padding=None):
-    weight = w[f'{key}.weight']
-    padding = weight.shape[2] // 2 if padding is None else padding
-    groups = x.shape[1] // weight.shape[1]
-    return F.conv2d(x, weight, w.get(f'{key}.bias'), stride, padding, groups=groups)
-
-
-def norm(w, key, x):
-    mean, var = w[f'{key}.running_mean'], w[f'{key}.running_var']
-    return F.batch_norm(x, mean, var, w[f'{key}.weight'], w[f'{key}.bias'])
-
-
-def unit(w, key, x, stride=1, names=('conv', 'bn'), padding=None):
-    x = conv(w, f'{key}.{names[0]}', x, stride, padding)
-    return F.relu(norm(w, f'{key}.{names[1]}', x))
-
-
-def mean(x):
-    return F.avg_pool2d(x, x.shape[2:])
-
-
-def reference_bisenetv1(w, images):
-    x = F.max_pool2d(unit(w, 'cp.resnet', images, 2, ('conv1', 'bn1')), 3, 2, 1)
-    maps = []
-    for layer in (1, 2, 3, 4):
-        for block in (0, 1):
-            key = f'cp.resnet.layer{layer}.{block}'
-            stride = 2 if layer > 1 and block == 0 else 1
-            y = unit(w, key, x, stride, ('conv1', 'bn1'))
-            y = norm(w, f'{key}.bn2', conv(w, f'{key}.conv2', y))
-            if stride == 2:
-                x = norm(w, f'{key}.downsample.1', conv(w, f'{key}.downsample.0', x, 2))
-            x = F.relu(x + y)
-        maps.append(x)
-
-    def refined(key, x):
-        x = unit(w, f'{key}.conv', x)
-        gate = norm(w, f'{key}.bn_atten', conv(w, f'{key}.conv_atten', mean(x)))
-        return x * gate.sigmoid()
-
-    def double(x):
-        return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
-
-    x = refined('cp.arm32', maps[3]) + unit(w, 'cp.conv_avg', mean(maps[3]))
-    x = unit(w, 'cp.conv_head32', double(x)) + refined('cp.arm16', maps[2])
-    context = unit(w, 'cp.conv_head16', double(x))
-    spatial = images
-    for index in (1, 2, 3):
-        spatial = unit(w, f'sp.conv{index}', spatial, 2)
-    spatial = unit(w, 'sp.conv_out', spatial)
-    joined = unit(w, 'ffm.convblk', torch.cat([spatial, context], 1))
-    joined = joined + joined * norm(w, 'ffm.bn', conv(w, 'ffm.conv', mean(joined))).sigmoid()
-    logits = conv(w, 'conv_out.conv_out', unit(w, 'conv_out.conv', joined))
-    return F.interpolate(logits, images.shape[2:], mode='bilinear')
-
-
-def reference_fast_scnn(w, images):
-    def separable(key, x, stride=1):
-        return unit(w, key, unit(w, key, x, stride, ('conv.0', 'conv.1')), 1, ('conv.3', 'conv.4'))
-
-    def sized(x, like):
-        return F.interpolate(x, like.shape[2:], mode='bilinear', align_corners=True)
-
-    names = ('conv.0', 'conv.1')
-    x = unit(w, 'learning_to_downsample.conv', images, 2, names, padding=0)
-    x = separable('learning_to_downsample.dsconv1', x, 2)
-    higher = x = separable('learning_to_downsample.dsconv2', x, 2)
-    for stage in (1, 2, 3):
-        for block in (0, 1, 2):
-            key = f'global_feature_extractor.bottleneck{stage}.{block}.block'
-            stride = 2 if stage < 3 and block == 0 else 1
-            y = unit(w, f'{key}.1', unit(w, f'{key}.0', x, 1, names), stride, names)
-            y = norm(w, f'{key}.3', conv(w, f'{key}.2', y))
-            x = y if block == 0 else x + y
-    key = 'global_feature_extractor.ppm'
-    pooled = [
-        sized(unit(w, f'{key}.conv{i}', F.adaptive_avg_pool2d(x, side), 1, names), x)
-        for i, side in enumerate((1, 2, 3, 6), 1)
-    ]
-    x = unit(w, f'{key}.out', torch.cat([x, *pooled], 1), 1, names)
-    x = unit(w, 'feature_fusion.dwconv', sized(x, higher), 1, names)
-    x = norm(w, 'feature_fusion.conv_lower_res.1', conv(w, 'feature_fusion.conv_lower_res.0', x))
-    key = 'feature_fusion.conv_higher_res'
-    x = F.relu(x + norm(w, f'{key}.1', conv(w, f'{key}.0', higher)))
-    x = separable('classifier.dsconv2', separable('classifier.dsconv1', x))
-    return sized(conv(w, 'classifier.conv.1', x), images)
-
-
 # Files
 
 
 CASES = {
-    'bisenetv1': (
-        reference_bisenetv1,
-        206,
-        (0.3257, 0.3690, 0.3223),
-        (0.2112, 0.2148, 0.2115),
-    ),
-    'fast_scnn': (reference_fast_scnn, 268, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    'bisenetv1': (206, (0.3257, 0.3690, 0.3223), (0.2112, 0.2148, 0.2115)),
+    'fast_scnn': (268, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
@@ -213,8 +115,8 @@ def trained_state(name, **options):
 
 @pytest.mark.parametrize('wrapper', [None, 'state_dict'])
 @pytest.mark.parametrize('name', list(CASES))
-def test_an_imported_file_computes_what_its_own_network_computes(name, wrapper, tmp_path, capsys):
-    reference, entries, mean_, std = CASES[name]
+def test_an_imported_file_computes_what_its_weights_compute(name, wrapper, tmp_path, capsys):
+    entries, mean, std = CASES[name]
     # The public files of BiSeNetV1 hold the two auxiliary heads too.
     state = trained_state(name, aux_heads=True)
     content = {f'module.{key}': value for key, value in state.items()}
@@ -224,12 +126,13 @@ def test_an_imported_file_computes_what_its_own_network_computes(name, wrapper, 
     assert f'{entries} of {entries} tensors matched' in capsys.readouterr().out
     checkpoint = Checkpoint.open(tmp_path / 'c')
     model, meta = checkpoint.network(), checkpoint.meta
-    assert (meta.mean, meta.std) == (mean_, std)
+    assert (meta.mean, meta.std) == (mean, std)
     assert (meta.void_index, meta.channels, meta.input_size) == (None, 19, (1024, 2048))
+    own = build_model(name, 19, {'aux_heads': True}).eval()
+    own.load_state_dict(state)
     images = torch.randn(1, 3, 96, 128)
     with torch.inference_mode():
-        expected = reference(state, images)
-        torch.testing.assert_close(model(images).logits, expected, rtol=1e-3, atol=1e-4)
+        assert torch.equal(model(images).logits, own(images).logits)
 
 
 @pytest.mark.parametrize('size', [(45, 61), (33, 64), (360, 480), (7, 7)])
@@ -240,10 +143,8 @@ def test_fast_scnn_takes_any_size(size):
     images = torch.randn(1, 3, *size)
     with torch.inference_mode():
         logits = model(images).logits
-        assert logits.shape == (1, 19, *size)
-        torch.testing.assert_close(
-            logits, reference_fast_scnn(state, images), rtol=1e-3, atol=1e-4
-        )
+    assert logits.shape == (1, 19, *size)
+    assert logits.isfinite().all()
 
 
 def test_where_the_sides_are_multiples_of_32_the_deep_branch_grows_by_exactly_four():

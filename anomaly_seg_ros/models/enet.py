@@ -4,7 +4,9 @@ Source: Paszke et al., "ENet: A Deep Neural Network Architecture for Real-Time S
 Segmentation", 2016, https://arxiv.org/abs/1606.02147. Two families of public weights differ in
 key names and in small parts, and both load strictly; written anew:
 
-- layout 'a', keys of davidtvs/PyTorch-ENet (MIT licence);
+- layout 'a', keys of davidtvs/PyTorch-ENet (MIT licence). Until March 2021 (commit 7cd31d4) that
+  code had one activation more in the blocks that double the size; keys and shapes stayed, so the
+  file does not tell. Its weights were then trained anew, and those of today want it without;
 - layout 'b', keys `bottleneck10`, ..., `fullconv` of yassouali/pytorch-segmentation (MIT licence).
 """
 
@@ -199,9 +201,14 @@ class BlockA(nn.Module):
 
 
 class UpBlockA(nn.Module):
-    """Residual block of layout 'a' that doubles the size."""
+    """Residual block of layout 'a' that doubles the size.
 
-    def __init__(self, step: Step):
+    Args:
+        step: What it does.
+        expansion_activation: Put an activation between the branch's last norm and the sum.
+    """
+
+    def __init__(self, step: Step, expansion_activation: bool):
         super().__init__()
         inner, out = step.inner, step.out_channels
         self.main_conv1 = nn.Sequential(
@@ -211,9 +218,9 @@ class UpBlockA(nn.Module):
         self.ext_tconv1 = nn.ConvTranspose2d(inner, inner, 2, stride=2, bias=False)
         self.ext_tconv1_bnorm = nn.BatchNorm2d(inner)
         self.ext_tconv1_activation = step.activation()
-        self.ext_conv2 = nn.Sequential(
-            nn.Conv2d(inner, out, 1, bias=False), nn.BatchNorm2d(out), step.activation()
-        )
+        self.ext_conv2 = nn.Sequential(nn.Conv2d(inner, out, 1, bias=False), nn.BatchNorm2d(out))
+        if expansion_activation:
+            self.ext_conv2.append(step.activation())
         self.ext_regul = nn.Dropout2d(step.dropout)
         self.out_activation = step.activation()
 
@@ -280,11 +287,14 @@ class ENet(Network):
         channels: Widths at 1/2, 1/4 and 1/8 of the size.
         repair_phase: Repair the logits by `repair_even_phase`; weights are the same either way.
         head: 'linear', or 'isomax' for distances to prototypes in place of the last layer.
+        expansion_activation: Layout 'a' as it was until March 2021, with an activation behind the
+            last norm of the branch that doubles the size; the weights' keys are the same.
 
     Parameters with 19 classes: 351,660 in layout 'a', 358,344 in layout 'b'.
 
     Raises:
-        ValueError: Unknown layout or head, or a repair without the convolution that it repairs.
+        ValueError: Unknown layout or head, a repair without the convolution that it repairs, or
+            the old form of a layout that has one form alone.
     """
 
     provides = frozenset({'logits', 'features.last'})
@@ -310,6 +320,7 @@ class ENet(Network):
         channels: Sequence[int] = (16, 64, 128),
         repair_phase: bool = False,
         head: str = 'linear',
+        expansion_activation: bool = False,
     ):
         super().__init__()
         if layout not in ('a', 'b'):
@@ -317,7 +328,12 @@ class ENet(Network):
         check_head(head)
         if repair_phase and head != 'linear':
             raise ValueError(f"repair_phase is for head 'linear', not {head!r}; leave one out")
+        if expansion_activation and layout != 'a':
+            raise ValueError(
+                f"expansion_activation is for layout 'a', not {layout!r}; leave one out"
+            )
         self.layout, self.repair_phase = layout, repair_phase
+        self.expansion_activation = expansion_activation
         self.steps = tuple(plan(channels, layout))
         width = channels[0]
         if layout == 'a':
@@ -341,7 +357,9 @@ class ENet(Network):
     def _block(self, step: Step) -> nn.Module:
         if self.layout == 'b':
             return BlockB(step)
-        return UpBlockA(step) if step.kind == 'upsample' else BlockA(step)
+        if step.kind == 'upsample':
+            return UpBlockA(step, self.expansion_activation)
+        return BlockA(step)
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives logits at image size; H and W are multiples of 8.

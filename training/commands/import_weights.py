@@ -56,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='enet: repair the logits at even rows and columns of a half-migrated void file',
     )
+    parser.add_argument(
+        '--expansion-activation',
+        action='store_true',
+        help='enet, davidtvs keys: the weights were trained by his code of before March 2021, '
+        'which has one activation more in the blocks that double the size; the file does not '
+        'tell, and all his public files of today are without it',
+    )
     parser.add_argument('--out', type=Path, required=True, help='checkpoint folder to write')
 
 
@@ -70,6 +77,8 @@ def main(args: argparse.Namespace) -> int:
     options = dict(layout.options)
     if args.repair_phase:
         options['repair_phase'] = True
+    if args.expansion_activation:
+        options['expansion_activation'] = True
     if OUTLIER_HEAD in weights:
         options['outlier_head'] = True
     model = build_model(args.model, output_channels(weights, layout), options)
