@@ -506,6 +506,23 @@ def test_a_checkpoint_of_before_has_no_sum_and_is_taken(folder: Path) -> None:
     Checkpoint.open(folder).network()
 
 
+def test_an_enet_that_was_trained_before_sums_were_kept_has_the_form_of_then(
+    make_fake_meta: Callable[..., Any],
+) -> None:
+    def options(**values: Any) -> dict[str, Any]:
+        made = json.loads(make_fake_meta(model='enet', **values).to_json())
+        return CheckpointMeta.from_mapping(made).model_options
+
+    old_form = {'layout': 'a', 'expansion_activation': True}
+    assert options() == old_form
+    assert options(training={'imported_from': 'ENet.pth'}) == {}
+    assert options(weights_sha256='0' * 64) == {}
+    assert options(model_options={'layout': 'b'}) == {'layout': 'b'}
+    assert options(model_options={'expansion_activation': False}) == old_form | {
+        'expansion_activation': False
+    }
+
+
 def test_the_shipped_checkpoint_carries_the_sum_of_its_weights() -> None:
     checkpoint = Checkpoint.open('default')
     assert checkpoint.meta.weights_sha256 == sha256((DEFAULT_FOLDER / WEIGHTS_FILE).read_bytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, MISSING
+from dataclasses import asdict, dataclass, field, fields, MISSING, replace
 import json
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,20 @@ class CheckpointMeta:
             raise ValueError(f'unknown keys {unknown}; this package may be older than the file')
         if missing := [key for key, needed in known.items() if needed and key not in values]:
             raise ValueError(f'key {missing[0]!r} is missing')
-        return cls(**values)
+        return _as_trained(cls(**values))
+
+
+def _as_trained(meta: CheckpointMeta) -> CheckpointMeta:
+    """Gives an ENet that `train` made before checksums were kept the form that it had then.
+
+    It had the activation that is now the option `expansion_activation`. An imported file never
+    wanted it.
+    """
+    options = {'layout': 'a', 'expansion_activation': True} | meta.model_options
+    ours = meta.model == 'enet' and options['layout'] == 'a'
+    if not ours or meta.weights_sha256 or 'imported_from' in meta.training:
+        return meta
+    return replace(meta, model_options=options)
 
 
 def _calibration(key: str, value: Any) -> Calibration:
