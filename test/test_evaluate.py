@@ -34,7 +34,7 @@ from training.evaluation.checkpoint_frames import check_room
 from training.evaluation.measure import FirstPass, MeasureSettings
 from training.evaluation.network_pass import open_pass, PassOutput
 from training.evaluation.pictures import choose
-from training.evaluation.resizing import nearest, network_input
+from training.evaluation.resizing import labels_at, network_input
 from training.results import FrameRow, read_curves, read_frames, read_pictures, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -276,7 +276,7 @@ def test_what_pil_resized_belongs_to_the_caller() -> None:
     """PIL's own buffer is read-only, which torch warns of."""
     image = np.zeros((5, 7, 3), np.uint8)
     assert network_input(image, (4, 6), 'course').flags.writeable
-    assert nearest(image[..., 0], (4, 6)).flags.writeable
+    assert labels_at(image[..., 0], (4, 6), 'course').flags.writeable
 
 
 def test_frames_without_anomaly_count_unless_the_protocol_drops_them(

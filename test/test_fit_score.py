@@ -24,7 +24,7 @@ from anomaly_seg_ros.prediction import Prediction
 from anomaly_seg_ros.provenance import code_version
 from training.datasets import Sample
 from training.evaluation.network_pass import open_pass
-from training.evaluation.resizing import nearest
+from training.evaluation.resizing import labels_at
 from training.fitting import checkpoint as fitting
 from training.fitting.calibration import fit_calibration
 
@@ -357,7 +357,8 @@ def test_labels_come_to_the_size_of_a_score_as_evaluate_brings_them(
     """A column of the score has the label that lies under its middle."""
     labels = np.full((side // 2, side), 255, np.uint8)
     labels[:, :classified] = 0
-    assert np.flatnonzero(nearest(labels, (4, 8))[0] == 0).tolist() == list(range(last + 1))
+    classified_columns = np.flatnonzero(labels_at(labels, (4, 8), 'exact')[0] == 0)
+    assert classified_columns.tolist() == list(range(last + 1))
     assert fit_calibration(Brightness(), Frames((0, labels))).levels[-1] == last
 
 

@@ -15,6 +15,7 @@ from training.negatives.shapes import blob, rectangle, union_of_regions
 
 PATCH = 200
 """Grey value of every negative pixel here; images below are darker, so an origin is plain."""
+RNG = np.random.default_rng(0)
 
 
 class Plain:
@@ -116,6 +117,21 @@ def test_only_the_pixels_of_the_region_are_pasted() -> None:
     assert (pasted == (regions == 4)[22:43, 22:43]).all()
 
 
+@pytest.mark.parametrize('factor', [0.5, 0.6, 0.75, 1.25, 1.5, 2.0])
+def test_regions_stay_over_what_they_show(factor: float) -> None:
+    shift = []
+    for edge in range(20, 41):
+        regions = np.zeros((60, 60), np.uint8)
+        regions[:, edge:] = 1
+        source = Plain((60, 60), regions)
+        source.image = np.repeat((regions * 200)[..., None], 3, axis=2)
+        paste = paster(source, short_side=round(60 * factor), crop=200)
+        square, ids = paste._square(source.draw(np.random.default_rng(0)), (200, 200), RNG)
+        assert ids is not None
+        shift.append((square[..., 0] / 200 - ids).sum(axis=1).mean())
+    assert abs(np.mean(shift)) < 0.05
+
+
 def test_a_square_of_background_alone_falls_back_to_a_rectangle() -> None:
     source = Plain(regions=np.zeros((64, 64), np.uint8))
     _, _, outlier = paster(source, shapes={'regions': 1.0})(*road(), np.random.default_rng(0))
@@ -150,7 +166,7 @@ def test_a_tiny_photo_never_becomes_a_huge_one() -> None:
         patch.setattr(cv2, 'resize', counted)
         _, _, outlier = paste(*road(), np.random.default_rng(0))
     # 256 times larger: one pixel of the photo is more than a square of 48 needs.
-    assert sizes == [(256, 256)] * 2
+    assert sizes == [(256, 256)]
     assert outlier.sum() == 48 * 48
 
 

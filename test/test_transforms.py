@@ -27,6 +27,24 @@ def test_image_and_labels_move_together(seed: int) -> None:
     assert (difference > 1).mean() < 0.12
 
 
+@pytest.mark.parametrize('upright', [False, True])
+@pytest.mark.parametrize('scale', [0.5, 0.6, 0.75, 0.8, 0.93, 1.0, 1.07, 1.25, 1.5, 1.75, 2.0])
+def test_labels_stay_under_their_image(scale: float, upright: bool) -> None:
+    shift = []
+    for edge in range(40, 81):
+        labels = np.zeros((96, 120), np.uint8)
+        labels[:, edge:] = 1
+        labels = np.ascontiguousarray(labels.T) if upright else labels
+        image = np.repeat((labels * 200)[..., None], 3, axis=2)
+        crop = round(labels.shape[0] * scale), round(labels.shape[1] * scale)
+        augmentation = Augmentation(crop, (scale, scale), flip=0, color=0)
+        moved, ids = augmentation(image, labels, np.random.default_rng(0))
+        # How much of a line is beyond the edge says where that is, to a part of a pixel.
+        line = 0 if upright else 1
+        shift.append((moved[..., 0] / 200 - ids).sum(axis=line).mean())
+    assert abs(np.mean(shift)) < 0.05
+
+
 def test_labels_are_never_interpolated() -> None:
     image, labels = coded_pair()
     for seed in range(30):

@@ -13,7 +13,7 @@ from training.datasets import Dataset, NO_CLASSES, Sample
 
 from .frame import Bytes, Frame
 from .network_pass import NetworkPass, PassOutput
-from .resizing import classes_at, nearest, network_input, score_at, truth_size
+from .resizing import classes_at, labels_at, network_input, score_at, truth_size
 
 
 class CheckpointFrames:
@@ -86,7 +86,7 @@ class CheckpointFrames:
         train_ids = logit_labels = None
         if self.classes.names:
             train_ids = truth_size(sample.labels, network_size, self._protocol)
-            logit_labels = nearest(sample.labels, network_size)
+            logit_labels = labels_at(sample.labels, network_size, self._protocol)
         size = (truth.shape[0], truth.shape[1])
         return Frame(
             name=sample.name,

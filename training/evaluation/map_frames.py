@@ -14,7 +14,7 @@ from training.datasets.dataset import files_by_stem
 from training.datasets.label_ids import AS_IS, ids_in, LABEL_SUFFIXES, LabelTable, read_ids
 
 from .frame import Bytes, Floats, Frame
-from .resizing import nearest
+from .resizing import truth_size
 
 SUFFIX = '_score'
 """What `predict --save score` puts behind the stem."""
@@ -69,8 +69,7 @@ class MapFrames:
         score = read_map(score_path)
         truth, stored = read_truth(label_path, self._table)
         size = (score.shape[0], score.shape[1])
-        if self._protocol == 'course':
-            truth = nearest(truth, size)
+        truth = truth_size(truth, size, self._protocol)
         if truth.shape != size:
             raise ValueError(
                 f'map {str(score_path)!r} is {size}, labels {str(label_path)!r} are '

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.images import write_image
+from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.overlay import (
     ANOMALY_COLOR,
     color_table,
@@ -148,9 +149,7 @@ def anomaly_picture(marked: NDArray[np.bool_], truth: Bytes) -> Bytes:
 
 def outlined(picture: Bytes, mask: NDArray[np.bool_]) -> Bytes:
     """Draws the outline of a mask of any size into a picture."""
-    small = cv2.resize(
-        mask.view(np.uint8), picture.shape[1::-1], interpolation=cv2.INTER_NEAREST_EXACT
-    )
+    small = resize_ids(mask.view(np.uint8), (picture.shape[0], picture.shape[1]))
     contours, _ = cv2.findContours(small, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     drawn = np.ascontiguousarray(picture)
     cv2.drawContours(drawn, contours, -1, OUTLINE_COLOR, 1)
@@ -185,6 +184,9 @@ def _reduced(picture: Bytes, labels: bool = False) -> Bytes:
     height, width = picture.shape[:2]
     if width <= WIDTH:
         return picture
-    size = (WIDTH, max(1, round(height * WIDTH / width)))
-    filter_ = cv2.INTER_NEAREST_EXACT if labels else cv2.INTER_AREA
-    return cv2.resize(picture, size, interpolation=filter_).astype(np.uint8, copy=False)
+    reduced = max(1, round(height * WIDTH / width))
+    if labels:
+        return resize_ids(picture, (reduced, WIDTH))
+    return cv2.resize(picture, (WIDTH, reduced), interpolation=cv2.INTER_AREA).astype(
+        np.uint8, copy=False
+    )

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.postprocess import resize_linear, resize_nearest
 from anomaly_seg_ros.frames.preprocess import to_input_size
 
@@ -26,11 +27,17 @@ def network_input(image: Bytes, size: Size, protocol: str) -> Bytes:
 
 def truth_size(labels: Bytes, size: Size, protocol: str) -> Bytes:
     """Gives labels at the size of comparison: as they are, or for 'course' at `size`."""
-    return nearest(labels, size) if protocol == 'course' else labels
+    return labels_at(labels, size, protocol) if protocol == 'course' else labels
 
 
-def nearest(labels: Bytes, size: Size) -> Bytes:
-    """Resizes labels by the nearest pixel as PIL does, with the pixels' centres aligned."""
+def labels_at(labels: Bytes, size: Size, protocol: str) -> Bytes:
+    """Resizes labels by the nearest pixel: as training does, or for 'course' as PIL does.
+
+    PIL takes of two that are equally near the upper one, always: half the size is a quarter of a
+    pixel off.
+    """
+    if protocol != 'course':
+        return resize_ids(labels, size)
     if labels.shape == size:
         return labels
     picture = Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST)

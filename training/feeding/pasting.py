@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.frames.nearest import resize_ids
 from training.datasets import Dataset, Sample
 from training.negatives import build_negatives, Negative, NegativeSource
 from training.negatives.shapes import blob, rectangle, union_of_regions
@@ -149,8 +150,8 @@ class Paster:
         square = cv2.resize(image[part], (width, height), interpolation=interpolation)[box]
         if regions is None:
             return square.astype(np.uint8, copy=False), None
-        ids = cv2.resize(regions[part], (width, height), interpolation=cv2.INTER_NEAREST)[box]
-        return square.astype(np.uint8, copy=False), ids.astype(np.uint8, copy=False)
+        ids = resize_ids(regions[part], (height, width))[box]
+        return square.astype(np.uint8, copy=False), ids
 
     def _blend(self, image: Image, labels: Image, outlier: Mask, patch: Image, mask: Mask) -> None:
         """Pastes in place; all arguments have the patch's size."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.frames.nearest import resize_ids
 
 ImageAndLabels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -61,7 +62,7 @@ class Augmentation:
         top, left = self._place_crop(labels, height, width, random)
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         scaled = cv2.resize(image, (width, height), interpolation=interpolation)
-        ids = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
+        ids = resize_ids(labels, (height, width))
         scaled = scaled[top : top + crop_height, left : left + crop_width]
         ids = ids[top : top + crop_height, left : left + crop_width]
         bottom, right = crop_height - ids.shape[0], crop_width - ids.shape[1]
@@ -69,8 +70,8 @@ class Augmentation:
             mean = scaled.mean(axis=(0, 1)).tolist()
             border = (0, bottom, 0, right, cv2.BORDER_CONSTANT)
             scaled = cv2.copyMakeBorder(scaled, *border, value=mean)
-            ids = cv2.copyMakeBorder(ids, *border, value=IGNORE)
-        return scaled.astype(np.uint8, copy=False), ids.astype(np.uint8, copy=False)
+            ids = np.pad(ids, ((0, bottom), (0, right)), constant_values=IGNORE)
+        return scaled.astype(np.uint8, copy=False), ids
 
     def _place_crop(
         self, labels: NDArray[np.uint8], height: int, width: int, random: np.random.Generator

@@ -8,10 +8,10 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.preprocess import to_input_size
 from anomaly_seg_ros.prediction import Engine
 from training.datasets import Dataset
-from training.evaluation.resizing import nearest
 
 PIXELS_PER_FRAME = 20_000
 LEAST_FRAMES = 20
@@ -33,7 +33,7 @@ def fit_calibration(engine: Engine, dataset: Dataset) -> Calibration:
     for index in tqdm(range(len(dataset)), desc=engine.score_name, unit='frame', disable=None):
         sample = dataset[index]
         prediction = engine.infer(to_input_size(sample.image, engine.input_size))
-        labels = nearest(sample.labels, engine.input_size)
+        labels = resize_ids(sample.labels, engine.input_size)
         valid = prediction.score[labels != IGNORE]
         count = min(PIXELS_PER_FRAME, valid.size)
         chosen = random.choice(valid, count, replace=False, shuffle=False)

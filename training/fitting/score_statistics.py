@@ -12,11 +12,12 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines.scored_model import ImageModel
 from anomaly_seg_ros.engines.torch_engine import place
+from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.process import inference_threads
 from anomaly_seg_ros.scores import score_class
 from anomaly_seg_ros.scores.score import StatisticsFit
 from training.datasets import Dataset
-from training.evaluation.resizing import nearest, network_input
+from training.evaluation.resizing import network_input
 
 from .temperature import check_classes
 
@@ -58,7 +59,7 @@ def fit_statistics(
         image = torch.from_numpy(network_input(sample.image, meta.input_size, 'exact'))
         with torch.inference_mode():
             output = model.output(image[None].to(device))
-        labels = nearest(sample.labels, meta.input_size) if labelled else None
+        labels = resize_ids(sample.labels, meta.input_size) if labelled else None
         for fit in fits.values():
             fit.update(output, labels)
     return {score: fit.compute() for score, fit in fits.items()}

@@ -10,9 +10,10 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.frames.nearest import resize_ids
 from training.datasets import Dataset
 from training.evaluation.network_pass import NetworkPass
-from training.evaluation.resizing import nearest, network_input
+from training.evaluation.resizing import network_input
 from training.metrics.calibration_error import CalibrationError
 
 PIXELS = 2_000_000
@@ -155,7 +156,7 @@ def collect_logits(network: NetworkPass, meta: CheckpointMeta, dataset: Dataset)
         output = network.infer(network_input(sample.image, network.input_size, 'exact'))
         if output.logits is None:
             raise ValueError(f'engine {network.engine!r} gives no logits; use engine torch')
-        truth = nearest(sample.labels, network.input_size)
+        truth = resize_ids(sample.labels, network.input_size)
         valid = np.flatnonzero(truth != IGNORE)
         chosen = random.choice(valid, min(count, valid.size), replace=False, shuffle=False)
         logits.append(output.logits.reshape(len(output.logits), -1)[:, chosen].T)
