@@ -31,7 +31,7 @@ def plainly(all_frames, threshold: float) -> tuple:
     for rows in all_frames:
         for predicted, score, label, anomaly in rows:
             truth = {0: K + 1 if label == 255 else label, 1: K, 255: K + 1}[anomaly]
-            opened[truth, K if score >= threshold else predicted] += 1
+            opened[truth, K if score > threshold else predicted] += 1
     opened[K + 1] = 0
     opened[:, K + 1] = 0
     hit = np.diag(opened)
@@ -73,6 +73,11 @@ def test_flagging_everything_gives_zero() -> None:
 def test_an_anomaly_read_as_a_class_is_its_false_positive() -> None:
     values = measured([[(0, 0.0, 0, 0), (0, 0.0, 255, 1)]]).compute()
     assert (values['open_miou'], values['miou'], values['anomaly_iou']) == (0.5, 1, 0)
+
+
+def test_pixels_tied_at_the_threshold_stay_what_they_are() -> None:
+    values = measured([[(0, 0.5, 0, 0), (0, 1.0, 0, 0)]]).compute()
+    assert (values['open_miou'], values['miou']) == (0.5, 1)
 
 
 def test_a_pixel_ignored_by_either_label_counts_nowhere() -> None:

@@ -16,10 +16,11 @@ from .pixel import Value
 class OpenSetMetrics:
     """open-mIoU, the IoU of the anomaly class and the closed mIoU on the same frames.
 
-    With K inlier classes the prediction becomes K where score >= threshold. The mean is over the
-    inlier classes alone: an anomaly read as a class is that class's false positive, a rejected
-    inlier its false negative. Pixels ignored by class or by anomaly label are left out; the
-    closed mIoU also leaves out the anomalies. Choose the threshold on the other test town
+    With K inlier classes the prediction becomes K where score > threshold, so that pixels tied at
+    the threshold stay what they are. The mean is over the inlier classes alone: an anomaly read
+    as a class is that class's false positive, a rejected inlier its false negative. Pixels
+    ignored by class or by anomaly label are left out; the closed mIoU also leaves out the
+    anomalies. Choose the threshold on the other test town
     (`PixelMetrics.threshold_at_tpr(strict=True)` on scores of half size), then use `fold_mean`.
 
     Source: Grcić et al., "DenseHybrid", 2022, section 5, and its public evaluation code.
@@ -68,7 +69,7 @@ class OpenSetMetrics:
         inlier = np.where(anomaly == 0, labels, np.uint8(IGNORE))
         self.closed.update(prediction, inlier)
         truth = np.where(anomaly == 1, np.uint8(self.classes), inlier)
-        flagged = np.where(score >= self.threshold, np.uint8(self.classes), prediction)
+        flagged = np.where(score > self.threshold, np.uint8(self.classes), prediction)
         self.opened.update(flagged, truth)
         self.images += 1
 
