@@ -166,6 +166,21 @@ def test_ohem_keeps_the_hardest_share_when_all_are_easy() -> None:
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_least_number_that_ohem_keeps_is_rounded_down() -> None:
+    # 47 valid pixels, a sixteenth is 2.9: the original takes 47 // 16 = 2.
+    p = [0.99] * 44 + [0.95, 0.9, 0.8] + [0.1]
+    logits, truth = logits_with_probability(*p)
+    truth[0, 0, 47] = 255
+    loss = ohem_cross_entropy(logits, truth)
+    assert loss.item() == pytest.approx(-(math.log(0.8) + math.log(0.9)) / 2, abs=1e-6)
+    # Fewer than 16, none of them hard: nothing to learn, where the original gives NaN.
+    logits, truth = logits_with_probability(*[0.9] * 15)
+    loss = ohem_cross_entropy(logits, truth)
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
 def test_easy_pixels_get_no_gradient_from_ohem() -> None:
     logits, truth = logits_with_probability(0.9, 0.2)
     ohem_cross_entropy(logits, truth).backward()

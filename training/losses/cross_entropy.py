@@ -42,7 +42,8 @@ def ohem_cross_entropy(
 ) -> Tensor:
     """Mean cross-entropy of the pixels whose true class has a probability below `threshold`.
 
-    When those are fewer than the share `keep` of the valid pixels, the hardest `keep` are taken.
+    When those are fewer than the share `keep` of the valid pixels, rounded down, so many of the
+    hardest are taken.
     With several devices each chooses among its own pixels and takes their mean.
 
     Args:
@@ -53,13 +54,14 @@ def ohem_cross_entropy(
         keep: Smallest share of valid pixels that is kept, 0..1.
 
     Returns:
-        Scalar; 0 (with zero gradient) where no pixel is valid.
+        Scalar; 0 (with zero gradient) where no pixel is valid, or none is hard among so few that
+        `keep` of them is none.
 
     Raises:
         ValueError: `threshold` or `keep` is out of its range.
 
     Source: Shrivastava et al., "Training Region-based Object Detectors with Online Hard Example
-    Mining", 2016, in BiSeNet's form (n_min = valid pixels / 16).
+    Mining", 2016, in the form of CoinCheung/BiSeNet (n_min = valid pixels // 16).
     """
     if not 0 < threshold <= 1 or not 0 <= keep <= 1:
         raise ValueError(f'threshold {threshold} and keep {keep} of loss ohem must lie in 0..1')
@@ -67,10 +69,10 @@ def ohem_cross_entropy(
     flat = labels.flatten()
     valid = flat != IGNORE
     weight = pixel_weights(flat, class_weights)
-    least = int(valid.sum()) * keep
+    least = int(int(valid.sum()) * keep)
     hard = valid & (loss > -math.log(threshold))
     if int(hard.sum()) < least:
-        chosen = loss.where(valid, torch.full_like(loss, -1.0)).topk(math.ceil(least)).indices
+        chosen = loss.where(valid, torch.full_like(loss, -1.0)).topk(least).indices
     else:
         chosen = hard.nonzero(as_tuple=True)[0]
     return (loss[chosen] * weight[chosen]).sum() / weight[chosen].sum().clamp(min=1e-6)
