@@ -77,11 +77,27 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(logits, (features, head.prototypes, head.distance_scale))
 
 
+@pytest.mark.parametrize('length', [1e-3, 1e-4, 1e-8, 1e-11])
+def test_short_features_count_by_their_direction_too(length):
+    # As F.normalize in the original, which leaves alone what is shorter than 1e-12.
+    torch.manual_seed(0)
+    head, features = IsoMaxHead(6, 4), torch.randn(2, 6, 3, 5)
+    short = (length * features).requires_grad_()
+    torch.testing.assert_close(head(short), head(features))
+    unit, prototypes = (torch.nn.functional.normalize(x) for x in (short, head.prototypes))
+    gap = unit[:, None] - prototypes[None, :, :, None, None]
+    distances = torch.linalg.vector_norm(gap, dim=2)
+    torch.testing.assert_close(head(short), -distances)
+    (expected,) = torch.autograd.grad(-distances.square().sum(), short)
+    (found,) = torch.autograd.grad(-head(short).square().sum(), short)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
 def test_where_features_are_zero_all_classes_are_equally_far_and_gradients_are_finite():
     head = head_with([[1.0, 0.0], [0.0, -1.0], [0.6, 0.8]])
     features = torch.zeros(1, 2, 1, 1, requires_grad=True)
     logits = head(features)
-    assert logits.flatten().tolist() == pytest.approx([-math.sqrt(2)] * 3)
+    assert logits.flatten().tolist() == pytest.approx([-1] * 3)
     logits[0, 0].sum().backward()
     for tensor in (features, *head.parameters()):
         assert tensor.grad.isfinite().all()
@@ -130,4 +146,4 @@ def test_the_exported_graph_is_made_of_plain_operators():
     names = {str(node.target) for node in program.graph.nodes if node.op == 'call_function'}
     assert not [name for name in names if not name.startswith('aten.')]
     assert 'aten.conv2d.default' in names
-    assert not [name for name in names if 'cdist' in name or 'where' in name]
+    assert not [name for name in names if 'cdist' in name]

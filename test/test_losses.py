@@ -160,9 +160,9 @@ def test_ohem_keeps_pixels_below_the_threshold_only() -> None:
 def test_ohem_keeps_the_hardest_share_when_all_are_easy() -> None:
     logits, truth = logits_with_probability(0.99, 0.95, 0.9, 0.8)
     truth[0, 0, 3] = 255
-    # Three valid pixels, keep = 0.5: the two hardest, and never the ignored one.
+    # Three valid pixels, keep = 0.7: the two hardest, and never the ignored one.
     expected = -(math.log(0.9) + math.log(0.95)) / 2
-    loss = ohem_cross_entropy(logits, truth, threshold=0.7, keep=0.5)
+    loss = ohem_cross_entropy(logits, truth, threshold=0.7, keep=0.7)
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 

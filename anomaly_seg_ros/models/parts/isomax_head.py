@@ -14,8 +14,10 @@ from torch.nn import functional
 
 HEADS = ('isomax', 'linear')
 SMALL = 1e-6
-"""Least squared length and least squared distance: below it float32 holds only rounding, and the
-gradients of the root and of the division grow without bound."""
+"""Least squared distance: below it float32 holds only rounding, and the root's gradient grows
+without bound."""
+LEAST = 1e-12
+"""Of features: below it they count as zero."""
 
 
 def check_head(head: str) -> None:
@@ -30,6 +32,9 @@ def check_head(head: str) -> None:
 
 class IsoMaxHead(nn.Module):
     """Logit of class c = -|distance_scale| * distance of the unit feature to unit prototype c.
+
+    Features of any length count by their direction alone; where all are zero, as behind a ReLU
+    they can be, they stay zero, and every prototype is 1 away.
 
     The logits lie in -2 |distance_scale| .. 0, and their negated maximum is the minimum-distance
     score. In training the loss multiplies them by the entropic scale, 10; nothing else does.
@@ -50,7 +55,7 @@ class IsoMaxHead(nn.Module):
         """Gives float32 logits of (N, K, h * enlarge, w * enlarge).
 
         Args:
-            features: (N, D, h, w); where all are zero, all classes are equally far.
+            features: (N, D, h, w).
         """
         device = features.device.type
         if torch.is_autocast_enabled(device):
@@ -67,10 +72,15 @@ class IsoMaxHead(nn.Module):
         )
 
     def _logits(self, features: Tensor) -> Tensor:
-        """Gives the logits at the size of the features, by |a - b|^2 = 2 - 2 a.b."""
+        """Gives the logits at the size of the features, by |a - b|^2 = |a|^2 + 1 - 2 a.b."""
         features = features.to(torch.promote_types(features.dtype, torch.float32))
-        lengths = features.square().sum(dim=1, keepdim=True).clamp_min(SMALL).rsqrt()
+        # The largest is made 1 first: squares of small features underflow, in half precision soon.
+        # It is a constant, as the length of the result does not depend on it.
+        largest = features.detach().abs().amax(dim=1, keepdim=True)
+        features = features / torch.where(largest > LEAST, largest, torch.ones_like(largest))
+        squares = features.square().sum(dim=1, keepdim=True)
+        shrink = squares.clamp_min(1).rsqrt()
         prototypes = functional.normalize(self.prototypes.to(features.dtype))
-        cosines = functional.conv2d(features * lengths, prototypes[:, :, None, None])
-        distances = (2 - 2 * cosines).clamp_min(SMALL).sqrt()
+        cosines = functional.conv2d(features * shrink, prototypes[:, :, None, None])
+        distances = (squares * shrink.square() + 1 - 2 * cosines).clamp_min(SMALL).sqrt()
         return -self.distance_scale.abs() * distances
