@@ -152,6 +152,16 @@ def test_scale_stays_within_its_limits() -> None:
     assert 36 <= max(heights) <= 40
 
 
+@pytest.mark.parametrize(('draw', 'expected'), [('uniform', 25), ('log_uniform', 20)])
+def test_factors_are_drawn_evenly_by_number_or_by_ratio(draw: str, expected: float) -> None:
+    source = Plain((40, 60), np.ones((40, 60), np.uint8))
+    options: dict[str, Any] = {'short_side': 20, 'scale': (0.5, 2.0), 'crop': 200}
+    paste = paster(source, scale_draw=draw, shapes={'regions': 1.0}, **options)
+    rng = np.random.default_rng(0)
+    heights = [int(paste(*road(), rng)[2].any(axis=1).sum()) for _ in range(300)]
+    assert np.median(heights) == pytest.approx(expected, abs=2)
+
+
 def test_a_tiny_photo_never_becomes_a_huge_one() -> None:
     source = Plain((1, 400), np.ones((1, 400), np.uint8))
     paste = paster(source, short_side=128, scale=(2.0, 2.0), crop=48, shapes={'regions': 1.0})
@@ -284,6 +294,7 @@ def test_build_from_a_configuration(tmp_path: Path) -> None:
         ({'count': [2, 1]}, 'count is'),
         ({'count': 2}, 'count is 2'),
         ({'scale': [0, 1]}, 'scale is'),
+        ({'scale_draw': 'even'}, "unknown scale_draw 'even'; choose one of: log_uniform, uniform"),
         ({'crop': 0}, 'must be above 0'),
         ({'crop': 'big'}, "crop is 'big'; it must be of type int"),
         ({'shapes': {'star': 1}}, 'blob, rectangle, regions'),

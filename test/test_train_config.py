@@ -103,6 +103,7 @@ def test_changes_are_read_as_yaml(tmp_path: Path) -> None:
         ({'crop': 64}, 'crop is 64; it must be a list of 2 numbers'),
         ({'loss_options': [1]}, r'loss_options is \[1\]; it must be a mapping'),
         ({'optimizer': 'lion'}, "unknown optimizer 'lion'; choose one of: sgd, adam, adamw"),
+        ({'scale_draw': 'log'}, "unknown scale_draw 'log'; choose one of: log_uniform, uniform"),
         ({'scale': [2, 1]}, r'scale is \(2.0, 1.0\)'),
         ({'ema_decay': 1.0}, 'ema_decay is 1.0'),
         ({'void': 1}, 'void is 1; it must be true or false'),

@@ -77,6 +77,19 @@ def test_the_same_generator_gives_the_same_sample() -> None:
     assert (first[1] == second[1]).all()
 
 
+@pytest.mark.parametrize(('draw', 'expected'), [('uniform', 1.25), ('log_uniform', 1.0)])
+def test_scales_are_drawn_evenly_by_number_or_by_ratio(draw: str, expected: float) -> None:
+    labels = np.zeros((200, 4), np.uint8)
+    image = np.zeros((200, 4, 3), np.uint8)
+    augmentation = Augmentation((400, 8), (0.5, 2.0), 0.0, 0.0, scale_draw=draw)
+    random = np.random.default_rng(0)
+    # What is not padding says how much a frame was enlarged.
+    scales = [(augmentation(image, labels, random)[1][:, 0] == 0).sum() / 200 for _ in range(400)]
+    assert min(scales) < 0.55
+    assert max(scales) > 1.95
+    assert np.median(scales) == pytest.approx(expected, abs=0.1)
+
+
 def test_no_color_change_leaves_the_image() -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     changed = change_color(image, 0.0, np.random.default_rng(0))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.nearest import resize_ids
 from training.datasets import Dataset, Sample
+from training.feeding.transforms import DRAWS
 from training.negatives import build_negatives, Negative, NegativeSource
 from training.negatives.shapes import blob, rectangle, union_of_regions
 from training.recipes.typed_values import convert
@@ -45,15 +46,15 @@ class Paster:
         count: Smallest and largest number of patches of such an image.
         short_side: Shorter side of the enlarged photo, pixels; by `build_paster` the source's
             own, and likewise `crop`.
-        scale: Smallest and largest factor on top, drawn log-uniformly.
+        scale: Smallest and largest factor on top, drawn as `scale_draw` says, a key of `DRAWS`.
         crop: Side of the square that shapes are cut from, pixels.
         shapes: Weights of 'rectangle', 'blob' and 'regions'; without regions in the square a
             rectangle is taken. Empty: what the source names.
         feather: Width of the fading border, pixels; 0: hard edges.
         color_match: 0 keeps the patch's colours, 1 gives it mean and contrast of what it covers.
 
-    Source: Grcic et al., "DenseHybrid", 2022: short side 384, square 192, scale 0.5..2, one patch
-    with hard edges. Blobs, feathering and colour matching are ours.
+    Source: Grcic et al., "DenseHybrid", 2022: short side 384, square 192, scale 0.5..2 drawn
+    uniformly, one patch with hard edges. Blobs, feathering and colour matching are ours.
     """
 
     source: NegativeSource
@@ -61,6 +62,7 @@ class Paster:
     count: tuple[int, int] = (1, 1)
     short_side: int = 384
     scale: tuple[float, float] = (0.5, 2.0)
+    scale_draw: str = 'log_uniform'
     crop: int = 192
     shapes: Mapping[str, float]
     feather: float = 0.0
@@ -76,6 +78,9 @@ class Paster:
             )
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f'scale is {self.scale}; it must be [low, high], 0 < low <= high')
+        if self.scale_draw not in DRAWS:
+            known = ', '.join(sorted(DRAWS))
+            raise ValueError(f'unknown scale_draw {self.scale_draw!r}; choose one of: {known}')
         if self.short_side < 1 or self.crop < 1:
             raise ValueError(
                 f'short_side is {self.short_side}, crop is {self.crop}; both must be above 0'
@@ -139,7 +144,7 @@ class Paster:
     ) -> tuple[Image, Image | None]:
         """Gives the enlarged photo's random square and its regions; smaller photos stay whole."""
         image, regions = negative
-        factor = float(np.exp(rng.uniform(*np.log(self.scale))))
+        factor = DRAWS[self.scale_draw](self.scale, rng)
         factor *= self.short_side / min(image.shape[:2])
         cut = math.ceil(self.crop / factor)
         top, left = (int(rng.integers(max(side - cut, 0) + 1)) for side in image.shape[:2])

@@ -14,13 +14,26 @@ from anomaly_seg_ros.frames.nearest import resize_ids
 ImageAndLabels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
+def draw_uniform(limits: tuple[float, float], random: np.random.Generator) -> float:
+    """Draws every number between the limits as likely: of 0.5 to 2 two thirds enlarge."""
+    return float(random.uniform(*limits))
+
+
+def draw_log_uniform(limits: tuple[float, float], random: np.random.Generator) -> float:
+    """Draws every ratio as likely: of 0.5 to 2 one half enlarges."""
+    return float(np.exp(random.uniform(*np.log(limits))))
+
+
+DRAWS = {'uniform': draw_uniform, 'log_uniform': draw_log_uniform}
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Random scale, crop, horizontal flip and colour change.
 
     Attributes:
         crop: (height, width) of the result; smaller images are padded, labels with 255.
-        scale: Smallest and largest enlargement, drawn log-uniformly.
+        scale: Smallest and largest enlargement, drawn as `scale_draw` says, a key of `DRAWS`.
         flip: Probability of a horizontal flip.
         color: Largest relative change of brightness, contrast and saturation.
         class_balance: Probability that the crop is centred on a pixel of a class that is drawn
@@ -33,6 +46,7 @@ class Augmentation:
     flip: float = 0.5
     color: float = 0.4
     class_balance: float = 0.0
+    scale_draw: str = 'log_uniform'
 
     def __call__(
         self,
@@ -56,7 +70,7 @@ class Augmentation:
     def _scale_and_crop(
         self, image: NDArray[np.uint8], labels: NDArray[np.uint8], random: np.random.Generator
     ) -> ImageAndLabels:
-        scale = float(np.exp(random.uniform(*np.log(self.scale))))
+        scale = DRAWS[self.scale_draw](self.scale, random)
         height, width = (round(side * scale) for side in labels.shape)
         crop_height, crop_width = self.crop
         top, left = self._place_crop(labels, height, width, random)

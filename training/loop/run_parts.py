@@ -37,7 +37,12 @@ def build_loader(
 ) -> Any:
     """Gives the loader of augmented crops, with outliers pasted where the recipe wants them."""
     augmentation = Augmentation(
-        config.crop, config.scale, config.flip, config.color, config.class_balanced_crops
+        config.crop,
+        config.scale,
+        config.flip,
+        config.color,
+        config.class_balanced_crops,
+        config.scale_draw,
     )
     paster = build_paster(config.outliers) if config.outliers else None
     frames = AugmentedFrames(dataset, augmentation, config.seed, paster, void_label)

@@ -22,6 +22,7 @@ CHOICES = {
     'optimizer': ('sgd', 'adam', 'adamw'),
     'schedule': ('poly', 'cosine', 'step', 'constant'),
     'stored_weights': ('float32', 'float16'),
+    'scale_draw': ('log_uniform', 'uniform'),
     'precision': ('32-true', 'bf16-mixed', '16-mixed'),
 }
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
@@ -46,6 +47,7 @@ class TrainConfig:
         input_size: (height, width) that the checkpoint is meant for; frames are validated at it.
         crop: (height, width) of the training crops.
         scale: Range of the random enlargement.
+        scale_draw: 'log_uniform', every ratio as likely, or 'uniform', every number.
         flip: Probability of a horizontal flip.
         color: Largest relative change of brightness, contrast and saturation.
         class_balanced_crops: Probability that a crop is centred on a pixel of a class that is
@@ -94,6 +96,7 @@ class TrainConfig:
     input_size: tuple[int, int] = (512, 1024)
     crop: tuple[int, int] = (512, 512)
     scale: tuple[float, float] = (0.75, 2.0)
+    scale_draw: str = 'log_uniform'
     flip: float = 0.5
     color: float = 0.4
     class_balanced_crops: float = 0.0
