@@ -74,10 +74,14 @@ class Small(Network):
         self.last_but_not_least = nn.Conv2d(4, 2, 1)
 
 
-def test_norms_and_biases_do_not_decay() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    groups = build_optimizer(model, config(weight_decay=0.1)).param_groups
-    assert sorted((len(g['params']), g['weight_decay']) for g in groups) == [(1, 0.1), (3, 0.0)]
+def test_norms_and_biases_decay_only_where_all_does() -> None:
+    def groups(**changes) -> list[tuple[int, float]]:
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+        found = build_optimizer(model, config(weight_decay=0.1, **changes)).param_groups
+        return sorted((len(g['params']), g['weight_decay']) for g in found)
+
+    assert groups() == [(1, 0.1), (3, 0.0)]
+    assert groups(decay_all=True) == [(4, 0.1)]
 
 
 @pytest.mark.parametrize(

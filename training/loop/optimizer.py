@@ -13,7 +13,7 @@ SCALE = 'lr_scale'
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Gives the optimiser; biases and norms (one-dimensional weights) do not decay.
+    """Gives the optimiser; biases and norms (one-dimensional weights) decay with `decay_all`.
 
     Raises:
         ValueError: A key of `lr_multipliers` begins no weight's name, or nothing is trainable.
@@ -29,7 +29,8 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
             )
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named.items():
-        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        decays = config.decay_all or parameter.ndim > 1
+        decay = config.weight_decay if decays else 0.0
         scales = (s for prefix, s in config.lr_multipliers.items() if name.startswith(prefix))
         groups.setdefault((decay, next(scales, 1.0)), []).append(parameter)
     settings = [

@@ -65,6 +65,7 @@ class TrainConfig:
         schedule: 'poly', (1 - step / steps) ** `poly_power`; 'cosine', half a wave to 0;
             'step', a tenth every `step_epochs`; or 'constant'.
         weight_decay: For weights of convolutions; biases and norms have none.
+        decay_all: Whether biases and norms decay too.
         batch_size: Images per step, over all devices.
         epochs: Passes over the train split.
         val_every: Epochs between validations; the last epoch always has one. Where the recipe
@@ -114,6 +115,7 @@ class TrainConfig:
     poly_power: float = 0.9
     step_epochs: int = 100
     weight_decay: float = 5e-4
+    decay_all: bool = False
     warmup_steps: int = 0
     batch_size: int = 8
     epochs: int = 100
