@@ -1,5 +1,6 @@
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,6 +52,24 @@ def test_a_flow_never_learns_padding(path: Path) -> None:
     scale = config.scale[0]
     assert round(height * scale) >= config.crop[0]
     assert round(width * scale) >= config.crop[1]
+
+
+@pytest.mark.parametrize(
+    ('name', 'facts'),
+    [
+        ('bisenetv1_cityscapes', {'scale_draw': 'uniform', 'decay_all': False}),
+        ('bisenetv2_cityscapes', {'scale_draw': 'uniform', 'decay_all': False}),
+        ('deeplabv3plus_dense_hybrid_cityscapes', {'scale_draw': 'uniform', 'weight_decay': 0.0}),
+        ('enet_cityscapes', {'weight_decay': 2e-4, 'decay_all': True}),
+        ('erfnet_cityscapes', {'weight_decay': 1e-4, 'decay_all': True}),
+        ('fast_scnn_cityscapes', {'scale_draw': 'uniform'}),
+        ('ldn121_dense_hybrid_streethazards', {'scale_draw': 'uniform', 'weight_decay': 0.0}),
+        ('ldn121_streethazards', {'scale_draw': 'uniform', 'weight_decay': 0.0}),
+    ],
+)
+def test_a_papers_recipe_is_that_of_its_code(name: str, facts: dict[str, Any]) -> None:
+    values = load_train_config(FOLDER / f'{name}.yaml').as_dict()
+    assert {key: values[key] for key in facts} == facts
 
 
 @pytest.mark.parametrize('loss', STUDY_LOSSES)
