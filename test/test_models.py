@@ -6,6 +6,7 @@ gives; so are two networks that are written by the tests.
 
 from collections.abc import Callable
 import inspect
+import math
 from pathlib import Path
 from typing import Any
 
@@ -575,3 +576,33 @@ def test_repair_is_an_option_that_needs_no_other_weights(tmp_path):
         before, after = model(images).logits, repaired(images).logits
     assert torch.equal(after, enet.repair_even_phase(before))
     assert not torch.equal(after, before)
+
+
+def deviations(model, names):
+    weights = dict(model.named_parameters())
+    return [float(weights[f'{name}.weight'].detach().std()) for name in names]
+
+
+def test_bisenetv1_starts_as_the_authors_code_makes_it():
+    torch.manual_seed(0)
+    model = build_model('bisenetv1', 19, {'aux_heads': True})
+    names = ('sp.conv1.conv', 'ffm.conv', 'cp.arm32.conv.conv', 'conv_out.conv_out')
+    # 1 / sqrt(fan in), the classifier too.
+    expected = [1 / math.sqrt(fan) for fan in (3 * 49, 256, 512 * 9, 256)]
+    assert deviations(model, names) == pytest.approx(expected, rel=0.05)
+    assert not model.conv_out16.conv_out.bias.any()
+    # The backbone, for want of ImageNet's weights: sqrt(2 / fan out).
+    assert deviations(model, ['cp.resnet.layer2.0.conv1']) == pytest.approx(
+        [math.sqrt(2 / (128 * 9))], rel=0.05
+    )
+
+
+@pytest.mark.parametrize(('flat', 'classifier'), [(True, 0.01), (False, math.sqrt(2 / 19))])
+def test_bisenetv2_starts_flat_or_as_the_authors_code_makes_it(flat, classifier):
+    torch.manual_seed(0)
+    model = build_model('bisenetv2', 19, {'flat_start': flat})
+    names = ('detail.S2.0.conv', 'segment.S3.0.dwconv1.0', 'head.conv_out.1')
+    expected = [math.sqrt(2 / (64 * 9)), math.sqrt(2 / (96 * 9)), classifier]
+    assert deviations(model, names) == pytest.approx(expected, rel=0.05)
+    assert not model.head.conv_out[1].bias.any()
+    assert not model.segment.S3[0].conv2[1].weight.any()

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU, initialise_convolutions
+from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 from anomaly_seg_ros.models.parts.public_layout import COINCHEUNG, PublicLayout
 
@@ -224,7 +224,18 @@ class BiSeNetV1(Network):
         if aux_heads:
             self.conv_out16 = OutputHead(context_channels, aux_channels, classes, 8, 'linear')
             self.conv_out32 = OutputHead(context_channels, aux_channels, classes, 16, 'linear')
-        initialise_convolutions(self)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """As in CoinCheung/BiSeNet; the backbone, which has ImageNet's weights there, by He's."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, a=1)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.cp.resnet.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out')
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives logits at image size; H and W are multiples of 32.

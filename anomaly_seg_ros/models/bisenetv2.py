@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU, initialise_convolutions
+from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
 from anomaly_seg_ros.models.parts.public_layout import COINCHEUNG, PublicLayout
@@ -231,6 +231,8 @@ class BiSeNetV2(Network):
         head: 'linear', or 'isomax' for distances to prototypes in place of the last layer.
         outlier_head: Add the two-way outlier head, on the map that the classifier's hidden layer
             reads: on its 1024 features it would cost eight times as much.
+        flat_start: Start the classifiers near 0; False: as CoinCheung/BiSeNet does, with logits
+            of a deviation around 7. Weights that are loaded do not see it.
 
     Parameters with 19 classes: 5,231,487 with auxiliary heads, 3,358,627 without.
 
@@ -263,6 +265,7 @@ class BiSeNetV2(Network):
         aux_heads: bool = False,
         head: str = 'linear',
         outlier_head: bool = False,
+        flat_start: bool = True,
     ):
         super().__init__()
         check_head(head)
@@ -281,12 +284,18 @@ class BiSeNetV2(Network):
             self.aux3 = SegmentHead(c3, width, classes, scale=8, aux=True)
             self.aux4 = SegmentHead(c4, width, classes, scale=16, aux=True)
             self.aux5_4 = SegmentHead(c5, width, classes, scale=32, aux=True)
-        self._initialise()
+        self._initialise(flat_start)
 
-    def _initialise(self) -> None:
-        """Convolutions as in both BiSeNets; each residual branch's last norm starts flat."""
-        initialise_convolutions(self)
+    def _initialise(self, flat_start: bool) -> None:
+        """As in CoinCheung/BiSeNet, but for the classifiers; residual branches start at 0."""
         for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                if flat_start and module.bias is not None:
+                    nn.init.normal_(module.weight, std=0.01)
+                else:
+                    nn.init.kaiming_normal_(module.weight, mode='fan_out')
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             if isinstance(module, (GatherExpand, GatherExpandDown)):
                 last = module.conv2[-1]
                 assert isinstance(last, nn.BatchNorm2d)

@@ -1,20 +1,9 @@
-"""What both BiSeNets are made of: their block, under its weights' key names, and their start."""
+"""What both BiSeNets are made of: their block, under its weights' key names."""
 
 from __future__ import annotations
 
 from torch import nn, Tensor
 from torch.nn import functional
-
-
-def initialise_convolutions(network: nn.Module) -> None:
-    """Kaiming initialisation; convolutions with a bias, the classifiers, start flat."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.bias is None:
-            nn.init.kaiming_normal_(module.weight, mode='fan_out')
-        elif isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=0.01)
-            assert module.bias is not None
-            nn.init.zeros_(module.bias)
 
 
 class ConvBNReLU(nn.Module):
