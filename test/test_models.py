@@ -606,3 +606,25 @@ def test_bisenetv2_starts_flat_or_as_the_authors_code_makes_it(flat, classifier)
     assert deviations(model, names) == pytest.approx(expected, rel=0.05)
     assert not model.head.conv_out[1].bias.any()
     assert not model.segment.S3[0].conv2[1].weight.any()
+
+
+@pytest.mark.parametrize(
+    ('name', 'torchs_own', 'kaimings'),
+    [
+        ('ldn121', ['logits_ood.conv', 'spp.spp.spp.spp_bn.conv'], ['backbone.features.conv0']),
+        ('deeplabv3plus', ['logits_ood.conv'], ['final.0']),
+    ],
+)
+def test_heads_of_densehybrids_networks_start_as_torch_makes_them(name, torchs_own, kaimings):
+    torch.manual_seed(0)
+    small = {'ldn121': {'layers': (1, 1, 1, 1)}, 'deeplabv3plus': {'blocks': (1, 1, 1, 1, 1, 1)}}
+    options = {'outlier_head': True, **small[name]}
+    if name == 'deeplabv3plus':
+        options |= {'widths': lookup('model', MODELS, name).presets['tiny']['widths']}
+    model = build_model(name, 19, options)
+    weights = {key: value for key, value in model.named_parameters() if value.ndim == 4}
+    fan = {key: weights[f'{key}.weight'][0].numel() for key in torchs_own + kaimings}
+    # Uniform of variance 1 / (3 fan in), and normal of 2 / fan in.
+    expected = [math.sqrt(1 / (3 * fan[key])) for key in torchs_own]
+    expected += [math.sqrt(2 / fan[key]) for key in kaimings]
+    assert deviations(model, torchs_own + kaimings) == pytest.approx(expected, rel=0.1)

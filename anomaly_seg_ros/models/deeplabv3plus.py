@@ -130,13 +130,14 @@ class DeepLabV3Plus(Network):
             *_conv_bn_relu(decoder, decoder, 3),
             nn.Conv2d(decoder, classes, 1, bias=False),
         )
-        self.outlier_head = outlier_head
-        if outlier_head:
-            self.provides |= {'ood_logits'}
-            self.logits_ood = BNReLUConv(fine + decoder, 2, bias=True)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
+        self.outlier_head = outlier_head
+        if outlier_head:
+            self.provides |= {'ood_logits'}
+            # It starts as torch makes it, in the authors' code too.
+            self.logits_ood = BNReLUConv(fine + decoder, 2, bias=True)
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives logits at image size; H and W are multiples of 8.

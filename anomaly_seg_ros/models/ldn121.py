@@ -149,7 +149,8 @@ class LDN121(Network):
         if outlier_head:
             self.provides |= {'ood_logits'}
             self.logits_ood = BNReLUConv(width, 2, bias=True)
-        for module in self.modules():
+        # The authors' backbone has ImageNet's weights; the rest starts as torch makes it.
+        for module in self.backbone.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
 
