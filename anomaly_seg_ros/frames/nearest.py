@@ -26,10 +26,12 @@ def resize_ids(values: NDArray[Kind], size: tuple[int, int]) -> NDArray[Kind]:
     (height, width), (rows, columns) = values.shape[:2], size
     if (height, width) == (rows, columns):
         return values
-    # The axis that shrinks most goes first: the other one then has less to do.
-    if rows * width < columns * height:
-        return values.take(_nearest(height, rows), 0).take(_nearest(width, columns), 1)
-    return values.take(_nearest(width, columns), 1).take(_nearest(height, rows), 0)
+    # Rows are copied as a whole and cost little, so columns are taken from the fewer of them. The
+    # mode is that without a check of the indices, which would double the time.
+    axes = [(0, _nearest(height, rows)), (1, _nearest(width, columns))]
+    for axis, places in axes if rows < height else reversed(axes):
+        values = values.take(places, axis, mode='clip')
+    return values
 
 
 @lru_cache(maxsize=256)

@@ -14,12 +14,9 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.calibration import Calibration, CalibrationTable, score_bits
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.overlay import color_table, colorize, draw_overlay
-from anomaly_seg_ros.frames.postprocess import (
-    drop_small_regions,
-    resize_linear,
-    resize_nearest,
-)
+from anomaly_seg_ros.frames.postprocess import drop_small_regions, resize_linear
 from anomaly_seg_ros.prediction import Engine, Prediction
 
 
@@ -126,7 +123,7 @@ class Result:
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
         """(H, W) train ids, 255 = unlabelled."""
-        return resize_nearest(self.prediction.labels, self._size)
+        return resize_ids(self.prediction.labels, self._size)
 
     @cached_property
     def score(self) -> NDArray[np.float32]:
@@ -181,7 +178,7 @@ class Result:
     @cached_property
     def mask(self) -> NDArray[np.uint8]:
         """(H, W) 255 where anomalous, else 0."""
-        return resize_nearest(self._small_mask, self._size)
+        return resize_ids(self._small_mask, self._size)
 
     @cached_property
     def color(self) -> NDArray[np.uint8]:

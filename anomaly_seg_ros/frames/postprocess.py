@@ -31,14 +31,6 @@ def drop_small_regions(mask: NDArray[np.uint8], min_area: float) -> NDArray[np.u
     return mask
 
 
-def resize_nearest(values: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Enlarges ids or a mask to (height, width); the array itself where it fits already."""
-    if values.shape == size:
-        return values
-    resized = cv2.resize(values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return resized.astype(np.uint8, copy=False)
-
-
 def resize_linear(values: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
     """Enlarges a score to (height, width); the array itself where it fits already."""
     if values.shape == size:

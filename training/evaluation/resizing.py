@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly_seg_ros.frames.nearest import resize_ids
-from anomaly_seg_ros.frames.postprocess import resize_linear, resize_nearest
+from anomaly_seg_ros.frames.postprocess import resize_linear
 from anomaly_seg_ros.frames.preprocess import to_input_size
 
 Bytes = NDArray[np.uint8]
@@ -51,4 +51,4 @@ def score_at(score: Floats, size: Size) -> Floats:
 
 def classes_at(labels: Bytes, size: Size) -> Bytes:
     """Brings predicted classes to the size of comparison, nearest, as the node does."""
-    return resize_nearest(labels, size)
+    return resize_ids(labels, size)
