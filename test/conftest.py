@@ -274,7 +274,7 @@ def one_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     monkeypatch.syspath_prepend(folder)
 
     def add(table: dict[str, str], name: str, code: str, attribute: str) -> None:
-        module = f'{tmp_path.name}_{name}'  # another one in each test: modules stay imported
+        module = f'made_by_{tmp_path.name}_{name}'  # each its own: modules stay imported
         (folder / f'{module}.py').write_text(code, encoding='utf-8')
         monkeypatch.setitem(table, name, f'{module}:{attribute}')
 

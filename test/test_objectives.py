@@ -13,7 +13,7 @@ from training.feeding.loading import Batch
 from training.losses import build_loss, Loss
 from training.objectives import build_objective, check_outliers
 from training.objectives.dense_hybrid import density_loss, posterior_loss
-from training.objectives.jensen_shannon import divergence_to_uniform
+from training.objectives.nflow_js import divergence_to_uniform
 
 
 def cross_entropy() -> Loss:

@@ -285,7 +285,7 @@ def test_build_from_a_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('change', 'text'),
     [
-        ({'kind': None}, 'folder, ade20k or coco'),
+        ({'kind': None}, "need a 'kind', one of: ade20k, coco, folder"),
         ({'count': [0.5, 1]}, 'count is 0.5; it must be of type int'),
         ({'count': [None, 1]}, 'count is None; it must be of type int'),
         ({'shapes': {'blob': 'much'}}, "shapes.blob is 'much'; it must be of type float"),

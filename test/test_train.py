@@ -37,7 +37,7 @@ from training.loop.network_start import start_network
 from training.loop.run_folder import writing
 from training.loop.run_state import Progress, save_state
 from training.loop.trainer import Trainer
-from training.objectives import OBJECTIVES
+from training.objectives import Objective, OBJECTIVES
 from training.recipes.train_config import load_train_config, TrainConfig
 
 TINY = """
@@ -287,7 +287,7 @@ def test_a_flow_is_trained_jointly_in_mixed_precision(
         run(recipe, tmp_path / 'other', *joint, 'precision=16-mixed')
 
 
-class TwoOptimizers(nn.Module):
+class TwoOptimizers(Objective):
     """A made objective with a parameter and an optimiser of its own, and something to show."""
 
     needs_outliers = ignores_outliers = False

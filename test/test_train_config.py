@@ -37,7 +37,7 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_a_recipe_that_starts_from_weights_normalises_as_they_were_trained(path: Path) -> None:
     config = load_train_config(path)
-    known = [layout.statistics for layout in public_layouts(config.model)]
+    known = [layout.mean_std for layout in public_layouts(config.model)]
     if config.init or config.model == 'ldn121':
         assert (config.mean, config.std) in known
 

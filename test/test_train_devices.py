@@ -44,10 +44,8 @@ OBJECTIVE = """
 import sys, types
 import torch
 from torch import nn
-from training.objectives import OBJECTIVES
-class Offset(nn.Module):
-    needs_outliers = ignores_outliers = False
-
+from training.objectives import Objective, OBJECTIVES
+class Offset(Objective):
     def __init__(self, loss, aux_weight=1.0):
         super().__init__()
         self.loss, self.offset = loss, nn.Parameter(torch.zeros(11, 1, 1))

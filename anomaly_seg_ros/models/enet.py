@@ -303,7 +303,14 @@ class ENet(Network):
     new_head_prefixes = classifier_prefixes
     public_layouts = (
         PublicLayout(
-            'a (davidtvs keys)', 'transposed_conv.weight', 1, PLAIN, {'layout': 'a'}, SIZE
+            'a (davidtvs keys)',
+            'transposed_conv.weight',
+            1,
+            PLAIN,
+            {'layout': 'a'},
+            SIZE,
+            script='davidtvs',
+            beside=frozenset({'epoch', 'miou'}),
         ),
         PublicLayout(
             'b (bottleneck10 keys)', 'fullconv.weight', 1, OF_CITYSCAPES, {'layout': 'b'}, SIZE

@@ -26,8 +26,6 @@ from anomaly_seg_ros.registry import lookup
 
 WRAPPERS = ('state_dict', 'model_state', 'model')
 """Keys under which training scripts keep the weights."""
-DAVIDTVS_KEYS = frozenset({'epoch', 'miou', 'optimizer'})
-"""What the training script of davidtvs/PyTorch-ENet saves beside the weights."""
 OUTLIER_HEAD = 'logits_ood.conv.weight'
 """A file with this key has DenseHybrid's outlier head."""
 
@@ -98,7 +96,7 @@ def make_meta(
     path: Path, model: str, layout: PublicLayout, options: dict[str, Any], void_index: int | None
 ) -> CheckpointMeta:
     """Gives what must travel with the weights of a public file."""
-    mean, std = layout.statistics
+    mean, std = layout.mean_std
     return CheckpointMeta(
         model=model,
         model_options=options,
@@ -246,9 +244,8 @@ def find_void_index(
     """Gives the place of the void channel, None without one, and how that is known.
 
     The two kinds of 20-channel files in ENet's layout 'a' have the same keys and shapes. The
-    public one was written by the davidtvs training script, which always saves epoch, mIoU and
-    optimiser along, and counts 'unlabeled' as class 0; whoever fine-tunes to train ids has void
-    last.
+    public one was written by a training script that always saves epoch and mIoU along, and counts
+    'unlabeled' as class 0; whoever fine-tunes to train ids has void last.
 
     Raises:
         ValueError: Neither 19 nor 20 channels, or `asked` does not fit them.
@@ -271,8 +268,8 @@ def find_void_index(
         return None, f'{classes} channels'
     if not layout.void_trained:
         return None, f'channel {classes} is untrained and was dropped'
-    if layout.options.get('layout') == 'a' and content.beside >= DAVIDTVS_KEYS - {'optimizer'}:
-        return 0, 'saved by the davidtvs script'
+    if layout.script and content.beside >= layout.beside:
+        return 0, f'saved by the {layout.script} script'
     return classes, 'last channel'
 
 

@@ -15,7 +15,7 @@ from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.nearest import resize_ids
 from training.datasets import Dataset, Sample
 from training.feeding.transforms import DRAWS
-from training.negatives import build_negatives, Negative, NegativeSource
+from training.negatives import build_negatives, Negative, NEGATIVES, NegativeSource
 from training.negatives.shapes import blob, rectangle, union_of_regions
 from training.recipes.typed_values import convert
 
@@ -235,7 +235,7 @@ def build_paster(options: Mapping[str, Any]) -> Paster:
     values = dict(options)
     kind = values.pop('kind', None)
     if kind is None:
-        raise ValueError("outliers need a 'kind': folder, ade20k or coco")
+        raise ValueError(f"outliers need a 'kind', one of: {', '.join(sorted(NEGATIVES))}")
     own = {f.name: str(f.type) for f in fields(Paster) if f.name != 'source'}
     own['shapes'] = 'dict[str, float]'
     rest = {key: value for key, value in values.items() if key not in own}

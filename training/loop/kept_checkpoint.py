@@ -10,8 +10,8 @@ from torch import nn, Tensor
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.scores import SCORES
 from training.datasets import Dataset
+from training.objectives import objective_class
 from training.recipes.train_config import TrainConfig
 
 from .run_folder import OBJECTIVE_FILE, writing
@@ -37,11 +37,8 @@ def default_score(config: TrainConfig) -> str:
     """Gives the score that the checkpoint is used with when none is asked for."""
     if config.score:
         return config.score
-    if config.objective == 'dense_hybrid' and not config.objective_options.get('posterior', True):
-        return 'energy'  # what is left of the score without the head
-    if config.objective in SCORES:
-        return config.objective
-    return 'void' if config.void else 'max_logit'
+    trained = objective_class(config.objective).score(config.objective_options)
+    return trained or ('void' if config.void else 'max_logit')
 
 
 def start_meta(config: TrainConfig) -> CheckpointMeta | None:

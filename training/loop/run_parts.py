@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from lightning.fabric import Fabric
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.models.forward import run_fields
 from anomaly_seg_ros.models.network import Network
@@ -112,11 +112,10 @@ def build_training_objective(
         weights = weights.to(fabric.device)
     loss = build_loss(config.loss_terms, config.loss_options, weights)
     options = {'aux_weight': config.aux_weight, **config.objective_options}
-    objective = cast('nn.Module', build_objective(config.objective, loss, options))
-    objective = objective.to(fabric.device)
+    objective = build_objective(config.objective, loss, options).to(fabric.device)
     if isinstance(objective, SplitsGradients):
         objective.backward = fabric.backward
-    own = cast('Any', objective).build_optimizer()
+    own = objective.build_optimizer()
     if own is not None and config.precision == '16-mixed':
         raise ValueError(
             f'objective {config.objective!r} has an optimiser of its own, which precision '

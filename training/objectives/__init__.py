@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import inspect
-from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any
 
-import torch
-from torch import Tensor
-
-from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.registry import lookup
-from training.feeding.loading import Batch
 from training.losses import Loss
+
+from .objective import Objective, Reports, SplitsGradients
 
 OBJECTIVES = {
     'dense_hybrid': 'training.objectives.dense_hybrid:DenseHybrid',
@@ -21,58 +17,17 @@ OBJECTIVES = {
     'segmentation': 'training.objectives.segmentation:Segmentation',
 }
 
-Network = Callable[[Tensor], ModelOutput]
-"""Takes (N, 3, H, W) float RGB in 0..1 and normalises inside; under autocast where that is on."""
-
-Backward = Callable[..., None]
-"""As `torch.autograd.backward`, of a scalar and keywords alone."""
-
 _FIXED = ('loss', 'aux_weight')
 
 
-class Objective(Protocol):
-    """An `nn.Module` that turns a batch into loss terms; runs in float32, outside of autocast.
+def objective_class(name: str) -> type[Objective]:
+    """Gives the class of an objective, which says what it wants of outliers.
 
-    Its constructor takes the loss, `aux_weight` and its own options. Parameters of its own (a
-    flow) are trained by its own optimiser; its state is saved with the run.
-
-    Attributes:
-        needs_outliers: Whether it learns nothing without outliers in the recipe.
-        ignores_outliers: Whether it keeps pasted pixels out of all classes, void too.
+    Raises:
+        ValueError: Unknown name; the text lists those that are.
     """
-
-    needs_outliers: ClassVar[bool]
-    ignores_outliers: ClassVar[bool]
-
-    def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
-        """Gives named weighted terms, scalars; the loss is their sum."""
-        ...
-
-    def build_optimizer(self) -> torch.optim.Optimizer | None:
-        """Gives the optimiser of its own parameters; None: it has none."""
-        ...
-
-
-@runtime_checkable
-class SplitsGradients(Protocol):
-    """An objective that takes a gradient of one of its terms alone.
-
-    Attributes:
-        backward: What it does so by; the run puts Fabric's own in its place, as Fabric refuses
-            any other where precision is mixed. Gradients of the network's weights must not be
-            among the `inputs`: other processes would wait for them.
-    """
-
-    backward: Backward
-
-
-@runtime_checkable
-class Reports(Protocol):
-    """An objective that has something to show."""
-
-    def report(self, out: Path, when: str) -> None:
-        """Writes pictures into `out`; `when` is 'before' or 'after' the run."""
-        ...
+    kind: type[Objective] = lookup('objective', OBJECTIVES, name)
+    return kind
 
 
 def check_outliers(name: str, pasted: bool, void: bool) -> None:
@@ -86,7 +41,7 @@ def check_outliers(name: str, pasted: bool, void: bool) -> None:
     Raises:
         ValueError: Unknown name, outliers are missing, or void would learn what it ignores.
     """
-    kind: type[Objective] = lookup('objective', OBJECTIVES, name)
+    kind = objective_class(name)
     if kind.needs_outliers and not pasted:
         raise ValueError(
             f'objective {name!r} learns from pasted outliers, but outliers is empty; set '
@@ -110,7 +65,7 @@ def build_objective(name: str, loss: Loss, options: Mapping[str, Any]) -> Object
     Raises:
         ValueError: Unknown name or option.
     """
-    kind = lookup('objective', OBJECTIVES, name)
+    kind = objective_class(name)
     valid = [option for option in inspect.signature(kind).parameters if option not in _FIXED]
     if unknown := sorted(options.keys() - {*valid, 'aux_weight'}):
         raise ValueError(
@@ -118,9 +73,14 @@ def build_objective(name: str, loss: Loss, options: Mapping[str, Any]) -> Object
             f'{", ".join(valid) or "none"}'
         )
     try:
-        objective: Objective = kind(loss, **options)
+        return kind(loss, **options)
     except TypeError as error:
         raise ValueError(
             f'objective {name!r} does not take objective_options {dict(options)}: {error}'
         ) from None
-    return objective
+
+
+__all__ = [
+    'OBJECTIVES', 'Objective', 'Reports', 'SplitsGradients', 'build_objective', 'check_outliers',
+    'objective_class',
+]  # fmt: skip

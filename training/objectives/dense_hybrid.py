@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import math
+from typing import Any
 
-import torch
-from torch import nn, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from training.feeding.loading import Batch
 from training.losses import Loss
 
-from . import Network
+from .objective import Forward, Objective
 from .segmentation import segmentation_terms
 
 POSTERIOR_WEIGHT = 10.0
 """Weight of the outlier head's loss, in units of beta."""
 
 
-class DenseHybrid(nn.Module):
+class DenseHybrid(Objective):
     """`L_seg + beta * L_den + 10 * beta * L_dis`.
 
     Args:
@@ -40,6 +41,11 @@ class DenseHybrid(nn.Module):
 
     needs_outliers = True
     ignores_outliers = True
+
+    @classmethod
+    def score(cls, options: Mapping[str, Any]) -> str | None:
+        """Gives 'dense_hybrid', or without the head what is left of it."""
+        return 'dense_hybrid' if options.get('posterior', True) else 'energy'
 
     def __init__(
         self,
@@ -63,7 +69,7 @@ class DenseHybrid(nn.Module):
         self.beta, self.density, self.posterior = beta, density, posterior
         self.floor = floor
 
-    def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, network: Forward, batch: Batch) -> dict[str, Tensor]:
         """Gives the terms of one batch.
 
         Raises:
@@ -83,10 +89,6 @@ class DenseHybrid(nn.Module):
             weight = POSTERIOR_WEIGHT * self.beta
             terms['posterior'] = weight * posterior_loss(output.ood_logits, batch.outlier)
         return terms
-
-    def build_optimizer(self) -> torch.optim.Optimizer | None:
-        """Gives None: there is nothing but the network to train."""
-        return None
 
 
 def density_loss(logits: Tensor, outlier: Tensor, floor: float | None = None) -> Tensor:

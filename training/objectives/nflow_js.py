@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import math
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.classes import IGNORE
 from training.feeding.loading import Batch
@@ -15,8 +17,7 @@ from training.flows.storage import keep_float32_exact, load_flow
 from training.losses import Loss
 from training.recipes.typed_values import convert
 
-from . import Backward, Network
-from .jensen_shannon import divergence_to_uniform
+from .objective import Backward, Forward, Objective
 from .segmentation import segmentation_terms
 
 SIDE_STEP = 8
@@ -24,7 +25,7 @@ ADAMAX_BETAS = (0.9, 0.999)
 ADAMAX_EPS = 1e-7
 
 
-class NFlowJS(nn.Module):
+class NFlowJS(Objective):
     """Network: `L_seg + weight * JSD(U || p)`; flow: `bits per dimension + weight * JSD(U || p)`.
 
     Every step the flow draws one patch per image. It is pasted at a random place, and what it
@@ -52,8 +53,12 @@ class NFlowJS(nn.Module):
     and gives the flow pixels of another scale; neither is so here.
     """
 
-    needs_outliers = False
     ignores_outliers = True
+
+    @classmethod
+    def score(cls, options: Mapping[str, Any]) -> str | None:
+        """Gives the score of the same name."""
+        return 'nflow_js'
 
     def __init__(
         self,
@@ -83,7 +88,7 @@ class NFlowJS(nn.Module):
         keep_float32_exact()
         self.flow = load_flow(Path(flow).expanduser(), checkpointing)
 
-    def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, network: Forward, batch: Batch) -> dict[str, Tensor]:
         """Gives the terms of one batch.
 
         Raises:
@@ -124,6 +129,28 @@ class NFlowJS(nn.Module):
     def report(self, out: Path, when: str) -> None:
         """Writes `flow_samples_before.png` or `flow_samples_after.png`; `when` says which."""
         write_samples(self.flow, out / f'flow_samples_{when}.png')
+
+
+def divergence_to_uniform(logits: Tensor) -> Tensor:
+    """Gives `(KL(U || m) + KL(p || m)) / 2` with m = (U + p) / 2, in 0..ln 2.
+
+    `ln m = logaddexp(ln p, ln U) - ln 2` is finite also where p underflows.
+
+    Args:
+        logits: (..., K) before softmax, classes last; computed in float32.
+
+    Returns:
+        (...) in nats, 0 where all logits are equal.
+
+    >>> divergence_to_uniform(torch.zeros(2, 4)).tolist()
+    [0.0, 0.0]
+    """
+    log_p = logits.float().log_softmax(-1)
+    log_u = -math.log(logits.shape[-1])
+    log_m = torch.logaddexp(log_p, torch.full_like(log_p, log_u)) - math.log(2)
+    uniform = (log_u - log_m).mean(-1)
+    own = (log_p.exp() * (log_p - log_m)).sum(-1)
+    return (uniform + own) / 2
 
 
 def draw_side(limits: tuple[int, int], available: int) -> int:

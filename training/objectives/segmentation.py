@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
 from training.feeding.loading import Batch
 from training.losses import Loss
 
-from . import Network
+from .objective import Forward, Objective
 
 
 def segmentation_terms(
@@ -30,21 +30,14 @@ def segmentation_terms(
     return terms
 
 
-class Segmentation(nn.Module):
+class Segmentation(Objective):
     """The loss alone; pasted outliers count as their labels say (ignored, or void)."""
-
-    needs_outliers = False
-    ignores_outliers = False
 
     def __init__(self, loss: Loss, aux_weight: float = 1.0):
         super().__init__()
         self.loss, self.aux_weight = loss, aux_weight
 
-    def forward(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, network: Forward, batch: Batch) -> dict[str, Tensor]:
         """Gives the terms of one batch."""
         output = network(batch.images.float() / 255)
         return segmentation_terms(output, batch.labels, self.loss, self.aux_weight)
-
-    def build_optimizer(self) -> torch.optim.Optimizer | None:
-        """Gives None: there is nothing but the network to train."""
-        return None

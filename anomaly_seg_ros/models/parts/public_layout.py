@@ -22,11 +22,13 @@ class PublicLayout:
         name: What the command calls it.
         classifier: The key that tells this layout from all others.
         axis: Axis of the output channels in that weight.
-        statistics: Mean and std that the images were normalised with.
+        mean_std: Mean and std that the images were normalised with.
         options: Constructor options of the network.
         input_size: (height, width) the weights were trained for.
         per_class: All keys with an axis of output channels, and that axis.
         void_trained: Whether a channel more than classes was trained as void in the public file.
+        script: Whose training script counts void as class 0, where such files are known.
+        beside: What that script saves beside the weights.
         classes: What the channels mean; layouts with the same keys are told apart by how many.
         trained_on: Data set and split.
     """
@@ -34,10 +36,12 @@ class PublicLayout:
     name: str
     classifier: str
     axis: int
-    statistics: tuple[tuple[float, float, float], tuple[float, float, float]]
+    mean_std: tuple[tuple[float, float, float], tuple[float, float, float]]
     options: dict[str, Any] = field(default_factory=dict)
     input_size: tuple[int, int] = (1024, 2048)
     per_class: tuple[tuple[str, int], ...] = ()
     void_trained: bool = True
+    script: str = ''
+    beside: frozenset[str] = frozenset()
     classes: LabelSet = CITYSCAPES
     trained_on: str = 'cityscapes train'
