@@ -631,6 +631,36 @@ def test_a_summary_that_does_not_speak_of_all_is_not_trusted(tmp_path: Path) -> 
         assert len(list(storage.messages(['/image']))) == 3
 
 
+def without_message_indices(content: bytes) -> bytes:
+    """Takes out of each index of a chunk where its messages lie, as some recorders write it."""
+    start = int.from_bytes(content[-28:-20], 'little')
+    place, summary = start, b''
+    while content[place] != 0x02:
+        length = int.from_bytes(content[place + 1 : place + 9], 'little')
+        record = content[place + 9 : place + 9 + length]
+        if content[place] == 0x08:
+            size = int.from_bytes(record[32:36], 'little')
+            assert size
+            record = record[:32] + bytes(4) + record[36 + size :]
+        summary += content[place : place + 1] + len(record).to_bytes(8, 'little') + record
+        place += 9 + length
+    return content[:start] + summary + content[place:]
+
+
+def test_a_summary_without_message_indices_is_enough(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / 'in') as bag:
+        for topic in ('/image', '/other'):
+            bag.add_topic(topic, RAW)
+        for i, image in enumerate(pictures(3, 600, 600)):
+            bag.add_image('/other' if i == 1 else '/image', Stamp(i, i, 'c'), image, 'rgb8')
+    path = data_file(tmp_path / 'in')
+    path.write_bytes(without_message_indices(path.read_bytes()))
+    storage = open_storage(path)
+    assert isinstance(storage, McapFile)
+    assert storage.counts == {'/image': 2, '/other': 1}
+    assert [message.log_time for message in storage.messages(['/image'])] == [0, 2]
+
+
 def test_deeply_nested_metadata_is_done_without(make: Callable[..., Path]) -> None:
     bag = make(pictures(2))
     (bag / 'metadata.yaml').write_text('[' * 20_000, encoding='utf-8')

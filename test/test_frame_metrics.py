@@ -47,6 +47,19 @@ def test_auroc_and_f1_equal_scikit_learn_on_the_percentile() -> None:
     assert values['n_anomalous_frames'] == 8
 
 
+def test_false_alarms_are_a_mean_over_frames_and_above_the_threshold() -> None:
+    """Two alarms in one frame of two, one that only reaches the threshold, one too small."""
+    score = np.zeros((3, 12), np.float32)
+    score[:, [0, 1, 3, 4]] = 3
+    score[:, 6:8] = 2
+    score[0, 10] = 3
+    anomaly = np.zeros((3, 12), np.uint8)
+    quiet = (np.zeros_like(score), anomaly)
+    assert measured([(score, anomaly), quiet]).compute()['false_alarms_per_frame'] == 1.0
+    many = measured([(score, anomaly), (score, anomaly), quiet, quiet])
+    assert many.compute()['false_alarms_per_frame'] == 1.0
+
+
 def test_the_component_score_is_the_mean_of_the_largest_kept_component() -> None:
     score = np.float32([[3, 3, 0, 5, 0, 4, 6, 5]])
     metrics = measured([(score, np.zeros((1, 8), np.uint8))], threshold=1, area=2)

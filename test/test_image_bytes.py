@@ -30,6 +30,13 @@ def pil_jpeg(**options: Any) -> bytes:
     return file.getvalue()
 
 
+def pil_webp(**options: Any) -> bytes:
+    file = BytesIO()
+    Image.fromarray(NOISE).save(file, 'WEBP', **options)
+    assert file.getvalue()[12:16] == b'VP8X'
+    return file.getvalue()
+
+
 def with_thumbnail(jpeg: bytes) -> bytes:
     """Puts a small JPEG, marks and all, into a segment at the front."""
     thumbnail = encoded('.jpg', NOISE[:8, :8])
@@ -78,6 +85,7 @@ FORMATS['.webp, lossless'] = bytes(
     cv2.imencode('.webp', NOISE, [cv2.IMWRITE_WEBP_QUALITY, 101])[1]
 )
 FORMATS['.webp, alpha'] = encoded('.webp', np.dstack([NOISE, NOISE[..., :1]]))
+FORMATS['.webp, extended'] = pil_webp(exif=b'Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0')
 FORMATS['.jpg, thumbnail'] = JPEGS['thumbnail']
 FORMATS['.jpg, progressive'] = JPEGS['progressive']
 
@@ -87,6 +95,19 @@ def test_the_size_stands_in_the_head(content: bytes) -> None:
     assert claimed_size(content) == NOISE.shape[:2]
     for length in range(40):
         claimed_size(content[:length])  # whatever it gives, it does not fail
+
+
+@pytest.mark.parametrize('table', [0xC4, 0xC8, 0xCC], ids=hex)
+@pytest.mark.parametrize('frame', [0xC0, 0xC2, 0xCF], ids=hex)
+def test_tables_in_front_of_a_jpegs_size_are_no_size(table: int, frame: int) -> None:
+    segment = bytes([0xFF, table]) + struct.pack('>H', 9) + bytes(range(7))
+    head = bytes([0xFF, frame]) + struct.pack('>HBHHB', 17, 8, 480, 640, 3)
+    assert claimed_size(b'\xff\xd8' + segment + head) == (480, 640)
+
+
+def test_the_size_of_a_webp_leaves_out_the_bits_for_scaling() -> None:
+    head = b'RIFF\0\0\0\0WEBPVP8 \0\0\0\0\0\0\0\x9d\x01*'
+    assert claimed_size(head + struct.pack('<HH', 640 | 1 << 14, 480 | 3 << 14)) == (480, 640)
 
 
 def test_other_formats_have_no_claimed_size() -> None:

@@ -60,6 +60,18 @@ def test_small_images_are_padded_with_ignore() -> None:
     assert (ids[:20, :20] == labels).all()
 
 
+@pytest.mark.parametrize('size', [(20, 64), (64, 20)])
+def test_one_short_side_is_padded_alone(size: tuple[int, int]) -> None:
+    image, labels = coded_pair(*size)
+    augmentation = Augmentation((64, 64), (1.0, 1.0), flip=0, color=0.0)
+    for seed in range(5):
+        moved, ids = augmentation(image, labels, np.random.default_rng(seed))
+        assert moved.shape == (64, 64, 3)
+        assert (ids[: size[0], : size[1]] == labels).all()
+        assert (ids[size[0] :] == 255).all()
+        assert (ids[:, size[1] :] == 255).all()
+
+
 def test_flip_mirrors_both() -> None:
     image, labels = coded_pair(32, 32)
     augmentation = Augmentation((32, 32), (1.0, 1.0), flip=1.0, color=0.0)
