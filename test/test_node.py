@@ -9,6 +9,7 @@ from pathlib import Path
 import re
 import sys
 import threading
+import time
 import types
 from typing import Any
 
@@ -31,6 +32,7 @@ from anomaly_seg_ros.frames.pipeline import build_pipeline, PipelineSettings
 from anomaly_seg_ros.node import topics, watchdog
 from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
 from anomaly_seg_ros.node.statistics import UNPROCESSED
+from anomaly_seg_ros.ros import autostart
 from anomaly_seg_ros.ros.camera import THROTTLE_S
 from anomaly_seg_ros.ros.conversions import ImageWriter
 from anomaly_seg_ros.ros.node import AnomalySegNode
@@ -72,6 +74,17 @@ def pixels(message: Any) -> NDArray[Any]:
 def state(node: AnomalySegNode) -> str:
     label: str = node._state_machine.current_state[1]
     return label
+
+
+class Refusal:
+    """Raises when called, and counts that."""
+
+    def __init__(self, fault: Exception) -> None:
+        self.fault, self.calls = fault, 0
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        self.calls += 1
+        raise self.fault
 
 
 def errors(text: str) -> list[str]:
@@ -240,10 +253,70 @@ def test_a_missing_checkpoint_does_not_end_a_node_that_starts_by_itself(
     rig: Any, capfd: Any
 ) -> None:
     node = rig.start(autostart=True, checkpoint='/no/such/folder')
-    status = next_status(rig, 'engine', lambda s: s.message == 'not configured')
-    assert status.level == DiagnosticStatus.WARN
+    status = next_status(rig, 'engine')
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message.startswith("not configured: no checkpoint folder '/no/such/folder'")
+    assert re.search(r'; next try in [012] s$', status.message)
     assert state(node) == 'unconfigured'
+    assert not node.gave_up()
     assert len(errors(capfd.readouterr().err)) == 1
+
+
+def test_autostart_tries_again_after_pauses_that_grow(
+    rig: Any, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autostart, 'FIRST_PAUSE_S', 0.05)
+    monkeypatch.setattr(autostart, 'LONGEST_PAUSE_S', 0.1)
+    rig.open_fault = RuntimeError('the device is gone')
+    node = rig.start(autostart=True)
+    began = time.monotonic()
+    rig.spin_until(lambda: len(rig.opened) == 4, 'four tries')
+    assert time.monotonic() - began >= 0.05 + 0.1 + 0.1
+    status = next_status(rig, 'engine')
+    assert status.message.startswith('not configured: RuntimeError: the device is gone; next try')
+    rig.open_fault = None
+    rig.spin_until(lambda: state(node) == 'active', 'the node to start after all')
+    assert next_status(rig, 'engine').level == DiagnosticStatus.OK
+    assert 'it could not start by itself; next try in 0 s' in capfd.readouterr().err
+    tries = len(rig.opened)
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_cleanup() == SUCCESS
+    began = time.monotonic()
+    rig.spin_until(lambda: time.monotonic() - began > 0.3)
+    assert len(rig.opened) == tries, 'once it runs, it is left to others'
+
+
+def test_autostart_tries_a_failed_activate_again(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autostart, 'FIRST_PAUSE_S', 0.05)
+    node = rig.start(autostart=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', refuse := Refusal(ValueError('no thread')))
+        rig.spin_until(lambda: refuse.calls, 'the first try')
+        assert state(node) == 'inactive'
+        assert next_status(rig, 'engine').message.startswith('not active: no thread')
+    rig.spin_until(lambda: state(node) == 'active', 'the second try')
+    assert len(rig.opened) == 1
+
+
+def test_autostart_leaves_a_node_that_somebody_else_drives(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autostart, 'FIRST_PAUSE_S', 0.5)
+    node = rig.start(autostart=True, checkpoint='/no/such/folder')
+    rig.spin_until(lambda: node.problem, 'the first try')
+    assert set_parameter(node, checkpoint=str(rig.checkpoint)).successful
+    assert node.trigger_configure() == SUCCESS
+    began = time.monotonic()
+    rig.spin_until(lambda: time.monotonic() - began > 0.8)
+    assert state(node) == 'inactive'
+
+
+def test_exit_on_failure_gives_up_at_the_first_try(rig: Any, capfd: Any) -> None:
+    node = rig.start(autostart=True, exit_on_failure=True, checkpoint='/no/such/folder')
+    rig.spin_until(node.gave_up, 'the first try')
+    assert 'it ends, because exit_on_failure is set' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -317,9 +390,7 @@ def test_a_failed_activate_leaves_no_publisher_active(
     assert node.trigger_configure() == SUCCESS
     publishers = [output.publisher for output in node.cameras[0].outputs.values()]
 
-    def refuse(*_: Any, **__: Any) -> None:
-        raise fault
-
+    refuse = Refusal(fault)
     for place, name in ((node, 'create_subscription'), (threading.Thread, 'start')):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, refuse)

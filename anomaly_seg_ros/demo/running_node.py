@@ -18,6 +18,7 @@ def running_node(
     """Runs the executable of the vehicle as a process of its own, and stops it at the end."""
     command = [sys.executable, '-m', 'anomaly_seg_ros.ros.node', '--ros-args']
     command += ['-r', f'__ns:={namespace}', '-p', f'checkpoint:={checkpoint}']
+    command += ['-p', 'exit_on_failure:=true']
     for name, value in {'engine': engine, **(parameters or {})}.items():
         command += ['-p', f'{name}:={value}']
     environment = dict(os.environ)

@@ -144,6 +144,12 @@ class NodeConfig:
     autostart: bool = param(
         True, 'configure and activate by itself; false: an outside manager does', READ_ONLY
     )
+    exit_on_failure: bool = param(
+        False,
+        'end with status 1 when autostart fails, so that launch starts the node again; false: try '
+        'again after a pause that grows',
+        READ_ONLY,
+    )
 
     def __post_init__(self) -> None:
         for parameter in parameters():

@@ -43,7 +43,7 @@ class LaunchArgument(NamedTuple):
 
 
 SWITCH = ('true', 'false')
-PARAMETER_ARGUMENTS = ('checkpoint', 'engine', 'autostart')
+PARAMETER_ARGUMENTS = ('checkpoint', 'engine', 'autostart', 'exit_on_failure')
 """The node parameters that are launch arguments too."""
 
 

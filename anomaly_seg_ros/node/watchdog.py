@@ -10,7 +10,7 @@ from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S, UNPROCESS
 from anomaly_seg_ros.prediction import Engine
 
 NOT_CONFIGURED = 'not configured'
-"""Message of the engine's status before configure, and after one that failed."""
+"""Message of the engine's status before configure; after one that failed the cause follows."""
 
 INPUT_TIMEOUT_S = 2.0
 """Silence of a matched publisher after which the input is reported."""
@@ -130,8 +130,23 @@ def anomaly_status(frames: FrameStatistics, threshold: float) -> Status:
     )
 
 
-def engine_status(engine: Engine | None, checkpoint: str) -> Status:
-    """Says what runs the network."""
+def engine_status(
+    engine: Engine | None, checkpoint: str, problem: str = '', next_try_s: float | None = None
+) -> Status:
+    """Says what runs the network, or why nothing does.
+
+    Args:
+        engine: None while there is none.
+        checkpoint: As the parameter gives it.
+        problem: Why the node could not be configured or activated; '' where it could.
+        next_try_s: Seconds until it tries again; None: it does not.
+    """
+    if problem:
+        what = NOT_CONFIGURED if engine is None else 'not active'
+        again = '' if next_try_s is None else f'; next try in {next_try_s:.0f} s'
+        return Status(
+            'engine', Level.ERROR, f'{what}: {problem}{again}', {'checkpoint': checkpoint}
+        )
     if engine is None:
         return Status('engine', Level.WARN, NOT_CONFIGURED)
     height, width = engine.input_size

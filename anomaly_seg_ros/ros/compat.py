@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rclpy.lifecycle import LifecycleNode
+
 try:
     from rclpy.clock_type import ClockType
 except ImportError:  # Humble
@@ -18,4 +20,10 @@ try:
 except ImportError:  # before Kilted
     from rclpy.executors import SingleThreadedExecutor as NodeExecutor
 
-__all__ = ['ClockType', 'NodeExecutor', 'SubscriptionEventCallbacks']
+__all__ = ['ClockType', 'NodeExecutor', 'SubscriptionEventCallbacks', 'lifecycle_state']
+
+
+def lifecycle_state(node: LifecycleNode) -> str:
+    """Gives the state of a node, as 'unconfigured'; no version has a public name for it."""
+    label: str = node._state_machine.current_state[1]
+    return label

@@ -21,7 +21,6 @@ from std_msgs.msg import Header, String
 
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.outputs import image_outputs, usual_outputs
-from anomaly_seg_ros.node.watchdog import NOT_CONFIGURED
 from anomaly_seg_ros.ros import qos
 from anomaly_seg_ros.ros.conversions import ImageWriter
 
@@ -99,8 +98,6 @@ class FrameClient:
         self.publish_ms: dict[int, float] = {}
         self.label_info: dict[str, Any] | None = None
         self.diagnostics: dict[str, str] = {}
-        # The node configures itself before it says anything, so this is no early state.
-        self.failed_to_configure = False
         self._on_complete = on_complete
         self._outputs = image_outputs(usual_outputs()) if outputs is None else outputs
         self._sent: dict[tuple[int, int], tuple[int, float]] = {}
@@ -158,8 +155,6 @@ class FrameClient:
     def _receive_diagnostics(self, message: DiagnosticArray) -> None:
         node_name = self._absolute('~').lstrip('/')
         for status in message.status:
-            if status.name == f'{node_name}: engine':
-                self.failed_to_configure = status.message == NOT_CONFIGURED
             if status.name.startswith(f'{node_name}: '):
                 self.diagnostics.update({item.key: item.value for item in status.values})
 

@@ -27,6 +27,7 @@ from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.process import picture_threads, tune_allocator
 from anomaly_seg_ros.ros import diagnostics, parameters, qos
+from anomaly_seg_ros.ros.autostart import Autostart
 from anomaly_seg_ros.ros.camera import Camera
 from anomaly_seg_ros.ros.compat import ClockType, NodeExecutor
 from anomaly_seg_ros.ros.transitions import logged_transition
@@ -60,6 +61,7 @@ class AnomalySegNode(LifecycleNode):
         self._open_engine = open_engine
         self._engine: Engine | None = None
         self._worker: Worker[Image] | None = None
+        self.problem = ''
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(
             DiagnosticArray, topics.DIAGNOSTICS, qos.output()
@@ -67,7 +69,7 @@ class AnomalySegNode(LifecycleNode):
         # A ROS-time timer would stand still under use_sim_time until /clock comes.
         self._second = self.create_timer(1.0, self._every_second, clock=self._steady)
         self._autostart = (
-            self.create_timer(0.0, self._start_by_itself, clock=self._steady)
+            Autostart(self, self._steady, tries_again=not self.config.exit_on_failure)
             if self.config.autostart
             else None
         )
@@ -76,17 +78,10 @@ class AnomalySegNode(LifecycleNode):
 
     # --- lifecycle ---------------------------------------------------------------------------
 
-    def _start_by_itself(self) -> None:
-        if self._autostart is None:
-            return  # an executor may have had this timer's next call in its queue already
-        self.destroy_timer(self._autostart)
-        self._autostart = None
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
-
     @logged_transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads and warms up the engine, makes the publishers, publishes the label info."""
+        self.problem = ''
         try:
             self._configure(self.config)
         except BaseException:
@@ -121,6 +116,7 @@ class AnomalySegNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes to the cameras and starts the worker."""
         assert self._engine is not None
+        self.problem = ''
         self._worker = Worker(self._engine, len(self.cameras))
         try:
             for camera in self.cameras:
@@ -176,6 +172,10 @@ class AnomalySegNode(LifecycleNode):
             self._worker.stop()
             self._worker = None
 
+    def gave_up(self) -> bool:
+        """Whether it could not start and is not to try again."""
+        return self._autostart is not None and self._autostart.gave_up
+
     # --- parameters and diagnostics ------------------------------------------------------------
 
     def _set_parameters(self, changes: Sequence[Parameter[Any]]) -> SetParametersResult:
@@ -191,7 +191,12 @@ class AnomalySegNode(LifecycleNode):
         for camera in self.cameras:
             camera.review_reliability()
         statuses = [status for camera in self.cameras for status in camera.statuses()]
-        statuses.append(watchdog.engine_status(self._engine, self._configured.checkpoint))
+        next_try_s = None if self._autostart is None else self._autostart.next_try_s()
+        statuses.append(
+            watchdog.engine_status(
+                self._engine, self._configured.checkpoint, self.problem, next_try_s
+            )
+        )
         name = self.get_fully_qualified_name().lstrip('/')
         device = '' if self._engine is None else self._engine.device
         stamp = self.get_clock().now().to_msg()
@@ -207,7 +212,7 @@ def spin(node: AnomalySegNode) -> None:
     executor = NodeExecutor()
     executor.add_node(node)
     try:
-        while rclpy.ok():
+        while rclpy.ok() and not node.gave_up():
             executor.spin_once(timeout_sec=0.25)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
@@ -238,7 +243,7 @@ def main(args: Sequence[str] | None = None) -> int:
         spin(node)
     finally:
         rclpy.try_shutdown()
-    return 0
+    return int(node.gave_up())
 
 
 if __name__ == '__main__':

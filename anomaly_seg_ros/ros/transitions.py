@@ -5,28 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable
 import functools
 import traceback
-from typing import Any
+from typing import Protocol, TypeVar
 
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
-Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
+
+class Reporting(Protocol):
+    """A lifecycle node that tells others why a transition failed.
+
+    Attributes:
+        problem: Of the last transition to configure or activate; '' where it went well.
+    """
+
+    problem: str
+
+    def get_logger(self) -> RcutilsLogger:
+        """Gives the node's logger."""
 
 
-def logged_transition(callback: Transition) -> Transition:
-    """Logs what a transition raises: rclpy itself would swallow it without a word.
+NodeType = TypeVar('NodeType', bound=Reporting)
+Transition = Callable[[NodeType, LifecycleState], TransitionCallbackReturn]
+
+
+def logged_transition(callback: Transition[NodeType]) -> Transition[NodeType]:
+    """Logs and keeps what a transition raises: rclpy itself would swallow it without a word.
 
     What a user can mend (`ValueError`, `FileNotFoundError`, `ImportError`) is one error line and
     FAILURE; anything else is logged with its traceback and ERROR.
     """
 
     @functools.wraps(callback)
-    def wrapper(node: LifecycleNode, state: LifecycleState) -> TransitionCallbackReturn:
+    def wrapper(node: NodeType, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return callback(node, state)
         except (ValueError, FileNotFoundError, ImportError) as error:
+            node.problem = str(error)
             node.get_logger().error(f'{callback.__name__}: {error}')
             return TransitionCallbackReturn.FAILURE
-        except Exception:  # noqa: BLE001 - the boundary to rclpy, which would hide it
+        except Exception as error:  # noqa: BLE001 - the boundary to rclpy, which would hide it
+            node.problem = f'{type(error).__name__}: {error}'
             node.get_logger().error(f'{callback.__name__} failed:\n{traceback.format_exc()}')
             return TransitionCallbackReturn.ERROR
 

@@ -120,7 +120,7 @@ class NodeSession:
     def _wait_for_first_mask(self, began: float) -> None:
         client = self._client
         while not client.complete():
-            if self._process.poll() is not None or client.failed_to_configure:
+            if self._process.poll() is not None:
                 raise RuntimeError('the node could not be started; its log above says why')
             if time.monotonic() - began > START_TIMEOUT_S:
                 raise RuntimeError(f'the node gave no mask within {START_TIMEOUT_S:.0f} s')
