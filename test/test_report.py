@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 import doctest
 import fcntl
@@ -26,7 +26,15 @@ import pytest
 from anomaly_seg_ros.cli import main as cli
 from anomaly_seg_ros.frames.images import write_image
 from training.commands import report
-from training.results import Picture, ResultRow, write_curves, write_pictures, write_results
+from training.results import (
+    FrameRow,
+    Picture,
+    ResultRow,
+    write_curves,
+    write_frames,
+    write_pictures,
+    write_results,
+)
 
 BROWSER_DEADLINE_S = 60.0
 NASTY = '<script>alert(1)</script>"&\'.png'
@@ -239,6 +247,57 @@ def test_folders_are_told_apart_by_their_root(page_of: Any) -> None:
 def test_folders_of_the_same_name_keep_their_paths(page_of: Any) -> None:
     page = page_of(*(row(dataset='folder', root=f'/{disk}/yard') for disk in 'ab'))
     assert page.column('dataset') == ['/a/yard', '/b/yard']
+
+
+def result_folder(folder: Path, frames: Sequence[str], *rows: ResultRow) -> Path:
+    """A folder as evaluate leaves it, with its table of frames."""
+    write_results(folder, rows)
+    lines = [FrameRow(score=str(r.score), frame=f, n_pixels=9) for r in rows for f in frames]
+    write_frames(folder, lines)
+    return folder
+
+
+def test_a_part_of_a_set_is_another_set(tmp_path: Path, make_page: Any) -> None:
+    part = [f'frame_{number}' for number in range(40)]
+    page = make_page(
+        result_folder(tmp_path / 'a', [*part, 'x'], row('msp', ap=0.3), row('void', ap=0.2)),
+        result_folder(tmp_path / 'b', part, row('msp', ap=0.9)),
+        result_folder(tmp_path / 'c', part, row('void', ap=0.8)),
+    )
+    assert page.column('dataset') == ['road (41 frames)'] * 2 + ['road (40 frames)'] * 2
+    assert page.best('ap') == [True, False, True, False]
+    assert page.texts['glance'].count('best AP of 2') == 2
+
+
+def test_as_many_other_frames_are_another_set(tmp_path: Path, make_page: Any) -> None:
+    page = make_page(
+        result_folder(tmp_path / 'a', ['1', '2'], row(root='/data/a')),
+        result_folder(tmp_path / 'b', ['1', '3'], row(root='/data/b')),
+        result_folder(tmp_path / 'c', ['1', '2'], row(root='/data/c', n_pixels=7)),
+    )
+    ends = [f'road (2 of /data/{name})' for name in 'abc']
+    assert page.column('dataset') == ends
+
+
+def test_the_same_frames_under_two_protocols_keep_their_name(
+    tmp_path: Path, make_page: Any
+) -> None:
+    page = make_page(
+        result_folder(tmp_path / 'a', ['1', '2'], row('msp'), row('void')),
+        result_folder(tmp_path / 'b', ['2'], row('msp', protocol='course', n_pixels=5)),
+        result_folder(tmp_path / 'c', ['2'], row('msp', protocol='course', n_pixels=6)),
+    )
+    assert page.column('dataset') == ['road'] * 4
+    assert page.texts['glance'].count('best AP of 2') == 2
+
+
+def test_pictures_of_classes_are_called_so(tmp_path: Path, make_page: Any) -> None:
+    full_folder(tmp_path / 'anomalies', base_rate=0.1, iou=[0.5])
+    assert 'Mask' in make_page(tmp_path / 'anomalies').texts['frames']
+    full_folder(tmp_path / 'classes', base_rate=None, iou=[0.5])
+    shown = make_page(tmp_path / 'classes').texts['frames']
+    assert 'True classes' in shown
+    assert 'Mask' not in shown
 
 
 def test_checkpoints_of_the_same_name_are_told_apart(page_of: Any) -> None:

@@ -137,13 +137,13 @@ def warnings_section(runs: Sequence[Run]) -> Markup:
 
 
 def glance(rows: Sequence[ReportRow]) -> Markup:
-    """Gives the best number of each dataset in large type."""
+    """Gives the best number of each set of frames and protocol in large type."""
     cards = [card for name, group in by_place(rows).items() if (card := _card(name, group))]
     return tag('section', *cards, class_='glance', id='glance') if cards else Markup()
 
 
 def _card(name: str, rows: Sequence[ReportRow]) -> Markup:
-    """Gives the row that is best by AP, or else by mIoU, of one dataset."""
+    """Gives the row that is best by AP, or else by mIoU, of one set of frames."""
     for key in ('ap', 'miou'):
         ranked = [row for row in rows if row.number_of(key) is not None]
         if ranked and name:

@@ -28,6 +28,9 @@ MAX_FRAMES = 160
 PER_KIND = 3
 MAX_SCORES = 10
 NAMES = ('Image', 'Truth', 'Score', 'Mask')
+CLASS_NAMES = ('Image', 'True classes', 'Score', 'Classes')
+"""Of frames without anomalies: the mask is then an outline over the classes."""
+
 MAGIC = {b'\x89PNG': 'image/png', b'\xff\xd8\xff': 'image/jpeg', b'RIFF': 'image/webp'}
 
 
@@ -96,16 +99,23 @@ def _score_frames(
 ) -> Markup:
     """Gives the frames of one score, worst first."""
     mine = [picture for picture in run.pictures if picture.score == score]
+    names = CLASS_NAMES if shows_classes(run, score) else NAMES
     parts: list[Markup] = []
     for kind in dict.fromkeys(picture.kind for picture in mine):
         of_kind = [picture for picture in mine if picture.kind == kind]
         parts.append(tag('h4', f'{kind.capitalize()} frames', class_=f'kind {_slug(kind)}'))
-        parts += [_frame(picture, run.folder, store) for picture in of_kind[:per_kind]]
+        parts += [_frame(picture, run.folder, store, names) for picture in of_kind[:per_kind]]
         if len(of_kind) > per_kind:
             left = f'{len(of_kind) - per_kind} more in {run.folder / PICTURES_FOLDER}'
             parts.append(tag('p', left, class_='hint'))
     summary = tag('summary', tag('b', score), tag('span', _count(len(mine)), class_='hint'))
     return tag('details', summary, *parts, open=is_open, class_='frames')
+
+
+def shows_classes(run: Run, score: str) -> bool:
+    """Says whether the pictures of a score show classes: where no anomalies are known."""
+    values = [row.values for row in run.rows if row.name('score') == score]
+    return any(v.get('base_rate', 0) is None and v.get('iou') is not None for v in values)
 
 
 def _slug(kind: str) -> str:
@@ -116,7 +126,7 @@ def _count(number: int) -> str:
     return f' {number} frame' if number == 1 else f' {number} frames'
 
 
-def _frame(frame: Picture, folder: Path, store: PictureStore) -> Markup:
+def _frame(frame: Picture, folder: Path, store: PictureStore, names: Sequence[str]) -> Markup:
     """Gives one frame: its name, its numbers, and four pictures side by side."""
     values = (('AP', frame.ap), ('mIoU', frame.miou))
     words = [f'{name} {value * 100:.2f} %' for name, value in values if value is not None]
@@ -128,7 +138,7 @@ def _frame(frame: Picture, folder: Path, store: PictureStore) -> Markup:
     files = (frame.image, frame.truth, frame.score_map, frame.mask)
     cells = [
         picture_cell(f'{name} of {frame.frame}', name, file, folder, store)
-        for name, file in zip(NAMES, files, strict=True)
+        for name, file in zip(names, files, strict=True)
     ]
     return tag('figure', caption, tag('div', *cells, class_='row'), class_='frame')
 

@@ -11,9 +11,11 @@ from typing import Any
 
 from training.results import (
     CURVES_FILE,
+    FRAMES_FILE,
     Picture,
     PICTURES_FILE,
     read_curves,
+    read_frames,
     read_pictures,
     read_results,
     RESULTS_FILE,
@@ -59,6 +61,7 @@ class ReportRow:
         values: What results.json says, extra keys included; `dataset` is a name to show.
         curve: Its curves where the folder has them.
         checkpoint: As much of the end of its path as tells it from the page's others.
+        frames: Names of its frames in order; empty where they are not known.
     """
 
     number: int
@@ -66,6 +69,13 @@ class ReportRow:
     values: Mapping[str, Any]
     curve: Curve | None = None
     checkpoint: str = ''
+    frames: tuple[str, ...] = ()
+
+    @property
+    def frame_count(self) -> int:
+        """How many frames were read, 0 where that is not known."""
+        counts = (len(self.frames), self.number_of('n_frames_read'), self.number_of('n_images'))
+        return int(next((count for count in counts if count), 0))
 
     def name(self, key: str) -> str:
         """Gives a value as plain text, '' where there is none."""
@@ -103,8 +113,15 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         runs.append(_read_run(folder, 1 + sum(len(run.rows) for run in runs)))
     rows = [row for run in runs for row in run.rows]
     names = data_names([row.values for row in rows])
+    sets = set_names(rows)
     ends = path_ends(row.name('checkpoint') for row in rows)
-    return [replace(run, rows=tuple(_named(row, names, ends) for row in run.rows)) for run in runs]
+
+    def named(row: ReportRow) -> ReportRow:
+        name = names[data_source(row.values)] + sets[row.number]
+        values = {**row.values, 'dataset': name or None}
+        return replace(row, values=values, checkpoint=ends[row.name('checkpoint')])
+
+    return [replace(run, rows=tuple(map(named, run.rows))) for run in runs]
 
 
 def data_source(values: Mapping[str, Any]) -> str:
@@ -151,10 +168,32 @@ def path_ends(paths: Iterable[str]) -> dict[str, str]:
     return ends
 
 
-def _named(row: ReportRow, names: Mapping[str, str], ends: Mapping[str, str]) -> ReportRow:
-    name = names[data_source(row.values)]
-    values = {**row.values, 'dataset': name or None}
-    return replace(row, values=values, checkpoint=ends[row.name('checkpoint')])
+def set_names(rows: Sequence[ReportRow]) -> dict[int, str]:
+    """Gives each row what tells its frames from other frames of the same dataset and split.
+
+    Numbers of two sets of frames do not compare, even if both go by the same name: a part of a
+    set, or its frames at another size.
+
+    Returns:
+        Number of a row to the end of its dataset's name; '' where there is nothing to tell apart.
+    """
+    places: dict[tuple[str, ...], dict[object, list[ReportRow]]] = {}
+    for row in rows:
+        place = (data_source(row.values), row.name('split'), row.name('protocol'))
+        # The course protocol counts pixels at the network's size, whichever that is.
+        pixels = None if row.name('protocol') == 'course' else row.number_of('n_pixels')
+        same = (row.frames or row.frame_count, pixels)
+        places.setdefault(place, {}).setdefault(same, []).append(row)
+    names: dict[int, str] = {}
+    for (source, *_), sets in places.items():
+        many = bool(source) and len(sets) > 1
+        counts = [members[0].frame_count for members in sets.values()]
+        for members in sets.values():
+            count = members[0].frame_count
+            where = members[0].name('root') or str(members[0].folder)
+            words = f' ({count} frames)' if counts.count(count) == 1 else f' ({count} of {where})'
+            names |= {row.number: words if many else '' for row in members}
+    return names
 
 
 def _read_run(folder: Path, first: int) -> Run:
@@ -165,10 +204,15 @@ def _read_run(folder: Path, first: int) -> Run:
     for entry in _optional(read_curves, folder, CURVES_FILE, notes):
         _add_curve(curves, entry, folder / CURVES_FILE, notes)
     pictures = _optional(read_pictures, folder, PICTURES_FILE, notes)
+    frames: dict[str, list[str]] = {}
+    for line in _optional(read_frames, folder, FRAMES_FILE, notes):
+        frames.setdefault(line.score, []).append(line.frame)
     rows = []
     for number, values in enumerate(found, first):
+        score = str(values.get('score'))
+        names = tuple(frames.get(score, ()))
         # A curve belongs to one row: the first with that score.
-        rows.append(ReportRow(number, folder, values, curves.pop(str(values.get('score')), None)))
+        rows.append(ReportRow(number, folder, values, curves.pop(score, None), frames=names))
     written = last_written(folder / RESULTS_FILE)
     return Run(folder, written, tuple(rows), tuple(pictures), tuple(notes))
 
