@@ -152,6 +152,35 @@ def test_coco_leaves_out_road_scenes_crowds_and_small_photos(tmp_path: Path) -> 
         build_negatives('coco', {'root': root, 'min_side': 7})
 
 
+def test_coco_ids_may_be_texts_in_one_list_and_numbers_in_the_other(tmp_path: Path) -> None:
+    box = [[0, 0, 3, 0, 3, 3, 0, 3]]
+    texts = [{**annotation(i, c, box), 'image_id': f'{i}', 'category_id': f'{c}'}
+             for i, c in ((1, 17), (2, 17), (2, 3))]  # fmt: skip
+    source: Any = build_negatives('coco', {'root': coco_folder(tmp_path, texts), 'min_side': 6})
+    assert [name for name, _, _ in source.objects] == ['000000000001.png']
+
+
+def test_coco_leaves_out_objects_without_a_box(tmp_path: Path) -> None:
+    triangle = [[2, 1, 5, 1, 2, 4]]
+    empty = [{**annotation(1, 17, triangle), 'bbox': box} for box in ([], None)]
+    root = coco_folder(tmp_path, [*empty, annotation(1, 17, triangle)])
+    source: Any = build_negatives('coco', {'root': root, 'min_side': 1})
+    assert len(source.objects) == 1
+
+
+@pytest.mark.parametrize('far', [20, 1e12, -1e12])
+def test_coco_names_an_outline_outside_of_the_photo(tmp_path: Path, far: float) -> None:
+    outside = [[far, far, far + 4, far, far, far + 4]]
+    root = coco_folder(tmp_path, [annotation(1, 17, outside)])
+    source = build_negatives('coco', {'root': root, 'min_side': 1})
+    with pytest.raises(ValueError, match=r"outline of '000000000001\.png'.*outside of the photo"):
+        source.draw(RNG(0))
+
+
+def test_a_polygon_may_reach_over_the_border() -> None:
+    assert decode_polygons([[-9, -9, 1e12, -9, 1e12, 1e12, -9, 1e12]], (2, 3)).all()
+
+
 def test_coco_says_what_is_wrong_with_its_file(tmp_path: Path) -> None:
     root = coco_folder(tmp_path, [annotation(1, 17, {'counts': [3, 4], 'size': [6, 8]})])
     source = build_negatives('coco', {'root': root, 'min_side': 1})

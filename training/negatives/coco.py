@@ -61,10 +61,10 @@ class CocoNegatives:
         if not self.folder.is_dir():
             raise FileNotFoundError(f'no folder {str(self.folder)!r}; check root and images')
         self.file = Path(root).expanduser() / annotations
+        content = _read_json(self.file)
         try:
-            content = _read_json(self.file)
             self.objects = _usable_objects(content, exclude, min_side, min_object)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{str(self.file)!r} is no COCO instances file: {error}') from None
         if not self.objects:
             raise ValueError(
@@ -91,6 +91,11 @@ class CocoNegatives:
             mask = decode_segmentation(segmentation, size)
         except ValueError as error:
             raise ValueError(f'outline of {name!r} in {str(self.file)!r}: {error}') from None
+        if not mask.any():
+            raise ValueError(
+                f'outline of {name!r} in {str(self.file)!r}: it lies outside of the photo; '
+                'correct it, or take it out'
+            )
         return Negative(*_crop_to_mask(image, mask))
 
 
@@ -109,23 +114,36 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _usable_objects(
     content: dict[str, Any], exclude: Sequence[str], min_side: int, min_object: int
 ) -> list[tuple[str, tuple[int, int], Any]]:
-    """Lists (file name, (height, width), segmentation) of the objects that may be pasted."""
-    wrong = {entry['id'] for entry in content['categories'] if entry['name'] in exclude}
-    road = {entry['image_id'] for entry in content['annotations'] if entry['category_id'] in wrong}
+    """Lists (file name, (height, width), segmentation) of the objects that may be pasted.
+
+    Ids are compared as text: some tools write numbers in one list and texts in the other.
+    """
+    wrong = {str(entry['id']) for entry in content['categories'] if entry['name'] in exclude}
+    road = {
+        str(entry['image_id'])
+        for entry in content['annotations']
+        if str(entry['category_id']) in wrong
+    }
     images = {
-        entry['id']: (entry['file_name'], (int(entry['height']), int(entry['width'])))
+        str(entry['id']): (entry['file_name'], size)
         for entry in content['images']
-        if min(entry['height'], entry['width']) >= min_side and entry['id'] not in road
+        if min(size := (int(entry['height']), int(entry['width']))) >= min_side
+        and str(entry['id']) not in road
     }
     return [
-        (*images[entry['image_id']], entry['segmentation'])
+        (*images[str(entry['image_id'])], entry['segmentation'])
         for entry in content['annotations']
         # A crowd is many objects under one rough outline.
-        if entry['image_id'] in images
+        if str(entry['image_id']) in images
         and not entry.get('iscrowd')
         and entry['segmentation']
-        and min(entry['bbox'][2:]) >= min_object
+        and _short_side(entry['bbox']) >= min_object
     ]
+
+
+def _short_side(box: Sequence[float] | None) -> float:
+    """Gives the shorter side of [x, y, width, height], 0 of an empty box."""
+    return min((float(side) for side in (box or ())[2:]), default=0.0)
 
 
 def _crop_to_mask(

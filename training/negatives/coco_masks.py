@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+_FAR = 2**15
+
 
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Gives the (H, W) mask, 1 on the object.
@@ -39,7 +41,9 @@ def decode_polygons(
     """Gives the (H, W) union of polygons, borders included."""
     mask = np.zeros(size, np.uint8)
     for polygon in polygons:
-        points = np.round(np.asarray(polygon, np.float64).reshape(-1, 2)).astype(np.int32)
+        corners = np.asarray(polygon, np.float64).reshape(-1, 2)
+        # A polygon may leave the photo, but not what OpenCV's integers hold.
+        points = np.round(corners).clip(-_FAR, _FAR).astype(np.int32)
         # One call each: of two polygons in one call, the overlap would be a hole.
         cv2.fillPoly(mask, [points], (1,))
     return mask
