@@ -153,10 +153,37 @@ def test_wrapped_or_not_with_module_or_not_the_same_weights_come_out(prefix, wra
         assert torch.equal(value, state[key]), key
 
 
-def test_only_one_leading_module_is_stripped(tmp_path, capsys):
-    file = write(tmp_path / 'w.pth', prefixed(prefixed(random_state('erfnet', 19))))
+@pytest.mark.parametrize('wrapper', [None, 'state_dict', 'model_state_dict', 'net'])
+@pytest.mark.parametrize(
+    'prefix', ['_orig_mod.', 'model.', 'net.', 'module._orig_mod.', 'model.net.', 'module.module.']
+)
+def test_what_tools_put_before_every_key_is_taken_off(prefix, wrapper, tmp_path):
+    state = random_state('enet', 19, {'layout': 'b'})
+    content = OrderedDict((prefix + key, value) for key, value in state.items())
+    content[prefix + 'total_ops'] = content['total_params'] = torch.zeros(1)
+    content = {wrapper: content, 'epoch': 3} if wrapper else content
+    assert import_file(write(tmp_path / 'w.pth', content), 'enet', tmp_path / 'c') == 0
+    loaded = Checkpoint.open(tmp_path / 'c').network()
+    for key, value in loaded.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def test_a_prefix_that_some_keys_lack_is_a_part_of_the_name(tmp_path, capsys):
+    state = random_state('erfnet', 19)
+    content = {f'net.{key}' if number else key: v for number, (key, v) in enumerate(state.items())}
+    assert import_file(write(tmp_path / 'w.pth', content), 'erfnet', tmp_path / 'c') == 2
+    assert "holds no weights of 'erfnet'" in capsys.readouterr().err
+
+
+def test_nothing_but_what_a_profiler_left_is_no_network(tmp_path, capsys):
+    file = write(tmp_path / 'w.pth', {'total_ops': torch.zeros(1)})
     assert import_file(file, 'erfnet', tmp_path / 'c') == 2
     assert "holds no weights of 'erfnet'" in capsys.readouterr().err
+
+
+def test_an_unknown_model_is_told_the_known_ones(tmp_path, capsys):
+    assert import_file(tmp_path / 'w.pth', 'ennet', tmp_path / 'c') == 2
+    assert "unknown model 'ennet'; choose one of: bisenetv1, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('layout', ['a', 'b'])

@@ -8,24 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 import pickle
 import re
-from typing import Any
+from typing import Any, TYPE_CHECKING
 import warnings
-
-import torch
-from torch import Tensor
 
 from anomaly_seg_ros.checkpoint.digests import file_sha256
 from anomaly_seg_ros.checkpoint.folder import save_checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.checkpoint.weights import load_state
 from anomaly_seg_ros.models import build_model, MODELS
-from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.models.parts.public_layout import PublicLayout
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import lookup
 
-WRAPPERS = ('state_dict', 'model_state', 'model')
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from anomaly_seg_ros.models.network import Network
+    from anomaly_seg_ros.models.parts.public_layout import PublicLayout
+
+WRAPPERS = ('state_dict', 'model_state_dict', 'model_state', 'model', 'net')
 """Keys under which training scripts keep the weights."""
+PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.')
+"""What training scripts and `torch.compile` put before all keys, perhaps several of them."""
+PROFILED = ('total_ops', 'total_params')
+"""Last part of the keys that the profiler thop leaves in a network."""
 OUTLIER_HEAD = 'logits_ood.conv.weight'
 """A file with this key has DenseHybrid's outlier head."""
 
@@ -40,9 +45,8 @@ class WeightsFile:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg import_weights` takes."""
-    known = sorted(model for model in MODELS if public_layouts(model))
     parser.add_argument('file', type=Path, metavar='FILE', help='.pth file with a state dict')
-    parser.add_argument('--model', choices=known, required=True)
+    parser.add_argument('--model', required=True, help=f'one of: {", ".join(sorted(MODELS))}')
     parser.add_argument(
         '--void-index',
         type=int,
@@ -66,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg import_weights`."""
+    if args.model not in (known := sorted(model for model in MODELS if public_layouts(model))):
+        raise ValueError(f'unknown model {args.model!r}; choose one of: {", ".join(known)}')
     content = read_weights_file(args.file)
     layout = find_layout(content.weights, args.model, args.file)
     void_index, reason = find_void_index(content, layout, args.void_index)
@@ -116,13 +122,15 @@ def make_meta(
 
 
 def read_weights_file(path: Path) -> WeightsFile:
-    """Reads the state dict of a torch file as float32 on the CPU, without a leading `module.`.
+    """Reads the state dict of a torch file as float32 on the CPU, by the network's own keys.
 
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is a git-lfs pointer, truncated, no torch file, needs code to be read,
             holds no state dict, or a weight is not finite.
     """
+    from torch import Tensor
+
     content = _load(path)
     beside: frozenset[str] = frozenset()
     for key in WRAPPERS:
@@ -144,8 +152,22 @@ def read_weights_file(path: Path) -> WeightsFile:
                     f'weight {key!r} in {str(path)!r} is not finite (NaN or infinite)'
                 )
             value = value.float()
-        weights[key.removeprefix('module.')] = value
-    return WeightsFile(weights, beside)
+        if key.rpartition('.')[2] not in PROFILED:
+            weights[key] = value
+    return WeightsFile(without_prefixes(weights), beside)
+
+
+def without_prefixes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gives the weights without what stands before all of their keys.
+
+    >>> import torch
+    >>> list(without_prefixes({'module.net.a': torch.zeros(1), 'module.net.b': torch.zeros(1)}))
+    ['a', 'b']
+    """
+    kept = dict(weights)
+    while prefix := next((p for p in PREFIXES if kept and all(k.startswith(p) for k in kept)), ''):
+        kept = {key.removeprefix(prefix): value for key, value in kept.items()}
+    return kept
 
 
 class _Unread:
@@ -172,6 +194,8 @@ FORBIDDEN = re.compile(r'GLOBAL ([\w.]+)|(?:class|global|function) ([\w.]+\.[\w.
 
 
 def _load(path: Path) -> Any:
+    import torch
+
     if not path.is_file():
         raise FileNotFoundError(f'no weights file {str(path)!r}')
     with path.open('rb') as file:
