@@ -1,12 +1,26 @@
-"""Turns a public name into the object behind it, imported only when it is used."""
+"""Turns a public name into the object behind it, imported only when it is used.
+
+And guesses which name was meant by one that is unknown.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+import difflib
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+
+
+def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Gives the end of a sentence that names the known word that comes nearest, if one does.
+
+    >>> did_you_mean('--sore', ['--score', '--out'])
+    "; did you mean '--score'?"
+    """
+    close = difflib.get_close_matches(word, list(known), 1, likeness)
+    return f'; did you mean {close[0]!r}?' if close else ''
 
 
 def lookup(kind: str, table: Mapping[str, str], name: str) -> Any:

@@ -3,13 +3,18 @@
 ros2 launch anomaly_seg_ros rviz.launch.py namespace:=camera/front
 """
 
+import sys
+
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node.launch_typos import check_arguments
+
+FILE = 'rviz.launch.py'
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -39,7 +44,9 @@ def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     config = PathJoinSubstitution(
         [FindPackageShare(topics.PACKAGE), 'config', launch_support.RVIZ_FILE]
     )
+    warnings = check_arguments(FILE, sys.argv, context.argv, context.launch_configurations)
     return [
+        *(LogInfo(msg=f'WARNING: {warning}') for warning in warnings),
         Node(
             package='rviz2',
             executable='rviz2',
@@ -49,5 +56,5 @@ def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 arguments['namespace'], arguments['node_name'], arguments['image_topic']
             ),
             output='screen',
-        )
+        ),
     ]

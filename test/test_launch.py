@@ -1,5 +1,7 @@
 """The launch files: on recorders in place of launch, and on launch itself where it is there."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 import importlib.util
 import os
@@ -21,8 +23,9 @@ FILES = {
     'rviz.launch.py': launch_support.RVIZ_ARGUMENTS,
 }
 RECORDED = (
-    'launch', 'launch.actions', 'launch.conditions', 'launch.launch_description_sources',
-    'launch.substitutions', 'launch_ros', 'launch_ros.actions',
+    'launch', 'launch.actions', 'launch.conditions', 'launch.event_handlers', 'launch.events',
+    'launch.events.process', 'launch.launch_description_sources', 'launch.substitutions',
+    'launch_ros', 'launch_ros.actions',
     'launch_ros.parameter_descriptions', 'launch_ros.substitutions',
 )  # fmt: skip
 Start = Callable[..., list[Any]]
@@ -36,8 +39,16 @@ class Record:
         self.args = args
         self.kwargs = kwargs
 
-    def perform(self, context: dict[str, str]) -> str:
-        return context[self.args[0]]
+    def perform(self, context: Context) -> str:
+        return context.launch_configurations[self.args[0]]
+
+
+class Context:
+    """Stands for launch's own: what has a value, and what the user gave."""
+
+    def __init__(self, values: dict[str, str], *argv: str) -> None:
+        self.launch_configurations, self.argv = values, argv
+        self.is_shutdown = False
 
 
 class Recorder(ModuleType):
@@ -82,11 +93,11 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 def start(recorded: None) -> Start:
     """Runs the function that a launch file hands to launch; gives what it starts."""
 
-    def start(name: str, **given: str) -> list[Any]:
-        context = {argument.name: argument.default for argument in FILES[name]}
-        context |= {'params_file': 'node.yaml', 'shm_profile': 'off'} | given
+    def start(name: str, *argv: str, **given: str) -> list[Any]:
+        values = {argument.name: argument.default for argument in FILES[name]}
+        values |= {'params_file': 'node.yaml', 'shm_profile': 'off'} | given
         (function,) = of_kind(load(name).generate_launch_description(), 'OpaqueFunction')
-        return function.kwargs['function'](context)
+        return function.kwargs['function'](Context(values, *argv))
 
     return start
 
@@ -124,8 +135,9 @@ def test_rviz_is_included_on_request_with_its_arguments(recorded: None) -> None:
 
 
 def test_node_by_default(start: Start) -> None:
-    (node,) = start('anomaly_seg.launch.py')
-    assert node.kind == 'Node'
+    watch, node = start('anomaly_seg.launch.py')
+    assert (watch.kind, node.kind) == ('RegisterEventHandler', 'Node')
+    assert watch.args[0].kwargs['target_action'] is node
     assert node.kwargs['package'] == topics.PACKAGE
     scripts = (ROOT / 'setup.py').read_text(encoding='utf-8')
     assert re.search(rf"'{node.kwargs['executable']} = ", scripts)
@@ -133,7 +145,6 @@ def test_node_by_default(start: Start) -> None:
     assert node.kwargs['parameters'] == ['node.yaml']
     assert node.kwargs['remappings'] == [('image', 'image'), ('camera_info', 'camera_info')]
     assert node.kwargs['ros_arguments'] == ['--log-level', 'anomaly_seg:=info']
-    assert (node.kwargs['respawn'], node.kwargs['respawn_delay']) == (True, 5.0)
     assert node.kwargs['additional_env'] == {}
 
 
@@ -157,7 +168,40 @@ def test_node_with_what_the_user_set(start: Start) -> None:
     }
     assert node.kwargs['remappings'][0] == ('image', '/cam/image_raw')
     assert node.kwargs['ros_arguments'][1] == 'camera.front.anomaly_seg:=debug'
-    assert node.kwargs['respawn'] is False
+
+
+def test_a_node_that_ends_is_started_again_five_times_a_minute(start: Start) -> None:
+    started = start('anomaly_seg.launch.py', namespace='front', respawn_delay='2')
+    context = Context({})
+    nodes = [started[-1]]
+    for _ in range(4):
+        watch, node = started
+        (timer,) = watch.args[0].kwargs['on_exit'](None, context)
+        assert (timer.kind, timer.kwargs['period']) == ('TimerAction', 2.0)
+        started = timer.kwargs['actions']
+        nodes.append(started[-1])
+        assert watch.args[0].kwargs['target_action'] is node
+    assert len({id(node) for node in nodes}) == 5, 'an action runs once'
+    assert all(node.kwargs == nodes[0].kwargs for node in nodes)
+    context.is_shutdown = True
+    assert started[0].args[0].kwargs['on_exit'](None, context) == []
+    context.is_shutdown = False
+    (said,) = started[0].args[0].kwargs['on_exit'](None, context)
+    assert said.kind == 'LogInfo'
+    assert said.kwargs['msg'].startswith('ERROR: the node has ended 5 times within 60 s')
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_arguments_that_mean_nothing(
+    name: str, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, 'argv', ['ros2', 'launch', topics.PACKAGE, name, 'image_topics:=/c'])
+    with pytest.raises(ValueError, match=r'unknown launch argument .image_topics.; did you mean'):
+        start(name, 'image_topics:=/c', image_topics='/c')
+    monkeypatch.setattr(sys, 'argv', ['ros2', 'launch', 'users_own', 'camera.launch.py'])
+    said = start(name, 'image_topics:=/c', image_topics='/c')[0]
+    assert said.kind == 'LogInfo'
+    assert f"WARNING: {name} has no argument 'image_topics'; did you mean" in said.kwargs['msg']
 
 
 def test_node_gets_the_shared_memory_profile(
@@ -166,14 +210,14 @@ def test_node_gets_the_shared_memory_profile(
     variables = {launch_support.PROFILE_VARIABLE: '/p.xml'}
     choice = launch_support.ProfileChoice(variables, '')
     monkeypatch.setattr(launch_support, 'profile_environment', lambda *args: choice)
-    (node,) = start('anomaly_seg.launch.py', shm_profile='auto')
+    _, node = start('anomaly_seg.launch.py', shm_profile='auto')
     assert node.kwargs['additional_env'] == variables
 
 
 def test_a_skipped_profile_is_said_aloud(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     choice = launch_support.ProfileChoice({}, 'no room')
     monkeypatch.setattr(launch_support, 'profile_environment', lambda *args: choice)
-    said, node = start('anomaly_seg.launch.py', shm_profile='auto')
+    said, _, node = start('anomaly_seg.launch.py', shm_profile='auto')
     assert (said.kind, node.kind) == ('LogInfo', 'Node')
     assert 'no room' in said.kwargs['msg']
 
@@ -204,6 +248,27 @@ def test_builds_on_launch_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     context.launch_configurations['params_file'] = str(ROOT / 'config' / 'node.yaml')
     function = module.start_node if 'anomaly_seg' in name else module.start_rviz
     assert type(function(context)[-1]).__name__ == 'Node'
+
+
+def test_launch_itself_gives_up_on_a_process_that_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for module in ('launch.actions', 'launch_ros.actions'):
+        pytest.importorskip(module)
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path))
+    from launch import LaunchDescription, LaunchService
+    from launch.actions import ExecuteProcess
+
+    module = load('anomaly_seg.launch.py')
+    starts = tmp_path / 'starts'
+    run = ['sh', '-c', f'echo x >> {starts}; exit 1']
+    respawn = module.Respawn(0.0)
+    service = LaunchService()
+    kept = module.kept_running(lambda: ExecuteProcess(cmd=run), respawn)
+    service.include_launch_description(LaunchDescription(kept))
+    assert service.run() == 0
+    assert starts.read_text().count('x') == 5
+    assert respawn.why_not_again()
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ from anomaly_seg_ros.node.launch_support import (
     to_bool,
     to_seconds,
 )
+from anomaly_seg_ros.node.launch_typos import check_arguments
+from anomaly_seg_ros.node.respawn import Respawn
 
 SOURCE = Path(__file__).resolve().parent.parent / 'config'
 PROFILE = SOURCE / 'fastdds_shm.xml'
@@ -233,14 +235,62 @@ def test_arguments() -> None:
     arguments = launch_support.NODE_ARGUMENTS
     assert [argument.name for argument in arguments] == [
         'namespace', 'node_name', 'image_topic', 'use_sim_time', 'camera_info_topic',
-        'params_file', 'checkpoint', 'engine', 'autostart', 'log_level', 'respawn',
-        'respawn_delay', 'shm_profile', 'rviz',
+        'params_file', 'checkpoint', 'engine', 'autostart', 'exit_on_failure', 'log_level',
+        'respawn', 'respawn_delay', 'shm_profile', 'rviz',
     ]  # fmt: skip
     assert all(argument.help for argument in arguments)
     for argument in arguments:
         assert not argument.choices or argument.default in argument.choices
     engine = next(argument for argument in arguments if argument.name == 'engine')
     assert {'', 'auto', 'openvino', 'torch'} <= set(engine.choices)
+
+
+FILE = 'anomaly_seg.launch.py'
+RUN = ('/opt/ros/bin/ros2', 'launch', 'anomaly_seg_ros', FILE)
+
+
+@pytest.mark.parametrize(
+    ('argument', 'words'),
+    [
+        ('param_file:=x', "'param_file'; did you mean 'params_file'"),
+        ('threshold:=0.5', "'threshold' is a parameter of the node .* give params_file:=FILE"),
+        ('treshold:=0.5', "'treshold'; did you mean 'threshold'. That is a parameter of the node"),
+        ('input_transport:=raw', "'input_transport'"),
+        ('max_regions:=3', "'max_regions'"),
+    ],
+)
+def test_an_argument_of_the_users_own_command_that_means_nothing(
+    argument: str, words: str
+) -> None:
+    name = argument.partition(':=')[0]
+    with pytest.raises(ValueError, match=words):
+        check_arguments(FILE, RUN, ['engine:=torch', argument], ['engine', name])
+
+
+def test_arguments_that_are_right() -> None:
+    given = [f'{row.name}:=x' for row in launch_support.NODE_ARGUMENTS] + ['launch-prefix:=x']
+    assert check_arguments(FILE, RUN, given, []) == []
+
+
+def test_an_including_file_may_have_arguments_of_its_own() -> None:
+    names = ['params_file', 'robot', 'camera_name', 'image', 'threshold', 'chekpoint']
+    given = ['robot:=7', 'threshold:=0.5']
+    said = check_arguments(FILE, ('ros2', 'launch', 'robot', 'robot.launch.py'), given, names)
+    assert said == [f"{FILE} has no argument 'chekpoint'; did you mean 'checkpoint'?"]
+
+
+def test_respawn_gives_up_on_the_fifth_end_in_a_minute() -> None:
+    now = 0.0
+    respawn = Respawn(5.0, lambda: now)
+    for _ in range(10):  # each runs for 15.5 s: 4 starts a minute
+        respawn.started()
+        now += 15.5
+        assert not respawn.why_not_again()
+    now += 60.0
+    for number in range(5):
+        respawn.started()
+        now += 10.0
+        assert bool(respawn.why_not_again()) == (number == 4)
 
 
 def test_switches_and_seconds() -> None:

@@ -1000,6 +1000,27 @@ def test_start_up_values_that_do_not_fit(values: dict[str, Any], what: str, rig:
         rig.start(**values)
 
 
+def test_parameters_that_nobody_has_are_an_error_that_helps(rig: Any) -> None:
+    wrong = "unknown parameter 'treshold'; did you mean 'threshold'.; unknown parameter 'a.b'$"
+    with pytest.raises(ValueError, match=wrong):
+        rig.start(**{'treshold': 0.5, 'a.b': 1, 'overlay_alpha': 0.3})
+
+
+def test_parameters_of_ros_itself_are_no_error(rig: Any, capfd: Any) -> None:
+    image = rig.name(topics.IMAGE)
+    rig.activate(
+        **{
+            'use_sim_time': False,
+            'start_type_description_service': False,
+            f'qos_overrides.{image}.subscription.depth': 3,
+            f'qos_overrides.{image}s.subscription.depth': 3,
+        }
+    )
+    said = [line for line in capfd.readouterr().err.splitlines() if 'qos_overrides' in line]
+    assert len(said) == 1
+    assert f'qos_overrides.{image}s.subscription.depth is of no topic of this node' in said[0]
+
+
 def test_dynamic_parameters_hold_from_the_next_frame_on(
     rig: Any, image_message: Callable[..., Any]
 ) -> None:

@@ -6,12 +6,12 @@ The node declares what stands here, `config/node.yaml` is printed from it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, Field, field, fields, replace
-import difflib
 from typing import Any, NamedTuple
 
 from anomaly_seg_ros.engines import AUTO, ENGINES, precisions
+from anomaly_seg_ros.registry import did_you_mean
 
 READ_ONLY = 'read-only'
 """Fixed when the process starts."""
@@ -171,13 +171,22 @@ class NodeConfig:
         Raises:
             ValueError: An unknown name, or a value that does not fit.
         """
-        known = {f.name for f in fields(cls)}
-        for name in values:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, 1)
-                hint = f'; did you mean {close[0]!r}?' if close else ''
-                raise ValueError(f'unknown parameter {name!r}{hint}')
+        refuse_unknown(values)
         return cls(**values)
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuses names that are no parameter of the node.
+
+    Raises:
+        ValueError: Names them, each with the one that was probably meant.
+    """
+    known = [row.name for row in fields(NodeConfig)]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(
+            '; '.join(f'unknown parameter {name!r}{did_you_mean(name, known)}' for name in unknown)
+        )
 
 
 def parameters() -> Iterator[Parameter]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 
 try:
     from rclpy.clock_type import ClockType
@@ -20,7 +24,19 @@ try:
 except ImportError:  # before Kilted
     from rclpy.executors import SingleThreadedExecutor as NodeExecutor
 
-__all__ = ['ClockType', 'NodeExecutor', 'SubscriptionEventCallbacks', 'lifecycle_state']
+__all__ = [
+    'ClockType',
+    'NodeExecutor',
+    'SubscriptionEventCallbacks',
+    'lifecycle_state',
+    'start_up_values',
+]
+
+
+def start_up_values(node: Node) -> Mapping[str, Any]:
+    """Gives the parameters that the node was started with, declared or not."""
+    values: Mapping[str, Any] = node._parameter_overrides
+    return values
 
 
 def lifecycle_state(node: LifecycleNode) -> str:

@@ -127,6 +127,8 @@ class AnomalySegNode(LifecycleNode):
             self._stop_work()
             super().on_deactivate(state)
             raise
+        for name in parameters.unused_overrides(self):
+            self.get_logger().warning(f'parameter {name} is of no topic of this node')
         read = ', '.join(camera.topic for camera in self.cameras)
         self.get_logger().info(f'reading {read}')
         return result

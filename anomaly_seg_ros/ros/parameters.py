@@ -16,7 +16,13 @@ from anomaly_seg_ros.node.config import (
     Parameter,
     parameters,
     READ_ONLY,
+    refuse_unknown,
 )
+from anomaly_seg_ros.ros.compat import start_up_values
+
+OF_ROS = ('use_sim_time', 'start_type_description_service')
+"""Parameters of rclpy's own node that not every version declares."""
+QOS_OVERRIDES = 'qos_overrides.'
 
 
 def descriptor(parameter: Parameter) -> ParameterDescriptor:
@@ -41,10 +47,25 @@ def declare(node: Node) -> None:
     """Declares every parameter of the table on a node.
 
     Raises:
-        ValueError: A value given at start-up has another type or is out of range.
+        ValueError: A value given at start-up has another type, is out of range, or is of a
+            parameter that neither we nor ROS have.
     """
     for parameter in parameters():
         _declare(node, parameter)
+    refuse_unknown(
+        name
+        for name in start_up_values(node)
+        if not (node.has_parameter(name) or name in OF_ROS or name.startswith(QOS_OVERRIDES))
+    )
+
+
+def unused_overrides(node: Node) -> list[str]:
+    """Gives what was said at start-up of the quality of service of topics that are none of ours.
+
+    To be asked once the topics are there: only then ROS declares these parameters.
+    """
+    overrides = [name for name in start_up_values(node) if name.startswith(QOS_OVERRIDES)]
+    return [name for name in overrides if not node.has_parameter(name)]
 
 
 def _declare(node: Node, parameter: Parameter) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-import difflib
 from pathlib import Path
 from typing import Any
 
+from anomaly_seg_ros.registry import did_you_mean
 from anomaly_seg_ros.scores import SCORES
 from training.losses import build_loss
 from training.losses.class_weights import KINDS
@@ -172,9 +172,8 @@ class TrainConfig:
         known = {f.name: f for f in fields(cls)}
         for key in values:
             if key not in known:
-                close = difflib.get_close_matches(str(key), known, 1)
-                hint = f'did you mean {close[0]!r}?' if close else f'the keys are: {sorted(known)}'
-                raise ValueError(f'unknown training key {key!r}; {hint}')
+                hint = did_you_mean(str(key), known) or f'; the keys are: {sorted(known)}'
+                raise ValueError(f'unknown training key {key!r}{hint}')
         missing = [key for key in ('dataset', 'root', 'model') if key not in values]
         if missing:
             raise ValueError(f'training keys {missing} are missing')
