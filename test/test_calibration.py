@@ -95,6 +95,15 @@ def test_a_pixel_at_the_threshold_is_anomalous() -> None:
     assert table.above(bits, 0.5).tolist() == above.tolist()
 
 
+@pytest.mark.parametrize('threshold', [0.0, 0.3, 0.99, 1.0, 1.5])
+@pytest.mark.parametrize('shift', [-9.0, 0.0, 9.0])
+def test_ranges_of_bits_are_the_shares_of_every_half(threshold: float, shift: float) -> None:
+    table = Calibration.fit(np.random.default_rng(3).normal(shift, 1, 5000)).table()
+    every = np.arange(1 << 16).astype(np.uint16)
+    expected = np.where(table.share(every) >= threshold, 255, 0)
+    assert (table.above(every, threshold) == expected).all()
+
+
 def test_scores_beyond_float16_stay_at_the_ends() -> None:
     table = Calibration((0.0, 1.0)).table()
     assert table.share(score_bits(np.array([-1e9, 1e9], np.float32))).tolist() == [0, 1]

@@ -42,6 +42,15 @@ def test_values_type_and_channels_are_kept(size: tuple[int, int]) -> None:
     assert resize_ids(ids, (8, 12)) is ids
 
 
+@pytest.mark.parametrize('size', [(4, 6), (9, 13), (40, 3), (8, 48), (1, 1)])
+def test_a_mask_of_bytes_takes_the_same_places_as_any_other(size: tuple[int, int]) -> None:
+    ids = np.random.default_rng(4).integers(0, 256, (8, 12), dtype=np.uint8)
+    for values in (ids, ids[::-1, ::-1], ids.repeat(2, 1)[:, ::2]):
+        resized = resize_ids(values, size)
+        assert resized.flags.c_contiguous
+        assert np.array_equal(resized, resize_ids(values.astype(np.int64), size))
+
+
 def test_the_course_resizes_labels_as_pil_does_and_nothing_else_does() -> None:
     labels = np.random.default_rng(2).integers(0, 19, (16, 32), dtype=np.uint8)
     by_pil = np.array(Image.fromarray(labels).resize((16, 8), Image.Resampling.NEAREST))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,8 +31,16 @@ def resize_ids(values: NDArray[Kind], size: tuple[int, int]) -> NDArray[Kind]:
     # mode is that without a check of the indices, which would double the time.
     axes = [(0, _nearest(height, rows)), (1, _nearest(width, columns))]
     for axis, places in axes if rows < height else reversed(axes):
-        values = values.take(places, axis, mode='clip')
+        values = _columns(values, places) if axis else values.take(places, 0, mode='clip')
     return values
+
+
+def _columns(values: NDArray[Kind], places: NDArray[np.intp]) -> NDArray[Kind]:
+    if values.ndim != 2 or values.dtype != np.uint8:
+        return values.take(places, 1, mode='clip')
+    # As rows of the picture on its side: copied as a whole too, which takes a sixth of the time.
+    taken = cv2.transpose(values.view(np.uint8)).take(places, 0, mode='clip')
+    return cv2.transpose(taken).view(values.dtype)
 
 
 @lru_cache(maxsize=256)
