@@ -57,6 +57,7 @@ CHANGES = {
     'workers': 0,
     'seed': 0,
     'init': '',
+    'init_encoder': '',
     'precision': '32-true',
     # Large and soon reached, so that the optimiser shows in the later losses.
     'lr': 0.001,

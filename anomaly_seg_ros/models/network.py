@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from torch import nn, Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.models.parts.public_encoder import PublicEncoder
 from anomaly_seg_ros.models.parts.public_layout import PublicLayout
 
 
@@ -31,10 +33,13 @@ class Network(nn.Module):
         train_only_prefixes: Of the weights that have no part in the output of evaluation; a
             checkpoint may lack them.
         public_layouts: The families of public weights files that load into it.
+        encoder_starts: Name to the public weights that its encoder may start from; where an
+            option chooses the encoder, the object has its own.
         channels_last: Whether eager torch is faster with channels last in memory.
     """
 
     provides: frozenset[str] = frozenset({'logits'})
+    encoder_starts: Mapping[str, PublicEncoder] = MappingProxyType({})
     stride: ClassVar[int]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     classifier_prefixes: ClassVar[tuple[str, ...]]

