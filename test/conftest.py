@@ -30,6 +30,7 @@ from anomaly_seg_ros.process import signal_stack
 if TYPE_CHECKING:
     from rclpy.node import Node
 
+    from anomaly_seg_ros.engines.building import BuildNotice
     from anomaly_seg_ros.ros.node import AnomalySegNode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -356,11 +357,16 @@ class Rig(Bench):
         self.engine = FakeEngine()
         self.opened: list[tuple[Any, ...]] = []
         self.open_fault: Exception | None = None
+        self.notice: BuildNotice | None = None
+        self.while_building: Callable[[], object] = lambda: None
         self.heard: dict[str, list[Any]] = {}
         self._readers: dict[str, Any] = {}
 
     def open_engine(self, *args: Any) -> FakeEngine:
-        self.opened.append(args)
+        self.opened.append(args[:-1])
+        if self.notice is not None:
+            args[-1](self.notice)
+            self.while_building()
         if self.open_fault is not None:
             raise self.open_fault
         return self.engine

@@ -22,6 +22,7 @@ from anomaly_seg_ros.engines import (
     openvino_engine,
     precisions,
 )
+from anomaly_seg_ros.engines.building import announce, BuildNotice, TIMES_FILE
 from anomaly_seg_ros.engines.choice import choose_engine, Wanted
 from anomaly_seg_ros.engines.export import export_engine
 
@@ -480,6 +481,31 @@ def test_a_ready_onnx_engine_runs_without_torch(
     installed('onnxruntime')
     engine = open_engine(Checkpoint.open(folder))
     assert (engine.name, engine.precision) == ('onnx', 'fp32')
+
+
+def test_a_build_is_said_before_with_how_long_the_last_took(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / 'checkpoint')
+    notices: list[BuildNotice] = []
+    open_engine(Checkpoint.open(folder), 'torch', on_build=notices.append).close()
+    assert not notices, 'it runs the checkpoint itself'
+    engine = open_engine(Checkpoint.open(folder), 'openvino', on_build=notices.append)
+    engine.close()
+    (notice,) = notices
+    said = "engine 'openvino' is being built from the checkpoint; that t"
+    assert notice.text == f'{said}akes seconds to minutes'
+    assert notice.text in caplog.text
+    notice.keep(12.34)
+    again = announce('openvino', engine.device, wanted(folder))
+    assert again.text == f'{said}ook 12 s last time'
+    assert 'seconds to minutes' in announce('openvino', 'another GPU', wanted(folder)).text
+    (folder / 'engines' / TIMES_FILE).write_text('{"openv')
+    notice.keep(7.0)
+    assert json.loads((folder / 'engines' / TIMES_FILE).read_text()) == {notice.what: 7.0}
+    shutil.rmtree(folder / 'engines')
+    (folder / 'engines').write_text('no folder')
+    notice.keep(7.0)
 
 
 def test_unknown_names_list_the_known(tiny_checkpoint: Path) -> None:

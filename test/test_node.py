@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import importlib
 import json
+import logging
 from pathlib import Path
 import re
 import sys
@@ -22,19 +23,22 @@ pytest.importorskip('rclpy')
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Log
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.engines.building import BuildNotice, TIMES_FILE
 from anomaly_seg_ros.frames.pipeline import build_pipeline, PipelineSettings
-from anomaly_seg_ros.node import topics, watchdog
+from anomaly_seg_ros.node import build_watch, topics, watchdog
 from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
 from anomaly_seg_ros.node.statistics import UNPROCESSED
 from anomaly_seg_ros.ros import autostart
 from anomaly_seg_ros.ros.camera import THROTTLE_S
 from anomaly_seg_ros.ros.conversions import ImageWriter
+from anomaly_seg_ros.ros.log_bridge import logging_through
 from anomaly_seg_ros.ros.node import AnomalySegNode
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
@@ -332,6 +336,36 @@ def test_what_a_user_can_mend_is_one_line(fault: Exception, rig: Any, capfd: Any
     assert 'Traceback' not in err
     rig.open_fault = None
     assert node.trigger_configure() == SUCCESS
+
+
+def test_an_engine_that_is_being_built_is_said_before(
+    rig: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(build_watch, 'BEAT_S', 0.05)
+    monkeypatch.setattr(build_watch, 'BEATS_OF_A_LINE', 1)
+    rig.notice = BuildNotice(rig.checkpoint, 'fake', 'engine is being built; that takes 12 s')
+    node = rig.start()
+    rig.listen(topics.DIAGNOSTICS, kind=DiagnosticArray)
+    rig.spin_until(lambda: rig.user.count_publishers(topics.DIAGNOSTICS))
+    rig.heard[topics.DIAGNOSTICS].clear()
+    said: list[str] = []
+    node._build._say = said.append
+    rig.while_building = lambda: rig.spin_until(lambda: len(said) >= 2, 'two beats')
+    assert node.trigger_configure() == SUCCESS
+    (engine,) = {
+        status.message[:-12]
+        for array in rig.heard[topics.DIAGNOSTICS]
+        for status in array.status
+        if status.name.endswith('anomaly_seg: engine')
+    }
+    assert engine == 'engine is being built; that takes 12 s'
+    assert said[0] == 'engine is being built; that takes 12 s; 0 s so far'
+    status = next_status(rig, 'engine')
+    assert status.message == 'fake in fp32'
+    assert float(values(status)['build_s']) >= 0.1
+    times = json.loads((rig.checkpoint / 'engines' / TIMES_FILE).read_text())
+    assert times == {'fake': pytest.approx(float(values(status)['build_s']), abs=0.1)}
 
 
 def test_any_other_fault_is_logged_with_its_traceback(rig: Any, capfd: Any) -> None:
@@ -840,6 +874,49 @@ def test_a_bad_message_is_one_line_and_a_diagnostic_and_nothing_dies(
 
 def test_throttling_is_long_against_a_camera() -> None:
     assert THROTTLE_S >= 5
+
+
+def test_what_comes_from_outside_is_cut(
+    rig: Any, image_message: Callable[..., Any], capfd: Any
+) -> None:
+    rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    message = image_message(picture())
+    message.header.frame_id = 'f' * 100_000
+    rig.answer(message, topics.SEMANTIC_MASK)
+    rig.engine.fault = RuntimeError('r' * 100_000)
+    rig.send(image_message(picture()))
+    fault = next_status(rig, 'input', lambda s: 'RuntimeError' in s.message)
+    rig.send(broken(image_message(picture()), encoding='e' * 100_000))
+    problem = next_status(rig, 'input', lambda s: 'unknown encoding' in s.message)
+    for status in (problem, fault):
+        assert len(status.message) < 800
+        assert all(len(value) < 800 for value in values(status).values())
+    err = capfd.readouterr().err
+    assert 'RuntimeError' in err
+    assert max(map(len, err.splitlines())) < 800
+
+
+def test_warnings_of_engines_reach_rosout(rig: Any, capfd: Any) -> None:
+    node = rig.start()
+    rig.heard['/rosout'] = []
+    profile = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    rig.user.create_subscription(Log, '/rosout', rig.heard['/rosout'].append, profile)
+    rig.spin_until(lambda: rig.user.count_publishers('/rosout'))
+    with logging_through(node.get_logger()):
+        logging.getLogger('anomaly_seg_ros.engines.choice').warning('made %s', 'anew')
+        logging.getLogger('anomaly_seg_ros.engines.choice').info('ready')
+        logging.getLogger('anomaly_seg_ros.engines.choice').error('gone')
+        logging.getLogger('openvino').warning('slow')
+        logging.getLogger('openvino').info('chatter')
+    logging.getLogger('anomaly_seg_ros.engines.choice').warning('after the node')
+    name = node.get_logger().name
+
+    def said() -> list[tuple[int, str]]:
+        return [(log.level, log.msg) for log in rig.heard['/rosout'] if log.name == name]
+
+    rig.spin_until(lambda: len(said()) >= 4, 'four lines')
+    assert said()[-4:] == [(30, 'made anew'), (20, 'ready'), (40, 'gone'), (30, 'openvino: slow')]
 
 
 def test_a_problem_leaves_the_diagnostics_again(

@@ -11,13 +11,16 @@ from anomaly_seg_ros.node import statistics as frame_statistics
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.node.watchdog import (
     anomaly_status,
+    cut,
     engine_status,
     inference_status,
     input_status,
     INPUT_TIMEOUT_S,
     InputState,
     Level,
+    LONGEST_TEXT,
     NOT_CONFIGURED,
+    StartState,
 )
 
 
@@ -137,8 +140,28 @@ def test_what_is_not_known_yet_is_none() -> None:
 
 
 def test_the_engine(fake_engine: Any) -> None:
-    status = engine_status(fake_engine, 'default')
+    status = engine_status(fake_engine, 'default', StartState())
     assert (status.level, status.message) == (Level.OK, 'fake in fp32')
     assert status.values['input_size'] == '24x32'
-    assert engine_status(None, 'default').message == NOT_CONFIGURED
-    assert engine_status(None, 'default').level == Level.WARN
+    assert engine_status(None, 'default', StartState()).message == NOT_CONFIGURED
+    assert engine_status(None, 'default', StartState()).level == Level.WARN
+
+
+def test_the_way_to_an_engine(fake_engine: Any) -> None:
+    building = StartState(building='engine is being built', build_s=7.4)
+    status = engine_status(None, 'default', building)
+    assert (status.level, status.message) == (Level.WARN, 'engine is being built; 7 s so far')
+    failed = StartState(problem='no such file', next_try_s=3.6)
+    status = engine_status(None, 'default', failed)
+    assert (status.level, status.message) == (
+        Level.ERROR,
+        'not configured: no such file; next try in 4 s',
+    )
+    status = engine_status(fake_engine, 'default', StartState('no thread'))
+    assert status.message == 'not active: no thread'
+    assert engine_status(fake_engine, 'default', StartState(build_s=7.4)).values['build_s'] == 7.4
+
+
+def test_long_texts_are_cut() -> None:
+    assert cut('x' * LONGEST_TEXT) == 'x' * LONGEST_TEXT
+    assert cut('x' * 100_000) == 'x' * LONGEST_TEXT + '... (100000 characters)'

@@ -7,9 +7,11 @@ import logging
 from typing import cast, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from anomaly_seg_ros.checkpoint.folder import Checkpoint
+    from anomaly_seg_ros.engines.building import BuildNotice
     from anomaly_seg_ros.engines.choice import Wanted
     from anomaly_seg_ros.engines.facts import EngineModule
     from anomaly_seg_ros.prediction import Engine
@@ -50,6 +52,7 @@ def open_engine(
     score: str | None = None,
     precision: str = AUTO,
     engine_path: Path | None = None,
+    on_build: Callable[[BuildNotice], None] | None = None,
 ) -> Engine:
     """Loads or builds the engine for a checkpoint.
 
@@ -64,12 +67,14 @@ def open_engine(
         score: A key of `SCORES`; None for the checkpoint's own.
         precision: One of `precisions()`; 'auto' leaves it to the engine.
         engine_path: An engine folder made by export, instead of looking beside the checkpoint.
+        on_build: Called before an engine is built, which takes long; the log says it too.
 
     Raises:
         FileNotFoundError: A folder or a file in it is missing.
         ImportError: The engine's library is not installed; the text holds the install line.
         ValueError: Unknown names, or an engine folder that does not fit the checkpoint.
     """
+    from anomaly_seg_ros.engines.building import announce
     from anomaly_seg_ros.engines.choice import choose_engine, Wanted
     from anomaly_seg_ros.process import inference_threads
     from anomaly_seg_ros.scores import SCORES
@@ -89,6 +94,10 @@ def open_engine(
     if choice.ready is not None:
         made = module.load(*choice.ready, precision, threads)
     else:
+        if module.FACTS.exports:  # else it runs the checkpoint itself
+            notice = announce(choice.engine, module.device(), wanted)
+            if on_build is not None:
+                on_build(notice)
         made = module.build(checkpoint, score, precision, wanted.input_size, threads)
     made.reason = choice.reason
     return made

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
 from anomaly_seg_ros.engines import engine_module, ENGINES
+from anomaly_seg_ros.engines.building import announce
 from anomaly_seg_ros.engines.choice import check_classes, loaded, Wanted
 from anomaly_seg_ros.engines.folder import (
     ENGINE_FILE,
@@ -66,6 +67,7 @@ def export_engine(
     wanted = Wanted(checkpoint, score or checkpoint.meta.score, precision, size)
     check_classes(engine, wanted)
     module = loaded(engine)
+    announce(engine, module.device(), wanted)
     with fresh_folder(out, ENGINE_FILE) as folder:
         request = ExportRequest(
             checkpoint=checkpoint,

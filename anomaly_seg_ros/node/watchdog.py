@@ -19,6 +19,17 @@ MOST_SKIPPED = 0.5
 """Share of skipped frames above which the node says that it cannot keep up."""
 
 
+LONGEST_TEXT = 500
+"""Characters of a line in log or diagnostics: what comes from outside may be of any length."""
+
+
+def cut(text: str) -> str:
+    """Gives a text, or the beginning of one that is too long for a line."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    return f'{text[:LONGEST_TEXT]}... ({len(text)} characters)'
+
+
 class Level(IntEnum):
     """How bad it is, as `DiagnosticStatus` counts it."""
 
@@ -130,25 +141,41 @@ def anomaly_status(frames: FrameStatistics, threshold: float) -> Status:
     )
 
 
-def engine_status(
-    engine: Engine | None, checkpoint: str, problem: str = '', next_try_s: float | None = None
-) -> Status:
+@dataclass(frozen=True)
+class StartState:
+    """How far the node has come on its way to active.
+
+    Attributes:
+        problem: Why it could not be configured or activated; '' where it could.
+        next_try_s: Seconds until it tries again; None: it does not.
+        building: What is said of an engine that is being built now.
+        build_s: How long that takes or took; None: nothing was built.
+    """
+
+    problem: str = ''
+    next_try_s: float | None = None
+    building: str = ''
+    build_s: float | None = None
+
+
+def engine_status(engine: Engine | None, checkpoint: str, start: StartState) -> Status:
     """Says what runs the network, or why nothing does.
 
     Args:
         engine: None while there is none.
         checkpoint: As the parameter gives it.
-        problem: Why the node could not be configured or activated; '' where it could.
-        next_try_s: Seconds until it tries again; None: it does not.
+        start: How far it has come.
     """
-    if problem:
+    values: dict[str, object] = {'checkpoint': checkpoint, 'build_s': start.build_s}
+    if start.problem:
         what = NOT_CONFIGURED if engine is None else 'not active'
-        again = '' if next_try_s is None else f'; next try in {next_try_s:.0f} s'
-        return Status(
-            'engine', Level.ERROR, f'{what}: {problem}{again}', {'checkpoint': checkpoint}
-        )
+        again = '' if start.next_try_s is None else f'; next try in {start.next_try_s:.0f} s'
+        return Status('engine', Level.ERROR, f'{what}: {start.problem}{again}', values)
+    if engine is None and start.building:
+        text = f'{start.building}; {start.build_s or 0:.0f} s so far'
+        return Status('engine', Level.WARN, text, values)
     if engine is None:
-        return Status('engine', Level.WARN, NOT_CONFIGURED)
+        return Status('engine', Level.WARN, NOT_CONFIGURED, values)
     height, width = engine.input_size
     return Status(
         'engine',
@@ -160,6 +187,7 @@ def engine_status(
             'score': engine.score_name,
             'input_size': f'{height}x{width}',
             'description': engine.description,
-            'checkpoint': checkpoint,
+            'reason': engine.reason,
+            **values,
         },
     )

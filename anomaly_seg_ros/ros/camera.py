@@ -240,7 +240,8 @@ class Camera:
 
     def _drop(self, why: str, problem: str) -> None:
         self.statistics.dropped(why, problem)
-        self._node.get_logger().error(f'{self._prefix}{problem}', throttle_duration_sec=THROTTLE_S)
+        log = self._node.get_logger()
+        log.error(f'{self._prefix}{watchdog.cut(problem)}', throttle_duration_sec=THROTTLE_S)
 
     def _is_too_old(self, message: Image, max_age_s: float) -> bool:
         if max_age_s <= 0:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from anomaly_seg_ros.node.watchdog import Status
+from anomaly_seg_ros.node.watchdog import cut, Status
 
 
 def array(node: str, device: str, stamp: Time, statuses: Iterable[Status]) -> DiagnosticArray:
@@ -24,7 +24,7 @@ def array(node: str, device: str, stamp: Time, statuses: Iterable[Status]) -> Di
             DiagnosticStatus(
                 name=f'{node}: {status.task}',
                 level=bytes([status.level]),
-                message=status.message,
+                message=cut(status.message),
                 hardware_id=device,
                 values=[KeyValue(key=key, value=_text(v)) for key, v in status.values.items()],
             )
@@ -38,4 +38,4 @@ def array(node: str, device: str, stamp: Time, statuses: Iterable[Status]) -> Di
 def _text(value: object) -> str:
     if value is None:
         return 'n/a'
-    return f'{value:.3f}' if isinstance(value, float) else str(value)
+    return f'{value:.3f}' if isinstance(value, float) else cut(str(value))

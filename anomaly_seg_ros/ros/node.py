@@ -21,6 +21,7 @@ from sensor_msgs.msg import Image
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.node import topics, watchdog
+from anomaly_seg_ros.node.build_watch import BuildWatch
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.node_pipeline import warm_up
 from anomaly_seg_ros.node.worker import Worker
@@ -30,6 +31,7 @@ from anomaly_seg_ros.ros import diagnostics, parameters, qos
 from anomaly_seg_ros.ros.autostart import Autostart
 from anomaly_seg_ros.ros.camera import Camera
 from anomaly_seg_ros.ros.compat import ClockType, NodeExecutor
+from anomaly_seg_ros.ros.log_bridge import logging_through
 from anomaly_seg_ros.ros.transitions import logged_transition
 
 EngineOpener = Callable[..., Engine]
@@ -62,6 +64,7 @@ class AnomalySegNode(LifecycleNode):
         self._engine: Engine | None = None
         self._worker: Worker[Image] | None = None
         self.problem = ''
+        self._build = BuildWatch(self._publish_diagnostics, self._say)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(
             DiagnosticArray, topics.DIAGNOSTICS, qos.output()
@@ -93,14 +96,15 @@ class AnomalySegNode(LifecycleNode):
         self._configured = config
         checkpoint = Checkpoint.open(config.checkpoint)
         began = time.monotonic()
-        engine = self._engine = self._open_engine(
-            checkpoint,
-            config.engine,
-            config.score or None,
-            config.precision,
-            Path(config.engine_path).expanduser() if config.engine_path else None,
-        )
-        self.get_logger().info(engine.reason)
+        with self._build.watched() as on_build:
+            engine = self._engine = self._open_engine(
+                checkpoint,
+                config.engine,
+                config.score or None,
+                config.precision,
+                Path(config.engine_path).expanduser() if config.engine_path else None,
+                on_build,
+            )
         # Made anew, their statistics too: times of another engine would be none of this one's.
         self.cameras = [Camera(self, name, engine, checkpoint, config) for name in self._names]
         warm_up(engine, len(self.cameras))
@@ -192,13 +196,21 @@ class AnomalySegNode(LifecycleNode):
     def _every_second(self) -> None:
         for camera in self.cameras:
             camera.review_reliability()
+        self._publish_diagnostics()
+
+    def _say(self, text: str) -> None:
+        self.get_logger().info(text)
+
+    def _publish_diagnostics(self) -> None:
         statuses = [status for camera in self.cameras for status in camera.statuses()]
-        next_try_s = None if self._autostart is None else self._autostart.next_try_s()
-        statuses.append(
-            watchdog.engine_status(
-                self._engine, self._configured.checkpoint, self.problem, next_try_s
-            )
+        start = watchdog.StartState(
+            self.problem,
+            None if self._autostart is None else self._autostart.next_try_s(),
+            self._build.text,
+            self._build.seconds,
         )
+        checkpoint = self._configured.checkpoint
+        statuses.append(watchdog.engine_status(self._engine, checkpoint, start))
         name = self.get_fully_qualified_name().lstrip('/')
         device = '' if self._engine is None else self._engine.device
         stamp = self.get_clock().now().to_msg()
@@ -214,8 +226,9 @@ def spin(node: AnomalySegNode) -> None:
     executor = NodeExecutor()
     executor.add_node(node)
     try:
-        while rclpy.ok() and not node.gave_up():
-            executor.spin_once(timeout_sec=0.25)
+        with logging_through(node.get_logger()):
+            while rclpy.ok() and not node.gave_up():
+                executor.spin_once(timeout_sec=0.25)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except Exception:

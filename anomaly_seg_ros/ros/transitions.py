@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
+from anomaly_seg_ros.node.watchdog import cut
+
 
 class Reporting(Protocol):
     """A lifecycle node that tells others why a transition failed.
@@ -41,7 +43,7 @@ def logged_transition(callback: Transition[NodeType]) -> Transition[NodeType]:
             return callback(node, state)
         except (ValueError, FileNotFoundError, ImportError) as error:
             node.problem = str(error)
-            node.get_logger().error(f'{callback.__name__}: {error}')
+            node.get_logger().error(cut(f'{callback.__name__}: {error}'))
             return TransitionCallbackReturn.FAILURE
         except Exception as error:  # noqa: BLE001 - the boundary to rclpy, which would hide it
             node.problem = f'{type(error).__name__}: {error}'
