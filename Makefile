@@ -18,7 +18,6 @@ REQUIREMENTS := config/requirements
 BENCH := out/bench
 BENCH_ENGINES := openvino,openvino:fp32,onnx,torch,tensorrt
 BENCH_PARTS := $(addprefix $(BENCH)/,engines node calibration)
-TRAINING_TESTS := $(wildcard test/test_train*.py) test/test_loading.py
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
 
 .PHONY: demo test venv lint browser bench bench-metrics study clean
@@ -27,11 +26,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-inp
 demo: $(VENV)/.node
 	$(BIN)/python -m anomaly_seg_ros demo $(ARGS)
 
-# Training in processes of their own: behind OpenVINO and DDS in one process, its loader's worker
-# processes made the interpreter crash (signal 11 in a plain close(), cause not found yet).
+# Two processes share the files of tests between them: most of a test's time is waiting.
 test: lint browser
-	$(BIN)/python -m pytest -m "" $(addprefix --ignore=,$(TRAINING_TESTS)) $(ARGS)
-	$(BIN)/python -m pytest -m "" $(TRAINING_TESTS)
+	$(BIN)/python -m pytest -m "" -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
