@@ -57,7 +57,15 @@ def _isolate_ros() -> None:
     os.environ.update(launch_support.shm_profile_environment().variables)
 
 
+def _share_cores() -> None:
+    """Gives each of pytest's processes its part: torch's threads stall where they are too many."""
+    processes = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+    cores = len(os.sched_getaffinity(0))
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, cores // processes)))
+
+
 _isolate_ros()
+_share_cores()
 
 
 @pytest.fixture(autouse=True)

@@ -53,17 +53,21 @@ CASTS.add(torch.bool)
 
 
 class AllScores(nn.Module):
-    """One network pass under every score that fits, so that one export serves them all."""
+    """One network pass under every score that fits, so that one export serves them all.
+
+    The network is held once: torch goes through all names of weights for each of them.
+    """
 
     def __init__(self, scored: list[ScoredModel]):
         super().__init__()
-        self.scored = nn.ModuleList(scored)
+        self.first = scored[0]
+        self.scores = nn.ModuleList([model.score for model in scored])
         self.mean = scored[0].mean  # for `export_graph`, which asks for the device
 
     def forward(self, images: Any) -> tuple[Any, ...]:
-        output = self.scored[0].output(images)
-        labels = output.logits.argmax(1).to(self.scored[0].label_type)
-        return labels, *(model.score(output).half() for model in self.scored)
+        output = self.first.output(images)
+        labels = output.logits.argmax(1).to(self.first.label_type)
+        return labels, *(score(output).half() for score in self.scores)
 
 
 STATISTICS = {

@@ -9,6 +9,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT_FOLDER
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands import predict
 from anomaly_seg_ros.frames.images import encode_image, read_image, read_pixels, write_image
+from anomaly_seg_ros.frames.nearest import resize_ids
 
 ROAD_SAMPLES = Path(__file__).resolve().parent.parent.parent / 'shared' / 'data' / 'road_samples'
 
@@ -52,8 +53,7 @@ def test_logits_come_at_network_size_in_train_id_order(photo: Path, tmp_path: Pa
     meta = Checkpoint.open(DEFAULT_FOLDER).meta
     assert logits.shape == (len(meta.class_names), *meta.input_size)
     assert logits.dtype == np.float32
-    small = cv2.resize(logits.argmax(0).astype(np.uint8), (200, 120),
-                       interpolation=cv2.INTER_NEAREST_EXACT)  # fmt: skip
+    small = resize_ids(logits.argmax(0), (120, 200))
     labels = stored(out / 'photo_labels.png')
     assert (small == labels).all()
     score = np.load(out / 'photo_score.npy')
