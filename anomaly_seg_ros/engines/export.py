@@ -16,12 +16,44 @@ from anomaly_seg_ros.engines.folder import (
     sums_of,
     write_engine_meta,
 )
+from anomaly_seg_ros.frames.images import find_images
+from anomaly_seg_ros.models import MODELS
 from anomaly_seg_ros.provenance import code_version
+from anomaly_seg_ros.registry import lookup
 
 
 def exported() -> tuple[str, ...]:
     """Gives the names of the engines that are exported."""
     return tuple(name for name in ENGINES if engine_module(name).FACTS.exports)
+
+
+def check_size(model: str, size: tuple[int, int]) -> None:
+    """Refuses images that are smaller than one pixel of a network's coarsest map.
+
+    Raises:
+        ValueError: A side is below the network's stride; the text says the nearest that is not.
+    """
+    stride: int = lookup('model', MODELS, model).stride
+    if min(size) < stride:
+        usable = 'x'.join(str(max(side, stride)) for side in size)
+        raise ValueError(
+            f'size {size[0]}x{size[1]} is below the stride {stride} of {model!r}; use {usable}'
+        )
+
+
+def check_calibration(precision: str, folder: Path | None) -> None:
+    """Checks that frames are there where the precision needs them, before minutes of work.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no image in it.
+        ValueError: 'int8' without frames, or frames for another precision.
+    """
+    if precision == 'int8' and folder is None:
+        raise ValueError("precision 'int8' needs frames: give --calibration DIR")
+    if precision != 'int8' and folder is not None:
+        raise ValueError(f"--calibration is for precision 'int8', not {precision!r}")
+    if folder is not None:
+        find_images([folder])
 
 
 def export_engine(
@@ -64,6 +96,8 @@ def export_engine(
         )
     if batch_sizes and not facts.batches:
         raise ValueError(f'engine {engine!r} takes any batch size; leave --batch out')
+    check_size(checkpoint.meta.model, size)
+    check_calibration(precision, calibration)
     wanted = Wanted(checkpoint, score or checkpoint.meta.score, precision, size)
     check_classes(engine, wanted)
     module = loaded(engine)

@@ -69,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Runs `anomaly_seg bag`."""
+    """Runs `anomaly_seg bag`.
+
+    Returns:
+        0 done, 1 something of the bag was skipped, or somebody stopped it.
+    """
     outputs = parse_outputs(args.save)
     label_map = parse_label_map(args.label_map)
     checkpoint = Checkpoint.open(args.checkpoint)
@@ -85,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
         pipeline = node_pipeline(engine, checkpoint.meta, NodeConfig())
         warm_up(engine)
         prepare_out(args.out, args.bag)
-        store = stack.enter_context(tempfile.TemporaryDirectory(prefix='anomaly_seg_bag_'))
+        store = stack.enter_context(tempfile.TemporaryDirectory(prefix='.labelled_', dir=args.out))
         labelled = LabelledFrames(engine.score_name, Path(store), label_map)
         run = BagPass(pipeline, names, labels, labelled)
         info = node_label_info(checkpoint, engine, pipeline.settings.threshold)
@@ -99,7 +103,7 @@ def main(args: argparse.Namespace) -> int:
         say(args.out, summary)
         if labels and len(run.labelled) and not run.stopped:
             measure(args, checkpoint, run, engine, summary)
-    return 1 if run.stopped else 0
+    return 1 if run.stopped or summary['broken'] or summary['problems'] else 0
 
 
 def find_labels(

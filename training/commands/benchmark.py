@@ -10,6 +10,7 @@ import cv2
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
+from anomaly_seg_ros.engines.export import check_size
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.process import picture_threads
 from anomaly_seg_ros.provenance import code_version
@@ -59,6 +60,8 @@ def main(args: argparse.Namespace) -> int:
     meta = checkpoint.meta
     sizes = [parse_size(t) for t in args.size.split(',')] if args.size else [meta.input_size]
     score = checked_score(args.score or meta.score)
+    for size in sizes:
+        check_size(meta.model, size)
     image_size = parse_size(args.image)
     images = camera_images(args.source, image_size)
     settings = BenchSettings(
