@@ -10,7 +10,7 @@ import logging
 import sys
 
 from anomaly_seg_ros import __version__
-from anomaly_seg_ros.process import tune_allocator
+from anomaly_seg_ros.process.allocator import tune_allocator
 
 RUNTIME, TRAINING = 'anomaly_seg_ros.commands', 'training.commands'
 

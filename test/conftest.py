@@ -25,7 +25,7 @@ from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import launch_support
 from anomaly_seg_ros.node.statistics import UNPROCESSED
 from anomaly_seg_ros.prediction import check_engine_input, Prediction
-from anomaly_seg_ros.process import signal_stack
+from anomaly_seg_ros.process.signal_stack import signal_stack
 
 if TYPE_CHECKING:
     from rclpy.node import Node

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anomaly_seg_ros import process as allocator
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main as cli
 from anomaly_seg_ros.frames.image_message import to_frame
 from anomaly_seg_ros.frames.pipeline import build_pipeline
+from anomaly_seg_ros.process import allocator
 from training.bench import candidates, engine_process, floor, frame, machine, table, timing
 from training.bench.candidates import Candidate, EngineCall, parse_candidates
 from training.results import KEYS, read_results, ResultRow

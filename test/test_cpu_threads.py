@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from anomaly_seg_ros.process import inference_threads, picture_threads
+from anomaly_seg_ros.process.cores import inference_threads, picture_threads
 
 
 @pytest.mark.parametrize(

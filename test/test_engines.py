@@ -22,7 +22,7 @@ from anomaly_seg_ros.engines.openvino_engine import device as openvino_device
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.process import signal_stack
+from anomaly_seg_ros.process.signal_stack import signal_stack
 from anomaly_seg_ros.scores import SCORES
 
 pytestmark = pytest.mark.timeout(300)  # importing and exporting, on a loaded machine

@@ -35,13 +35,14 @@ LIGHT = (
     'anomaly_seg_ros.engines.choice', *ENGINES.values(),
     'anomaly_seg_ros.models', 'anomaly_seg_ros.node.config', 'anomaly_seg_ros.node.launch_support',
     'anomaly_seg_ros.node.outputs', 'anomaly_seg_ros.node.topics', 'anomaly_seg_ros.prediction',
+    'anomaly_seg_ros.process.cores',
     'anomaly_seg_ros.registry', 'anomaly_seg_ros.scores',
 )  # fmt: skip
 
 ORDER = {
     'anomaly_seg_ros': (
         'cli.py', 'commands', 'demo', 'bags ros', 'node', 'engines', 'frames', 'checkpoint',
-        'models scores', '*',
+        'models scores', 'process *',
     ),
     'training': (
         'commands study', 'bench', 'fitting reporting', 'evaluation loop', 'objectives', 'feeding',

@@ -76,7 +76,7 @@ def open_engine(
     """
     from anomaly_seg_ros.engines.building import announce
     from anomaly_seg_ros.engines.choice import choose_engine, Wanted
-    from anomaly_seg_ros.process import inference_threads
+    from anomaly_seg_ros.process.cores import inference_threads
     from anomaly_seg_ros.scores import SCORES
 
     if engine != AUTO:
@@ -107,7 +107,7 @@ def _open_path(folder: Path, wanted: Wanted, engine: str) -> Engine:
     from anomaly_seg_ros.engines.choice import check_classes, loaded
     from anomaly_seg_ros.engines.folder import check_files, read_engine_meta
     from anomaly_seg_ros.engines.key import misfit
-    from anomaly_seg_ros.process import inference_threads
+    from anomaly_seg_ros.process.cores import inference_threads
 
     meta = read_engine_meta(folder)
     if engine not in (AUTO, meta.engine) or meta.engine not in ENGINES:

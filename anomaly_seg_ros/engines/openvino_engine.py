@@ -15,7 +15,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.facts import EngineFacts
 from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import check_outputs, Prediction, split_outputs, stack_images
-from anomaly_seg_ros.process import kept_signal_stack
+from anomaly_seg_ros.process.signal_stack import kept_signal_stack
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.scored_model import ScoredModel

@@ -26,7 +26,8 @@ from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.node_pipeline import warm_up
 from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Engine
-from anomaly_seg_ros.process import picture_threads, tune_allocator
+from anomaly_seg_ros.process.allocator import tune_allocator
+from anomaly_seg_ros.process.cores import picture_threads
 from anomaly_seg_ros.ros import diagnostics, parameters, qos
 from anomaly_seg_ros.ros.autostart import Autostart
 from anomaly_seg_ros.ros.camera import Camera

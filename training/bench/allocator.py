@@ -19,7 +19,7 @@ import numpy as np
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.frames.preprocess import parse_size
-from anomaly_seg_ros.process import tune_allocator
+from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.provenance import code_version
 from training.bench.candidates import EngineCall, sized_checkpoint
 from training.bench.engine_process import EngineProcess, NETWORK, TRAINING

@@ -19,7 +19,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.prediction import Prediction
-from anomaly_seg_ros.process import tune_allocator
+from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.provenance import code_version
 from training.bench.machine import describe_machine, typed_module
 from training.bench.table import other_table

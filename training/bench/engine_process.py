@@ -126,7 +126,7 @@ def answer_all(call_text: str, source: str, image: str) -> None:
     from anomaly_seg_ros.checkpoint.folder import Checkpoint
     from anomaly_seg_ros.frames.pipeline import build_pipeline
     from anomaly_seg_ros.frames.preprocess import parse_size
-    from anomaly_seg_ros.process import picture_threads
+    from anomaly_seg_ros.process.cores import picture_threads
     from training.bench.candidates import EngineCall
     from training.bench.frame import camera_images, frame_work, FRAMES, network_work
 

@@ -161,7 +161,7 @@ def main() -> int:
     import torch
 
     from anomaly_seg_ros.frames.preprocess import parse_size
-    from anomaly_seg_ros.process import inference_threads
+    from anomaly_seg_ros.process.cores import inference_threads
 
     torch.set_num_threads(inference_threads())
     gflop, numbers = count(Checkpoint.open(sys.argv[1]), parse_size(sys.argv[2]))

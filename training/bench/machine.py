@@ -12,7 +12,8 @@ import shlex
 import sys
 from typing import Any
 
-from anomaly_seg_ros.process import inference_threads, tune_allocator
+from anomaly_seg_ros.process.allocator import tune_allocator
+from anomaly_seg_ros.process.cores import inference_threads
 
 ALLOCATORS = {
     'default': {},

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.frames.preprocess import parse_size
-from anomaly_seg_ros.process import tune_allocator
+from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.provenance import code_version
 from training.bench.candidates import EngineCall, parse_candidates, prepare
 from training.bench.engine_process import EngineProcess

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from anomaly_seg_ros.process import tune_allocator
+from anomaly_seg_ros.process.allocator import tune_allocator
 
 tune_allocator()  # before torch comes
 
@@ -34,7 +34,7 @@ from anomaly_seg_ros.engines.torch_engine import choose_layout  # noqa: E402
 from anomaly_seg_ros.frames.preprocess import parse_size  # noqa: E402
 from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
 from anomaly_seg_ros.models import build_model  # noqa: E402
-from anomaly_seg_ros.process import inference_threads  # noqa: E402
+from anomaly_seg_ros.process.cores import inference_threads  # noqa: E402
 from anomaly_seg_ros.scores import check_options, score_class  # noqa: E402
 from anomaly_seg_ros.scores.score import AnomalyScore  # noqa: E402
 from training.fitting.score_option import parse_option  # noqa: E402

@@ -12,7 +12,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.engines.export import check_size
 from anomaly_seg_ros.frames.preprocess import parse_size
-from anomaly_seg_ros.process import picture_threads
+from anomaly_seg_ros.process.cores import picture_threads
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.scores import SCORES
 from training.bench.candidates import parse_candidates, sized_checkpoint

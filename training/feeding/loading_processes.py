@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 
-from anomaly_seg_ros.process import tune_allocator
+from anomaly_seg_ros.process.allocator import tune_allocator
 
 START_METHOD = 'forkserver'
 

@@ -13,7 +13,7 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines.scored_model import ImageModel
 from anomaly_seg_ros.engines.torch_engine import place
 from anomaly_seg_ros.frames.nearest import resize_ids
-from anomaly_seg_ros.process import inference_threads
+from anomaly_seg_ros.process.cores import inference_threads
 from anomaly_seg_ros.scores import score_class
 from anomaly_seg_ros.scores.score import StatisticsFit
 from training.datasets import Dataset
