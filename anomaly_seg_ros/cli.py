@@ -7,66 +7,173 @@ from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
 import logging
+import os
+from pathlib import Path
 import sys
+from typing import NamedTuple, NoReturn
 
 from anomaly_seg_ros import __version__
 from anomaly_seg_ros.process.allocator import tune_allocator
+from anomaly_seg_ros.process.cores import shared_cores
+from anomaly_seg_ros.process.path_errors import explain, is_bad_path, try_out
+from anomaly_seg_ros.process.stop_signals import StopSignals
+from anomaly_seg_ros.registry import did_you_mean
 
 RUNTIME, TRAINING = 'anomaly_seg_ros.commands', 'training.commands'
 
+
+OUT_OF_MEMORY = ('CUDA out of memory', 'DefaultCPUAllocator')
+"""What torch says, in errors of a kind that it also uses for faults of ours."""
+
+
+class Verb(NamedTuple):
+    """What the command knows of a verb before its file is loaded.
+
+    Attributes:
+        room: Package of the file that is named as the verb.
+        text: One line of help.
+        computes: Whether it runs a network and so takes `--threads`.
+        out_is_file: Whether its `--out` is a file; else it is a folder.
+    """
+
+    room: str
+    text: str
+    computes: bool = False
+    out_is_file: bool = False
+
+
 VERBS = {
-    'demo': (RUNTIME, 'camera frames in over DDS, masks and overlays out'),
-    'predict': (RUNTIME, 'labels, scores, masks and overlays of image files'),
-    'train': (TRAINING, 'train a network from a YAML file'),
-    'train_flow': (TRAINING, 'train a flow that draws outliers for nflow_js'),
-    'fit_score': (TRAINING, 'fit the calibration of a score on validation frames'),
-    'evaluate': (TRAINING, 'metrics, curves and pictures of anomaly scores'),
-    'report': (TRAINING, 'one HTML page from result folders'),
-    'benchmark': (TRAINING, 'latency, memory and stage times of engines, in one run'),
-    'import_weights': (TRAINING, 'make a checkpoint from a public weights file'),
-    'bag': (TRAINING, 'a bag through the inference core of the node, without ROS'),
-    'make_bag': (RUNTIME, 'make a bag from a folder of images'),
-    'export': (RUNTIME, 'build an engine folder from a checkpoint'),
+    'demo': Verb(RUNTIME, 'camera frames in over DDS, masks and overlays out'),
+    'predict': Verb(RUNTIME, 'labels, scores, masks and overlays of image files', True),
+    'train': Verb(TRAINING, 'train a network from a YAML file', True),
+    'train_flow': Verb(TRAINING, 'train a flow that draws outliers for nflow_js', True),
+    'fit_score': Verb(TRAINING, 'fit the calibration of a score on validation frames', True),
+    'evaluate': Verb(TRAINING, 'metrics, curves and pictures of anomaly scores', True),
+    'report': Verb(TRAINING, 'one HTML page from result folders', out_is_file=True),
+    'benchmark': Verb(TRAINING, 'latency, memory and stage times of engines, in one run', True),
+    'import_weights': Verb(TRAINING, 'make a checkpoint from a public weights file'),
+    'bag': Verb(TRAINING, 'a bag through the inference core of the node, without ROS', True),
+    'make_bag': Verb(RUNTIME, 'make a bag from a folder of images'),
+    'export': Verb(RUNTIME, 'build an engine folder from a checkpoint'),
 }
-"""Verb to (room of the file that is named as the verb, one line of help)."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with a guess at what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends with status 2."""
+        self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parses arguments in any order, so that `key=value` may also stand behind options."""
+        args, surplus = self.parse_known_intermixed_args(argv)
+        if surplus:
+            hint = did_you_mean(surplus[0].partition('=')[0], self._option_string_actions)
+            self.error(f'unknown argument {surplus[0]!r}{hint}')
+        return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb.
+    """Runs one verb; the one place where the errors of all verbs become a line and a status.
 
     Returns:
-        0 done, 2 wrong usage or bad input (one line on stderr). Anything else raises.
+        0 done, 2 wrong usage or bad input, 1 anything else that can be foreseen (a full disk,
+        Ctrl-C, SIGTERM); what cannot be raises.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    argv = sys.argv[1:] if (is_own_process := argv is None) else list(argv)
     # Names of files go to the terminal too, and some are not UTF-8.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
-    parser = argparse.ArgumentParser(
+    verb, out = '', None
+    with StopSignals(is_own_process) as signals:
+        try:
+            verb = parse_verb(argv[:1])
+            # Before the verb's module brings torch or OpenCV, whose buffers it is about.
+            tune_allocator()
+            logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
+            args = build_parser(verb).parse(argv[1:])
+            out = getattr(args, 'out', None)
+            return run(verb, args)
+        except BrokenPipeError:
+            leave_output()  # who read it has left, as `head` does: there is nobody to tell
+            return 1
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - see `StopSignals.caught`
+            if signals.caught or isinstance(error, KeyboardInterrupt):
+                say(verb, f'stopped by {signals.name}')
+                return 1
+            return say_error(verb, error, out)
+
+
+def parse_verb(argv: Sequence[str]) -> str:
+    """Gives the verb; ends with status 2 where there is no such."""
+    parser = Parser(
         prog='anomaly_seg',
         description='Semantic segmentation with a per-pixel anomaly score.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog='verbs:\n' + '\n'.join(f'  {verb:15} {text}' for verb, (_, text) in VERBS.items()),
+        epilog='verbs:\n' + '\n'.join(f'  {name:15} {verb.text}' for name, verb in VERBS.items()),
     )
     parser.add_argument('--version', action='version', version=__version__)
-    parser.add_argument('verb', choices=VERBS, metavar='VERB')
-    verb = parser.parse_args(argv[:1]).verb
-    room, text = VERBS[verb]
-    # Before the verb's module brings torch or OpenCV, whose buffers it is about.
-    tune_allocator()
-    logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
-    try:
-        module = import_module(f'{room}.{verb}')
-        verb_parser = argparse.ArgumentParser(prog=f'anomaly_seg {verb}', description=text)
-        module.add_arguments(verb_parser)
-        status: int = module.main(verb_parser.parse_args(argv[1:]))
-    except ModuleNotFoundError as error:
-        print(
-            f'anomaly_seg {verb}: {error}; install what it needs: '
-            f'pip install -r config/requirements/train.txt',
-            file=sys.stderr,
+    parser.add_argument('verb', metavar='VERB')
+    verb: str = parser.parse_args(argv).verb
+    if verb not in VERBS:
+        parser.error(f'unknown verb {verb!r}{did_you_mean(verb, VERBS)}')
+    return verb
+
+
+def build_parser(verb: str) -> Parser:
+    """Gives the parser of a verb, which also gives its `main`."""
+    module = import_module(f'{VERBS[verb].room}.{verb}')
+    parser = Parser(prog=f'anomaly_seg {verb}', description=VERBS[verb].text)
+    module.add_arguments(parser)
+    if VERBS[verb].computes:
+        parser.add_argument(
+            '--threads', type=int, metavar='N', help='of the network (default: the usable cores)'
         )
-        return 2
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f'anomaly_seg {verb}: {error}', file=sys.stderr)
-        return 2
+    parser.set_defaults(main=module.main)
+    return parser
+
+
+def run(verb: str, args: argparse.Namespace) -> int:
+    """Runs a verb on its share of the cores, once its `--out` has been tried."""
+    if getattr(args, 'out', None) is not None:
+        try_out(args.out, VERBS[verb].out_is_file)
+    with shared_cores(getattr(args, 'threads', None)):
+        status: int = args.main(args)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        leave_output()
+        raise OSError(error.errno, '', 'standard output') from None
     return status
+
+
+def leave_output() -> None:
+    """Sends what is left of standard output nowhere; else Python fails at it again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say_error(verb: str, error: BaseException, out: Path | None) -> int:
+    """Says an error in one line and gives its status; raises one that could not be foreseen."""
+    if isinstance(error, ModuleNotFoundError):
+        way_out = 'install what it needs: pip install -r config/requirements/train.txt'
+        say(verb, f'{error}; {way_out}')
+        return 2
+    if isinstance(error, OSError):
+        say(verb, explain(error, out))
+        return 2 if is_bad_path(error) else 1
+    if isinstance(error, MemoryError) or any(part in str(error) for part in OUT_OF_MEMORY):
+        say(verb, 'out of memory; end other programs, or take smaller images or another engine')
+        return 1
+    if isinstance(error, (ValueError, ImportError)):
+        say(verb, str(error))
+        return 2
+    raise error
+
+
+def say(verb: str, text: str) -> None:
+    """Prints one line on stderr."""
+    line = ' '.join(text.split())
+    print(f'anomaly_seg {verb}: {line}' if verb else f'anomaly_seg: {line}', file=sys.stderr)

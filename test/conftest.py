@@ -76,6 +76,28 @@ def _same_signal_stack() -> Iterator[None]:
     assert signal_stack() == before
 
 
+LEAST_ARGUMENTS = {
+    'demo': [],
+    'predict': ['x.png'],
+    'train': ['x.yaml'],
+    'train_flow': ['x.yaml'],
+    'fit_score': ['--checkpoint', 'x', '--score', 'msp', '--dataset', 'camvid', '--root', 'x'],
+    'evaluate': [],
+    'report': ['x'],
+    'benchmark': [],
+    'import_weights': ['x.pth', '--model', 'enet'],
+    'bag': ['x'],
+    'make_bag': ['x'],
+    'export': ['--checkpoint', 'x'],
+}
+"""What each verb cannot be typed without, but for `--out`; there is no file of such a name."""
+
+
+@pytest.fixture(scope='session')
+def least_arguments() -> dict[str, list[str]]:
+    return LEAST_ARGUMENTS
+
+
 @pytest.fixture(scope='session')
 def root() -> Path:
     """The top of the source tree."""

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -5,6 +6,8 @@ import sys
 import pytest
 
 from anomaly_seg_ros.cli import main, VERBS
+
+LEAST_FIT = ['--checkpoint', 'default', '--score', 'msp', '--dataset', 'camvid', '--root', '.']
 
 
 @pytest.mark.parametrize('verb', VERBS)
@@ -49,6 +52,51 @@ def test_wrong_usage_is_status_2(argv) -> None:
     with pytest.raises(SystemExit) as stop:
         main(argv)
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ('argv', 'told'),
+    [
+        (['train', 'RECIPE', 'epoch=3'], "unknown training key 'epoch'; did you mean 'epochs'?"),
+        (['train', 'RECIPE', '--resum'], "nothing to resume: no 'OUT/last.ckpt'"),
+        (['train', 'RECIPE', '--resmue'], "argument '--resmue'; did you mean '--resume'?; see"),
+        (['train', 'RECIPE', 'classes=5'], 'the dataset decides how many classes there are'),
+        (['train', 'RECIPE', 'model=enett'], "unknown model 'enett'; choose one of: bisenetv1,"),
+        (['train', 'RECIPE', 'loss=ohemm'], "unknown loss 'ohemm'; choose one of: cross_entropy"),
+        (['train', 'RECIPE', 'objective=x'], "unknown objective 'x'; choose one of: dense_hybrid"),
+        (['train', 'RECIPE', 'dataset=kitti'], "unknown dataset 'kitti'; choose one of: camvid"),
+        (['train', 'RECIPE', 'lr=fast'], "lr is 'fast'; it must be of type float"),
+        (['train', 'RECIPE', 'root=/nowhere'], "no folder '/nowhere"),
+        (['train_flow', 'RECIPE'], 'unknown keys'),
+        (['evaluate', '--scroe', 'msp'], "argument '--scroe'; did you mean '--score'?; see"),
+        (['evaluate', '--dataset', 'camvid', '--root', '.'], '--checkpoint is missing'),
+        (['fit_score', *LEAST_FIT, '--optoin', 'x'], "'--optoin'; did you mean '--option'?; see"),
+        (['fit_score', *LEAST_FIT, '--score', 'mps'], "unknown score 'mps'; choose of:"),
+        (['import_weights', 'x.pth', '--modle', 'enet'], 'required: --model'),
+        (['report', 'x'], "no 'x/results.json'"),
+        (['bag', 'x', '--threads', '0'], 'threads is 0; it must be 1 or more'),
+    ],
+)
+def test_a_slip_of_the_hand_is_said_before_torch_is_imported(
+    argv: list[str], told: str, tmp_path: Path
+) -> None:
+    (tmp_path / 'torch.py').write_text("raise AssertionError('torch was imported')")
+    (tmp_path / 'tiny.yaml').write_text('{dataset: camvid, root: /data, model: enet}')
+    out = str(tmp_path / 'out.html' if argv[0] == 'report' else tmp_path / 'out')
+    recipe = str(tmp_path / 'tiny.yaml')
+    result = subprocess.run(
+        [sys.executable, '-m', 'anomaly_seg_ros']
+        + [recipe if part == 'RECIPE' else part for part in argv]
+        + ['--out', out],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.replace('OUT', out) in result.stderr
+    assert result.stderr.count('\n') == 1
+    assert result.returncode == 2
 
 
 def test_the_module_is_the_command() -> None:

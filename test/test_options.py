@@ -11,14 +11,13 @@ import argparse
 from collections.abc import Iterator
 import dataclasses
 import difflib
-from importlib import import_module
 from pathlib import Path
 import sys
 from typing import Any
 
 import pytest
 
-from anomaly_seg_ros.cli import VERBS
+from anomaly_seg_ros.cli import build_parser, VERBS
 from anomaly_seg_ros.node.config import NodeConfig
 from training.feeding.pasting import Paster
 from training.recipes.flow_config import FlowConfig
@@ -57,10 +56,8 @@ def arguments_of(verb: str, parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def options() -> list[str]:
     lines = [line for config in CONFIGS for line in fields_of(config)]
-    for verb, (room, _) in VERBS.items():
-        parser = argparse.ArgumentParser()
-        import_module(f'{room}.{verb}').add_arguments(parser)
-        lines += arguments_of(verb, parser)
+    for verb in VERBS:
+        lines += arguments_of(verb, build_parser(verb))
     return lines
 
 

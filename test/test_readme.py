@@ -6,7 +6,6 @@ import argparse
 import ast
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 import re
@@ -14,7 +13,7 @@ import shlex
 
 import pytest
 
-from anomaly_seg_ros.cli import VERBS
+from anomaly_seg_ros.cli import build_parser, VERBS
 from anomaly_seg_ros.node.config import parameters
 from anomaly_seg_ros.node.launch_support import NODE_ARGUMENTS, RVIZ_ARGUMENTS
 from anomaly_seg_ros.node.outputs import OUTPUTS
@@ -57,8 +56,8 @@ def commands(page: Path) -> Iterator[tuple[str, list[str]]]:
 
 @cache
 def parser(verb: str) -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    import_module(f'{VERBS[verb][0]}.{verb}').add_arguments(result)
+    result = build_parser(verb)
+    result.exit_on_error = result.allow_abbrev = False
     return result
 
 

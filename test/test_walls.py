@@ -35,7 +35,7 @@ LIGHT = (
     'anomaly_seg_ros.engines.choice', *ENGINES.values(),
     'anomaly_seg_ros.models', 'anomaly_seg_ros.node.config', 'anomaly_seg_ros.node.launch_support',
     'anomaly_seg_ros.node.outputs', 'anomaly_seg_ros.node.topics', 'anomaly_seg_ros.prediction',
-    'anomaly_seg_ros.process.cores',
+    'anomaly_seg_ros.process.cores', 'anomaly_seg_ros.process.path_errors',
     'anomaly_seg_ros.registry', 'anomaly_seg_ros.scores',
 )  # fmt: skip
 
@@ -243,7 +243,7 @@ def test_only_what_meets_users_knows_of_the_demo_and_of_ros() -> None:
 
 def test_nothing_imports_a_verb() -> None:
     """What two of them need lies in a room below."""
-    verbs = {f'{room}.{verb}' for verb, (room, _) in VERBS.items()}
+    verbs = {f'{known.room}.{verb}' for verb, known in VERBS.items()}
     guilty = {
         f'{path.relative_to(ROOT)} imports {name}'
         for path in FILES
@@ -263,7 +263,7 @@ def test_a_verb_is_a_file_of_that_name_and_a_file_a_verb() -> None:
     for room in (RUNTIME, TRAINING):
         folder = ROOT.joinpath(*room.split('.'))
         found = {path.stem for path in folder.glob('*.py')} - {'__init__'}
-        assert found == {verb for verb, (where, _) in VERBS.items() if where == room}
+        assert found == {verb for verb, known in VERBS.items() if known.room == room}
 
 
 @pytest.mark.parametrize('package', LOOSE_FILES)

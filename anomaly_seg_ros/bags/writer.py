@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+import sqlite3
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -109,7 +112,8 @@ class BagWriter:
 
     def close(self) -> None:
         """Writes the index and `metadata.yaml`."""
-        self._writer.close()
+        with _sqlite_errors(self._writer.path):
+            self._writer.close()
 
     def add_topic(self, topic: str, kind: str, latched: bool = False) -> None:
         """Declares a topic; `kind` is its message type."""
@@ -155,7 +159,19 @@ class BagWriter:
 
     def _write(self, topic: str, kind: str, log_time: int, message: object) -> None:
         data = TYPESTORE.serialize_cdr(message, kind)
-        self._writer.write(self._connections[topic], log_time, data)
+        with _sqlite_errors(self._writer.path):
+            self._writer.write(self._connections[topic], log_time, data)
+
+
+@contextmanager
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    """Gives what SQLite cannot write as an error of the system, as an mcap file would."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(
+            f'cannot write {str(path)!r}: {error}; make room or choose another --out'
+        ) from None
 
 
 def _header(at: Stamp) -> Any:

@@ -47,10 +47,21 @@ def read_tensors(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes tensors as a safetensors file."""
+    """Writes tensors as a safetensors file.
+
+    Raises:
+        OSError: The disk is full or the like.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, path)
+    plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    try:
+        save_file(plain, path)
+    except SafetensorError as error:
+        raise OSError(
+            f'cannot write {str(path)!r}: {error}; make room or choose another --out'
+        ) from None
 
 
 def load_state(

@@ -107,7 +107,13 @@ def export(request: ExportRequest, folder: Path) -> str:
         from anomaly_seg_ros.engines.quantization import quantize
 
         model = quantize(model, request.calibration, request.input_size)
-    ov.save_model(model, folder / MODEL_FILE, compress_to_fp16=request.precision != 'fp32')
+    path = folder / MODEL_FILE
+    try:
+        ov.save_model(model, path, compress_to_fp16=request.precision != 'fp32')
+    except RuntimeError as error:
+        raise OSError(
+            f'cannot write {str(path)!r}: {error}; make room or choose another --out'
+        ) from None
     return request.precision
 
 

@@ -15,10 +15,8 @@ from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
 from anomaly_seg_ros.checkpoint.meta import META_FILE
-from anomaly_seg_ros.scores import SCORES, scores_that
+from anomaly_seg_ros.scores import SCORES
 from training.datasets import build_dataset
-from training.fitting.calibration import LEAST_FRAMES
-from training.fitting.checkpoint import check_fit, fit_checkpoint, FitRequest, NormalFrames
 from training.fitting.score_option import parse_option
 
 TEMPERATURE = 'temperature'
@@ -26,15 +24,13 @@ TEMPERATURE = 'temperature'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg fit_score` takes."""
-    tempered = ', '.join(scores_that(lambda score: score.tempered))
-    fitted = ', '.join(scores_that(lambda score: score.statistics))
     parser.add_argument('--checkpoint', required=True, help="folder, or 'default'")
     parser.add_argument(
         '--score',
         required=True,
         metavar='S[,S]',
-        help=f"scores to calibrate; '{TEMPERATURE}' fits the temperature of "
-        f'{tempered} first; {fitted} get their statistics from the train split before',
+        help=f"scores to calibrate; '{TEMPERATURE}' fits that of the softmax first; scores with "
+        'statistics, as mahalanobis and sml, get them from the train split before',
     )
     parser.add_argument('--dataset', required=True, help='normal frames with class labels')
     parser.add_argument('--root', type=Path, required=True, help='folder of the dataset')
@@ -44,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--train-split',
         default='train',
-        help=f'frames for the statistics of {fitted} (default train)',
+        help='frames for the statistics (default train)',
     )
     parser.add_argument(
         '--option',
@@ -75,6 +71,10 @@ def main(args: argparse.Namespace) -> int:
             f'false-positive rate {args.false_positive_rate} must lie between 0 and 1'
         )
     wanted = parse_wanted(args.score)
+    # Torch comes only now, which takes seconds.
+    from training.fitting.calibration import LEAST_FRAMES
+    from training.fitting.checkpoint import check_fit, fit_checkpoint, FitRequest, NormalFrames
+
     scores = [name for name in wanted if name != TEMPERATURE]
     request = FitRequest(
         scores=scores,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import resource
+import sys
 import time
-from typing import cast, NamedTuple, Protocol
+from typing import cast, NamedTuple, Protocol, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import open_engine
-from anomaly_seg_ros.engines.scored_model import score_of
-from anomaly_seg_ros.engines.torch_engine import TorchEngine
 from anomaly_seg_ros.prediction import check_engine_input, Engine
+
+if TYPE_CHECKING:
+    from anomaly_seg_ros.engines.torch_engine import TorchEngine
 
 WARM_UP = 2
 
@@ -68,6 +69,8 @@ def open_pass(checkpoint: Checkpoint, engine: str, scores: Sequence[str]) -> Net
         ImportError: The engine's library is not installed.
         ValueError: Unknown engine or score, or one that does not fit the checkpoint.
     """
+    from anomaly_seg_ros.engines.torch_engine import TorchEngine
+
     first = open_engine(checkpoint, engine, scores[0])
     network: NetworkPass
     if isinstance(first, TorchEngine):
@@ -85,7 +88,8 @@ def open_pass(checkpoint: Checkpoint, engine: str, scores: Sequence[str]) -> Net
 
 def peak_mb() -> float:
     """Gives the peak memory so far in MiB: of the GPU where one is used, else of the process."""
-    if torch.cuda.is_available():
+    torch = sys.modules.get('torch')  # who has not imported it has used no GPU of its
+    if torch is not None and torch.cuda.is_available():
         return float(torch.cuda.max_memory_allocated() / 2**20)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -94,6 +98,8 @@ class TorchPass:
     """Eager torch: the network runs once and all scores read its output."""
 
     def __init__(self, engine: TorchEngine, checkpoint: Checkpoint, scores: Sequence[str]):
+        from anomaly_seg_ros.engines.scored_model import score_of
+
         self.engine, self.precision = engine.name, engine.precision
         self.input_size, self.description = engine.input_size, engine.description
         self.times_ms: dict[str, list[float]] = {score: [] for score in scores}
@@ -106,6 +112,8 @@ class TorchPass:
 
     def infer(self, image: NDArray[np.uint8]) -> PassOutput:
         """Gives labels, scores and logits of a (h, w, 3) RGB image at `input_size`."""
+        import torch
+
         check_engine_input(image, self.input_size)
         maps = {}
         with torch.inference_mode():

@@ -7,9 +7,6 @@ import os
 from types import TracebackType
 from typing import TypeVar
 
-import torch
-from torch import distributed
-
 Part = TypeVar('Part')
 
 
@@ -30,6 +27,9 @@ class Shards:
         self.size = int(environment.get('WORLD_SIZE', '1'))
         self.rank = int(environment.get('RANK', '0')) if self.size > 1 else 0
         if self.size > 1:
+            import torch
+            from torch import distributed
+
             if torch.cuda.is_available():
                 local = int(environment.get('LOCAL_RANK', '0'))
                 torch.cuda.set_device(local % torch.cuda.device_count())
@@ -48,6 +48,8 @@ class Shards:
         """Gives what all processes have, in order of their rank, to each of them."""
         if self.size == 1:
             return [part]
+        from torch import distributed
+
         parts: list[Part | None] = [None] * self.size
         distributed.all_gather_object(parts, part)
         return [found for found in parts if found is not None]
@@ -62,4 +64,6 @@ class Shards:
         trace: TracebackType | None,
     ) -> None:
         if self.size > 1:
+            from torch import distributed
+
             distributed.destroy_process_group()

@@ -1,0 +1,58 @@
+"""Ctrl-C and SIGTERM as an exception, so that a command ends in order: temporary folders go."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE_S = 1.0
+"""A second signal within this time is a part of the first: it would only cut the order short."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal wants the command to end."""
+
+
+class StopSignals:
+    """While entered, SIGINT and SIGTERM raise `Stopped` in the main thread.
+
+    Args:
+        is_own_process: Nothing comes behind: Ctrl-C then ends Python's own end without a word.
+
+    Attributes:
+        caught: The first that came; None: none did. A library that was cut short in the middle may
+            have made another error of `Stopped`, and then only this tells why.
+    """
+
+    def __init__(self, is_own_process: bool = False) -> None:
+        self._is_own_process = is_own_process
+        self.caught: signal.Signals | None = None
+        self._heard_s = 0.0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            # What is ignored stays so: a shell asks for it, for what it runs in the background.
+            heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._stop) for number in heard}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if self._is_own_process else handler)
+
+    @property
+    def name(self) -> str:
+        """What users call the signal that came."""
+        return 'SIGTERM' if self.caught == signal.SIGTERM else 'Ctrl-C'
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.caught is not None and now - self._heard_s < PATIENCE_S:
+            return
+        self.caught, self._heard_s = self.caught or signal.Signals(number), now
+        raise Stopped
