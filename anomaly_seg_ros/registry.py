@@ -6,7 +6,7 @@ And guesses which name was meant by one that is unknown.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 import difflib
 from importlib import import_module
 from importlib.util import find_spec
@@ -76,9 +76,18 @@ def module_source(module: str) -> str:
     return source
 
 
-def _place(kind: str, table: Mapping[str, str], name: str) -> tuple[str, str]:
-    """Gives module and attribute of a name."""
+def check_name(kind: str, table: Collection[str], name: str) -> None:
+    """Checks that a table has a name, without importing what it stands for.
+
+    Raises:
+        ValueError: It has not; the text lists those that it has.
+    """
     if name not in table:
         raise ValueError(f'unknown {kind} {name!r}; choose one of: {", ".join(sorted(table))}')
+
+
+def _place(kind: str, table: Mapping[str, str], name: str) -> tuple[str, str]:
+    """Gives module and attribute of a name."""
+    check_name(kind, table, name)
     module, attribute = table[name].split(':')
     return module, attribute

@@ -14,8 +14,9 @@ from training.flows.denseflow import DenseFlow
 from training.flows.pictures import write_samples
 from training.flows.storage import build_flow, load_flow, save_flow
 from training.losses import build_loss
-from training.objectives import build_objective, Reports
+from training.objectives import build_objective
 from training.objectives.nflow_js import divergence_to_uniform, draw_side, NFlowJS, paste_samples
+from training.objectives.objective import Reports
 
 TINY: dict[str, Any] = {
     'blocks': (1, 1, 1), 'steps': (1, 1, 1), 'added': 2, 'hidden': 4, 'depth': 1, 'growth': 4

@@ -35,9 +35,10 @@ from training.loop.early_end import one_line_errors, StopRequest
 from training.loop.kept_checkpoint import checkpoint_meta, default_score, stored_weights
 from training.loop.network_start import start_network
 from training.loop.run_folder import writing
-from training.loop.run_state import Progress, save_state
+from training.loop.run_state import Progress, read_state, save_state
 from training.loop.trainer import Trainer
-from training.objectives import Objective, OBJECTIVES
+from training.objectives import OBJECTIVES
+from training.objectives.objective import Objective
 from training.recipes.train_config import load_train_config, TrainConfig
 
 TINY = """
@@ -581,6 +582,69 @@ def test_the_score_of_the_checkpoint_follows_from_how_it_was_trained(changes, sc
     assert default_score(TrainConfig.from_mapping(values)) == score
 
 
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_a_split_whose_labels_are_all_void_is_refused(
+    split: str, recipe: Path, tmp_path: Path, camvid_root: Path
+) -> None:
+    for path in (camvid_root / f'{split}annot').iterdir():
+        write_image(path, np.full((72, 96), 11, np.uint8))  # CamVid's unlabelled
+    with pytest.raises(ValueError, match=f'no pixel of the . frames of camvid {split} has a cla'):
+        run(recipe, tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_finished_run_goes_on_with_more_epochs(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'run'
+    run(recipe, out, 'epochs=1')
+    with pytest.raises(ValueError, match=r"started with other \['epochs', 'lr'\]"):
+        run(recipe, out, 'epochs=2', 'lr=0.5', resume=True)
+    assert run(recipe, out, 'epochs=3', resume=True) == 0
+    with (out / 'metrics.csv').open() as file:
+        assert [row['epoch'] for row in csv.DictReader(file)] == ['1', '2', '3']
+    recipe_kept = Checkpoint.open(out / 'checkpoint').meta.training['recipe']
+    assert recipe_kept['epochs'] in (1, 3)  # of the run that made the best weights
+    with pytest.raises(ValueError, match='has done 3 of its 3 epochs'):
+        run(recipe, out, 'epochs=2', resume=True)
+
+
+def test_an_unfinished_run_keeps_its_epochs(recipe: Path, tmp_path: Path, monkeypatch) -> None:
+    asked = iter([False] * 5 + [True] * 9)  # of 3 steps and 2 validation frames an epoch
+    wish = property(lambda _: next(asked), lambda *_: None)
+    monkeypatch.setattr(StopRequest, 'asked', wish, raising=False)
+    assert run(recipe, tmp_path / 'run') == 1
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match='has done 1 of its 3 epochs; finish it with the same'):
+        run(recipe, tmp_path / 'run', 'epochs=9', resume=True)
+
+
+def test_a_crop_that_does_not_fit_the_network_is_said(recipe: Path, tmp_path: Path) -> None:
+    told = r"crop \[100, 8\] does not fit 'bisenetv2', whose stride is 32; use \[96, 32\]"
+    with pytest.raises(ValueError, match=told):
+        run(recipe, tmp_path / 'run', 'crop=[100, 8]')
+
+
+def test_one_image_is_too_few_for_a_batch_norm(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match='need 2 images or more on each device; raise batch_size'):
+        run(recipe, tmp_path / 'run', 'batch_size=1')
+
+
+@pytest.mark.parametrize(
+    'told',
+    [
+        'DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that '
+        "dataloader's workers are out of shared memory. Please try to raise your shared memory "
+        'limit.',
+        'unable to write to file </torch_7_1_0>: No space left on device (28)',
+    ],
+)
+def test_too_small_a_shared_memory_is_said(told: str) -> None:
+    with (
+        pytest.raises(ValueError, match=r'/dev/shm\) is too small .*--shm-size=2g\), or set work'),
+        one_line_errors('batch_size (2)', 2),
+    ):
+        raise RuntimeError(told)
+
+
 # --- what can go wrong ---------------------------------------------------------------------------
 
 
@@ -682,7 +746,7 @@ def test_a_full_disk_keeps_the_last_good_state(recipe: Path, tmp_path: Path) -> 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
     try:
-        with pytest.raises(ValueError, match=r'cannot write .*last\.ckpt.*make room and go on'):
+        with pytest.raises(OSError, match=r'cannot write .*last\.ckpt.*make room and go on'):
             save_state(Fabric(), last.parent, {'some': torch.rand(len(before))})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -699,7 +763,7 @@ def test_what_cannot_be_written_leaves_no_trace(tmp_path: Path) -> None:
             part.write_text('half of the n')
             raise OSError(28, 'No space left on device')
 
-    with pytest.raises(ValueError, match='No space left'):
+    with pytest.raises(OSError, match='No space left'):
         fill_the_disk()
     assert [p.read_text() for p in tmp_path.iterdir()] == ['old']
 
@@ -707,9 +771,12 @@ def test_what_cannot_be_written_leaves_no_trace(tmp_path: Path) -> None:
 def test_a_broken_state_is_said(recipe: Path, tmp_path: Path) -> None:
     run(recipe, tmp_path / 'run', 'epochs=1')
     last = tmp_path / 'run' / 'last.ckpt'
-    last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"last\.ckpt' is no whole state of a run"):
-        run(recipe, tmp_path / 'run', 'epochs=1', resume=True)
+    whole = last.read_bytes()
+    lengths = {0, 1, 2, 3, 4, 10, 100, 1000, len(whole) - 1, len(whole) - 30}
+    for length in sorted(lengths | set(range(0, len(whole), len(whole) // 40))):
+        last.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"last\.ckpt' is no whole state of a run"):
+            read_state(last.parent, torch.load, {}, (), lambda state: state['progress']['epoch'])
 
 
 @pytest.mark.parametrize('devices', [0, -1])

@@ -251,3 +251,20 @@ def test_yaml_cannot_run_code(tmp_path: Path) -> None:
     path.write_text('dataset: !!python/object/apply:os.system ["true"]')
     with pytest.raises(ValueError, match='is not valid YAML'):
         load_train_config(path)
+
+
+@pytest.mark.parametrize('encoding', ['utf-16', 'utf-8-sig', 'utf-8'])
+def test_a_recipe_may_be_written_as_windows_does(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / 'recipe.yaml'
+    path.write_text('{dataset: camvid, root: /d\u00e4ta, model: enet}', encoding=encoding)
+    assert load_train_config(path).root == Path('/d\u00e4ta')
+
+
+@pytest.mark.parametrize('encoding', ['utf-16-le', 'latin-1'])
+def test_another_encoding_of_a_recipe_is_said(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / 'recipe.yaml'
+    path.write_text('root: /d\u00e4ta', encoding=encoding)
+    with pytest.raises(
+        ValueError, match=r"recipe\.yaml' is no text in UTF-8 .*; save it as UTF-8"
+    ):
+        load_train_config(path)

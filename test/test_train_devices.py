@@ -44,7 +44,8 @@ OBJECTIVE = """
 import sys, types
 import torch
 from torch import nn
-from training.objectives import Objective, OBJECTIVES
+from training.objectives import OBJECTIVES
+from training.objectives.objective import Objective
 class Offset(Objective):
     def __init__(self, loss, aux_weight=1.0):
         super().__init__()

@@ -17,7 +17,7 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.checkpoint.weights import load_state
 from anomaly_seg_ros.models import build_model, MODELS
 from anomaly_seg_ros.provenance import code_version
-from anomaly_seg_ros.registry import lookup
+from anomaly_seg_ros.registry import check_name, lookup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,8 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg import_weights`."""
-    if args.model not in (known := sorted(model for model in MODELS if public_layouts(model))):
-        raise ValueError(f'unknown model {args.model!r}; choose one of: {", ".join(known)}')
+    check_name('model', [model for model in MODELS if public_layouts(model)], args.model)
     content = read_weights_file(args.file)
     layout = find_layout(content.weights, args.model, args.file)
     void_index, reason = find_void_index(content, layout, args.void_index)

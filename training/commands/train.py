@@ -6,15 +6,18 @@ import argparse
 from pathlib import Path
 import shlex
 import sys
+from typing import TYPE_CHECKING
 
+from anomaly_seg_ros.registry import check_name
 from training.datasets import build_dataset
-from training.loop.devices import make_fabric
 from training.loop.early_end import one_line_errors, StopRequest
-from training.loop.kept_checkpoint import default_score
 from training.loop.run_folder import check_resume, KEPT_FOLDER, LAST_FILE
-from training.loop.trainer import Trainer
-from training.objectives import check_outliers
-from training.recipes.train_config import load_train_config
+from training.objectives import check_outliers, OBJECTIVES
+from training.recipes.train_config import load_train_config, TrainConfig
+
+if TYPE_CHECKING:
+    from training.datasets import Dataset
+    from training.loop.trainer import Trainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,12 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg train`."""
     config = load_train_config(args.config, args.changes)
-    check_outliers(config.objective, bool(config.outliers), config.void)
+    check_name('objective', OBJECTIVES, config.objective)
     check_resume(args.out, args.resume)
-    last = args.out / LAST_FILE
     # Before the processes part, so that a wrong path is said once.
     train_set = build_dataset(config.dataset, config.root, config.train_split)
     val_set = build_dataset(config.dataset, config.root, config.val_split)
+    # Torch comes only now, which takes seconds: what is wrong in a line of the recipe was said.
+    from training.loop.devices import make_fabric
+    from training.loop.trainer import Trainer
+
+    check_parts(config, train_set, val_set)
+    last = args.out / LAST_FILE
     fabric = make_fabric(args.devices, config.precision)
     fabric.launch()
     try:
@@ -59,8 +67,26 @@ def main(args: argparse.Namespace) -> int:
     return 0 if finished else 1
 
 
+def check_parts(config: TrainConfig, train_set: Dataset, val_set: Dataset) -> None:
+    """Checks whether the parts of a recipe fit each other and its data.
+
+    Raises:
+        ValueError: They do not; the text says what would.
+    """
+    from training.loop.network_start import check_crop, check_labels
+    from training.losses import build_loss
+
+    build_loss(config.loss_terms, config.loss_options)
+    check_outliers(config.objective, bool(config.outliers), config.void)
+    check_crop(config.model, config.crop)
+    check_labels(train_set, f'{config.dataset} {config.train_split}')
+    check_labels(val_set, f'{config.dataset} {config.val_split}')
+
+
 def _say_the_end(trainer: Trainer, finished: bool) -> None:
     """Prints where the weights are and what to type next."""
+    from training.loop.kept_checkpoint import default_score
+
     out, progress, config = trainer.out, trainer.progress, trainer.config
     if not finished:
         print(f'stopped; go on with: --resume --out {out}', file=sys.stderr)

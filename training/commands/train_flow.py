@@ -8,7 +8,6 @@ import sys
 
 from training.datasets import build_dataset
 from training.loop.early_end import one_line_errors, StopRequest
-from training.loop.flow_trainer import FLOW_FILE, FlowTrainer
 from training.loop.run_folder import check_resume
 from training.recipes.flow_config import load_flow_config
 
@@ -27,6 +26,9 @@ def main(args: argparse.Namespace) -> int:
     check_resume(args.out, args.resume)
     train_set = build_dataset(config.dataset, config.root, config.train_split)
     val_set = build_dataset(config.dataset, config.root, config.val_split)
+    # Torch comes only now, which takes seconds: what is wrong in a line of the recipe was said.
+    from training.loop.flow_trainer import FLOW_FILE, FlowTrainer
+
     lower = f'batch_size ({config.batch_size}) or patch ({config.patch})'
     with StopRequest() as stop, one_line_errors(lower, config.workers):
         trainer = FlowTrainer(config, args.out, train_set, val_set, lambda: stop.asked)

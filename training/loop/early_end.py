@@ -9,6 +9,10 @@ from types import FrameType
 from typing import Any
 
 OUT_OF_MEMORY = ('out of memory', 'DefaultCPUAllocator', 'not enough memory')
+SHARED_MEMORY = ('shared memory', 'Bus error', 'file_descriptor', '</torch_')
+"""What torch says where the frames of the loading processes do not fit into /dev/shm."""
+ONE_VALUE = 'Expected more than 1 value per channel'
+"""What a batch norm says of a single image whose map is a single pixel."""
 LOST_PEER = ('closed by peer', 'reset by peer', 'Broken pipe', 'remote process exited')
 
 
@@ -40,7 +44,7 @@ class StopRequest:
 
 @contextmanager
 def one_line_errors(lower: str, workers: int) -> Iterator[None]:
-    """Says in one line what users can mend: memory, and the end of another process.
+    """Says in one line what users can mend: memory, too small a batch, another process's end.
 
     Args:
         lower: The keys that memory depends on, with their values, for the error text.
@@ -51,8 +55,20 @@ def one_line_errors(lower: str, workers: int) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, ValueError) as error:
         text = str(error)
+        if ONE_VALUE in text:
+            raise ValueError(
+                'the batch norms of this network need 2 images or more on each device; raise '
+                'batch_size'
+            ) from None
+        if isinstance(error, ValueError):
+            raise
+        if workers and any(part in text for part in SHARED_MEMORY):
+            raise ValueError(
+                'the shared memory of this machine (/dev/shm) is too small for the loading '
+                f'processes; enlarge it (docker run --shm-size=2g), or set workers={workers // 2}'
+            ) from None
         if isinstance(error, MemoryError) or any(part in text for part in OUT_OF_MEMORY):
             raise ValueError(f'out of memory; lower {lower}') from None
         if 'DataLoader worker' in text:

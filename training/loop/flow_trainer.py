@@ -183,7 +183,9 @@ class FlowTrainer:
             ValueError: Its state cannot be read, or it was made with another configuration.
         """
         load = partial(torch.load, map_location=self.device, weights_only=True)
-        state = read_state(self.out, load, self.config.as_dict(), MAY_DIFFER)
+        state = read_state(
+            self.out, load, self.config.as_dict(), MAY_DIFFER, lambda state: len(state['rows'])
+        )
         self.flow.load_state_dict(state['flow'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.rows = state['rows']

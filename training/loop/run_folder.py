@@ -49,13 +49,13 @@ def write_errors(path: Path) -> Iterator[None]:
     """Turns a failure to write into one line.
 
     Raises:
-        ValueError: The disk is full or the like; the last saved state is whole.
+        OSError: The disk is full or the like; the last saved state is whole.
     """
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = ' '.join(str(error).split())
-        raise ValueError(
+        raise OSError(
             f'cannot write {str(path)!r}: {reason}; make room and go on with --resume from the '
             'last state that was saved'
         ) from None
@@ -66,7 +66,7 @@ def writing(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to; it takes its place once all is written.
 
     Raises:
-        ValueError: As `write_errors`; what was at `path` before still is.
+        OSError: As `write_errors`; what was at `path` before still is.
     """
     part = path.with_name(f'{path.name}.part')
     with write_errors(path):

@@ -18,7 +18,8 @@ from training.feeding.pasting import build_paster, PastedFrames
 from training.feeding.transforms import Augmentation
 from training.losses import build_loss
 from training.losses.class_weights import class_weights
-from training.objectives import build_objective, SplitsGradients
+from training.objectives import build_objective
+from training.objectives.objective import SplitsGradients
 from training.recipes.train_config import TrainConfig
 
 from .kept_checkpoint import default_score

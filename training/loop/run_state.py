@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-import pickle
 from typing import Any
 
 from lightning.fabric import Fabric
@@ -53,15 +52,22 @@ def save_state(fabric: Fabric, out: Path, state: dict[str, Any]) -> None:
 
 
 def read_state(
-    out: Path, load: Callable[[Path], Any], config: Mapping[str, Any], may_differ: Collection[str]
+    out: Path,
+    load: Callable[[Path], Any],
+    config: Mapping[str, Any],
+    may_differ: Collection[str],
+    epochs_done: Callable[[dict[str, Any]], int],
 ) -> dict[str, Any]:
     """Gives the last state of a run with the same configuration.
+
+    A run that has reached its last epoch goes on where `epochs` is more now.
 
     Args:
         out: The run's folder.
         load: Reads the file.
         config: Of the run that goes on.
         may_differ: Its keys that may have other values; those inside mappings as 'outer.inner'.
+        epochs_done: Gives the whole epochs behind a state.
 
     Raises:
         ValueError: The file cannot be read, or the run was made with another configuration.
@@ -69,17 +75,27 @@ def read_state(
     path = out / LAST_FILE
     try:
         state: dict[str, Any] = load(path)
-        theirs = state['config']
-    except (RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+        theirs = _flat(state['config'])
+    except OSError:
+        raise
+    except Exception:  # noqa: BLE001 - damaged bytes raise whatever they lead to
         raise ValueError(
             f'{str(path)!r} is no whole state of a run; begin again with another --out'
         ) from None
-    mine, theirs = _flat(config), _flat(theirs)
+    mine = _flat(config)
     changed = sorted(
         key
         for key in (mine.keys() | theirs.keys()) - set(may_differ)
         if mine.get(key) != theirs.get(key)
     )
+    if changed == ['epochs']:
+        done = epochs_done(state)
+        if theirs['epochs'] <= done < mine['epochs']:
+            return state
+        raise ValueError(
+            f'the run in {str(out)!r} has done {done} of its {theirs["epochs"]} epochs; finish it '
+            'with the same epochs, and then go on with more'
+        )
     if changed:
         raise ValueError(
             f'the run in {str(out)!r} was started with other {changed}; give it the same, or '

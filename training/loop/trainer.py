@@ -23,7 +23,7 @@ from anomaly_seg_ros.provenance import code_version
 from training.datasets import Dataset
 from training.feeding.loading import Batch, checked, EpochSampler
 from training.feeding.normalisation import Normalisation
-from training.objectives import Reports
+from training.objectives.objective import Reports
 from training.recipes.train_config import TrainConfig
 
 from .kept_checkpoint import checkpoint_meta, start_meta, stored_weights, write_objective
@@ -134,7 +134,13 @@ class Trainer:
         Raises:
             ValueError: It cannot be read, or was made with another configuration.
         """
-        state = read_state(self.out, self.fabric.load, self.config.as_dict(), MAY_DIFFER)
+        state = read_state(
+            self.out,
+            self.fabric.load,
+            self.config.as_dict(),
+            MAY_DIFFER,
+            lambda state: int(state['progress']['epoch']),
+        )
         self.model.load_state_dict(state['model'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.objective.load_state_dict(state['objective'])

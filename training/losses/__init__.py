@@ -1,16 +1,19 @@
-"""The losses, by public name: functions of (logits, labels) to a scalar, and their sums."""
+"""The losses, by public name: functions of (logits, labels) to a scalar, and their sums.
+
+Importing this file imports no torch, so that a recipe is checked before torch is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
 import inspect
-from typing import Any
+from typing import Any, TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
+from anomaly_seg_ros.registry import check_name, lookup
 
-from anomaly_seg_ros.registry import lookup
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LOSSES = {
     'cross_entropy': 'training.losses.cross_entropy:cross_entropy',
@@ -21,7 +24,10 @@ LOSSES = {
     'ohem': 'training.losses.cross_entropy:ohem_cross_entropy',
 }
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+CLASS_WEIGHTS = ('none', 'enet', 'median_frequency')
+"""How class weights are found, see `training.losses.class_weights`."""
+
+Loss: TypeAlias = 'Callable[[Tensor, Tensor], Tensor]'
 
 _FIXED = ('logits', 'labels', 'class_weights')
 
@@ -46,24 +52,38 @@ def build_loss(
             not fit, or class weights that none of the losses takes.
     """
     options = options or {}
+    check_terms(terms, options)
+    parts = [
+        (float(weight), _bind(name, options.get(name) or {}, class_weights))
+        for name, weight in terms.items()
+    ]
+    if class_weights is not None and not any('class_weights' in p.keywords for _, p in parts):
+        raise ValueError(f'class_weights are given, but {", ".join(terms)} does not take them')
+    return partial(weighted_sum, parts)
+
+
+def check_terms(terms: Mapping[str, float], options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Checks all of a sum of losses that can be checked without torch.
+
+    Raises:
+        ValueError: No loss, an unknown one, a weight that is not above 0, or options of another.
+    """
     if not terms:
         raise ValueError(f'no loss is given; choose of: {", ".join(sorted(LOSSES))}')
     if surplus := sorted(options.keys() - terms.keys()):
         raise ValueError(f'loss_options of {surplus} without that loss; it is: {", ".join(terms)}')
-    parts = []
     for name, weight in terms.items():
+        check_name('loss', LOSSES, name)
         if not weight > 0:
             raise ValueError(f'weight {weight} of loss {name!r} must be above 0')
-        parts.append((float(weight), _bind(name, options.get(name) or {}, class_weights)))
-    if class_weights is not None and not any('class_weights' in p.keywords for _, p in parts):
-        raise ValueError(f'class_weights are given, but {", ".join(terms)} does not take them')
-    return partial(weighted_sum, parts)
 
 
 def weighted_sum(
     parts: list[tuple[float, partial[Tensor]]], logits: Tensor, labels: Tensor
 ) -> Tensor:
     """Gives the sum of losses times their weights."""
+    import torch
+
     total = logits.new_zeros((), dtype=torch.float32)
     for weight, loss in parts:
         total = total + weight * loss(logits, labels)
@@ -72,6 +92,8 @@ def weighted_sum(
 
 def _bind(name: str, options: Mapping[str, Any], class_weights: Tensor | None) -> partial[Tensor]:
     """Binds options to a loss and tries it on one pixel, so that a wrong value fails at start."""
+    import torch
+
     loss = lookup('loss', LOSSES, name)
     taken = inspect.signature(loss).parameters
     valid = [parameter for parameter in taken if parameter not in _FIXED]

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from anomaly_seg_ros.classes import IGNORE
 from training.datasets import Dataset
-
-KINDS = ('none', 'enet', 'median_frequency')
+from training.losses import CLASS_WEIGHTS
 
 
 def class_weights(
@@ -21,7 +20,7 @@ def class_weights(
     """Gives the weights that losses multiply the pixels of each class by.
 
     Args:
-        kind: One of `KINDS`, or the weights themselves.
+        kind: One of `CLASS_WEIGHTS`, or the weights themselves.
         dataset: The training set; read once for 'enet' and 'median_frequency'.
         void: Whether pixels without a class (255) are trained as class K.
 
@@ -34,10 +33,10 @@ def class_weights(
     channels = len(dataset.classes.names) + void
     if not isinstance(kind, str):
         return given_weights(kind, channels)
-    if kind not in KINDS:
+    if kind not in CLASS_WEIGHTS:
         raise ValueError(
-            f'unknown class_weights {kind!r}; choose one of: {", ".join(KINDS)}, or give a list '
-            f'of {channels} numbers'
+            f'unknown class_weights {kind!r}; choose one of: {", ".join(CLASS_WEIGHTS)}, or give '
+            f'a list of {channels} numbers'
         )
     if kind == 'none':
         return None

@@ -1,15 +1,20 @@
-"""What a training step minimises, by public name."""
+"""What a training step minimises, by public name.
+
+Importing this file imports no torch, so that a recipe is checked before torch is.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 import inspect
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from anomaly_seg_ros.registry import lookup
-from training.losses import Loss
 
-from .objective import Objective, Reports, SplitsGradients
+if TYPE_CHECKING:
+    from training.losses import Loss
+
+    from .objective import Objective
 
 OBJECTIVES = {
     'dense_hybrid': 'training.objectives.dense_hybrid:DenseHybrid',
@@ -78,9 +83,3 @@ def build_objective(name: str, loss: Loss, options: Mapping[str, Any]) -> Object
         raise ValueError(
             f'objective {name!r} does not take objective_options {dict(options)}: {error}'
         ) from None
-
-
-__all__ = [
-    'OBJECTIVES', 'Objective', 'Reports', 'SplitsGradients', 'build_objective', 'check_outliers',
-    'objective_class',
-]  # fmt: skip

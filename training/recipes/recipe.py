@@ -37,7 +37,8 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise FileNotFoundError(f'no training configuration {str(path)!r}{wanted_by}')
     if path.resolve() in above:
         raise ValueError(f'{str(path)!r} is a base of itself')
-    values = _parse(path.read_text(encoding='utf-8'), repr(str(path)))
+    # As bytes: YAML knows UTF-16, as Windows writes it, by its first two.
+    values = _parse(path.read_bytes(), repr(str(path)))
     if not isinstance(values, dict):
         raise ValueError(f'{str(path)!r} holds no mapping of keys to values')
     base = values.pop(BASE, None)
@@ -46,9 +47,13 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     return _read(path.parent / str(base), (*above, path.resolve())) | values
 
 
-def _parse(text: str, source: str) -> Any:
+def _parse(text: str | bytes, source: str) -> Any:
     try:
         return yaml.safe_load(text)
+    except yaml.reader.ReaderError as error:
+        raise ValueError(
+            f'{source} is no text in UTF-8 ({error.reason}); save it as UTF-8'
+        ) from None
     except (yaml.YAMLError, RecursionError) as error:
         reason = ' '.join(str(error).split())
         raise ValueError(f'{source} is not valid YAML: {reason}') from None

@@ -7,24 +7,30 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from anomaly_seg_ros.models import MODELS
 from anomaly_seg_ros.registry import did_you_mean
 from anomaly_seg_ros.scores import SCORES
-from training.losses import build_loss
-from training.losses.class_weights import KINDS
+from training.datasets import DATASETS
+from training.losses import check_terms, CLASS_WEIGHTS
 
 from .recipe import read_recipe
 from .typed_values import convert
 
 CHOICES = {
+    'dataset': sorted(DATASETS),
+    'model': sorted(MODELS),
     'trainable': ('all', 'last'),
     'keep': ('best', 'last'),
-    'class_weights': KINDS,
+    'class_weights': CLASS_WEIGHTS,
     'optimizer': ('sgd', 'adam', 'adamw'),
     'schedule': ('poly', 'cosine', 'step', 'constant'),
     'stored_weights': ('float32', 'float16'),
     'scale_draw': ('log_uniform', 'uniform'),
     'precision': ('32-true', 'bf16-mixed', '16-mixed'),
 }
+_CLASSES = '; the dataset decides how many classes there are; void: true adds one'
+DECIDED_BY = dict.fromkeys(('classes', 'num_classes', 'n_classes', 'nclasses'), _CLASSES)
+"""Keys that other tools have, and what decides about them here."""
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
 NOT_NEGATIVE = ('warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power')
 PROBABILITIES = ('flip', 'class_balanced_crops')
@@ -150,7 +156,7 @@ class TrainConfig:
             raise ValueError(f'scale is {self.scale}; it must be (low, high) with 0 < low <= high')
         self._check_start()
         self._check_score()
-        build_loss(self.loss_terms, self.loss_options)  # says what does not fit
+        check_terms(self.loss_terms, self.loss_options)
 
     def _one_of(self, name: str, choices: Sequence[str]) -> None:
         value = getattr(self, name)
@@ -184,6 +190,7 @@ class TrainConfig:
         for key in values:
             if key not in known:
                 hint = did_you_mean(str(key), known) or f'; the keys are: {sorted(known)}'
+                hint = DECIDED_BY.get(str(key), hint)
                 raise ValueError(f'unknown training key {key!r}{hint}')
         missing = [key for key in ('dataset', 'root', 'model') if key not in values]
         if missing:
