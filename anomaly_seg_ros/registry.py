@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 import difflib
 from importlib import import_module
 from importlib.util import find_spec
+import inspect
+import sys
 from typing import Any
 
 
@@ -61,6 +63,55 @@ def read_fact(kind: str, table: Mapping[str, str], name: str, fact: str, default
                 if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == fact:
                     return ast.literal_eval(part.value)
     return default
+
+
+def check_options(
+    kind: str,
+    table: Mapping[str, str],
+    name: str,
+    options: Collection[str],
+    fixed: Collection[str] = (),
+    beside: Iterable[str] = (),
+) -> None:
+    """Checks that what `table` lists under `name` takes such options, without importing it.
+
+    Args:
+        kind: What the table holds, for the error text.
+        table: Public name to 'module:attribute', a function or a class.
+        name: The public name.
+        options: Names of keyword arguments.
+        fixed: What it takes that is no option.
+        beside: Further options that stand beside its own, for the error text.
+
+    Raises:
+        ImportError: Its source is not there.
+        ValueError: The name is not in the table, or it takes no such option.
+    """
+    taken = _parameters(kind, table, name)
+    if taken is None:
+        return
+    valid = [parameter for parameter in taken if parameter not in fixed]
+    if unknown := sorted(set(options) - set(valid)):
+        raise ValueError(
+            f'unknown options {unknown} of {kind} {name!r}; it takes: '
+            f'{", ".join([*valid, *beside]) or "none"}'
+        )
+
+
+def _parameters(kind: str, table: Mapping[str, str], name: str) -> list[str] | None:
+    """Gives what a function or a constructor takes; None where its source alone does not say."""
+    module, attribute = _place(kind, table, name)
+    if module in sys.modules:
+        found = inspect.signature(lookup(kind, table, name)).parameters
+        return None if any(p.kind == p.VAR_KEYWORD for p in found.values()) else list(found)
+    for node in ast.parse(module_source(module)).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == attribute:
+            parts = node.body if isinstance(node, ast.ClassDef) else [node]
+            for part in parts:
+                if isinstance(part, ast.FunctionDef) and part.name in ('__init__', attribute):
+                    taken = [a.arg for a in (*part.args.args, *part.args.kwonlyargs)]
+                    return None if part.args.kwarg else [a for a in taken if a != 'self']
+    return None
 
 
 def module_source(module: str) -> str:

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores import build_score, check_options, scores_that, STEPS
+from anomaly_seg_ros.scores import build_score, check_options, score_class, SCORES, STEPS
 from anomaly_seg_ros.scores.parts.coarse import CoarseScore
 from anomaly_seg_ros.scores.score import AnomalyScore
 
 PROVIDED = ('logits', 'ood_logits')
 
 
-COARSE = scores_that(lambda score: score.coarse)
+COARSE = [name for name in sorted(SCORES) if score_class(name).coarse]
 
 
 class FirstLogit(AnomalyScore):
@@ -71,7 +71,7 @@ def test_what_a_score_needs_is_asked_of_the_network_in_its_coarse_form_too() -> 
         build_score('dense_hybrid', 'made', ('logits',), options={'step': 4})
 
 
-@pytest.mark.parametrize('name', scores_that(lambda score: not score.coarse))
+@pytest.mark.parametrize('name', [name for name in sorted(SCORES) if not score_class(name).coarse])
 def test_cheap_scores_take_no_step(name: str) -> None:
     with pytest.raises(ValueError, match=f"unknown option 'step' of score '{name}'"):
         check_options(name, {'step': 2})

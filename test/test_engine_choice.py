@@ -168,6 +168,14 @@ def new_weights(folder: Path) -> None:
     save_checkpoint(folder, Checkpoint.open(folder).meta, weights)
 
 
+def fewer_classes(folder: Path) -> None:
+    """The checkpoint says less than its engine gives ids of."""
+    meta = Checkpoint.open(folder).meta
+    Checkpoint.open(folder).with_meta(
+        class_names=meta.class_names[:5], class_colors=meta.class_colors[:5]
+    )
+
+
 CHANGES: list[tuple[Callable[[Path], object], str]] = [
     (new_weights, 'was exported from other weights'),
     (
@@ -183,6 +191,11 @@ CHANGES: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: change_file(folder, zero_a_quarter), 'has been changed since it was exported'),
     (lambda folder: change_file(folder, change_100_bytes), 'has been changed since it was expo'),
     (lambda folder: change_file(folder, lambda data: data[:1000]), 'has been changed since it'),
+    (
+        lambda folder: engine_file(folder).with_suffix('.xml').write_text('<net/>'),
+        "model.xml' has been changed since it was exported",
+    ),
+    (fewer_classes, 'was exported from other weights'),
     (lambda folder: engine_file(folder).unlink(), 'engine folder has no'),
     *(
         (lambda folder, text=text: engine_json(folder).write_text(text), 'cannot use')

@@ -487,7 +487,7 @@ def test_an_unknown_option_or_layout_is_an_error_that_names_it():
             build_model(name, 19, {'head': 'ismax'}, preset='tiny')
     with pytest.raises(ValueError, match="repair_phase is for head 'linear', not 'isomax'"):
         build_model('enet', 19, {'head': 'isomax', 'repair_phase': True})
-    with pytest.raises(ValueError, match="'erfnet' does not take options"):
+    with pytest.raises(ValueError, match=r"options \['depth'\] of model 'erfnet'; it takes: "):
         build_model('erfnet', 19, {'depth': 3})
     with pytest.raises(ValueError, match="unknown preset 'huge' of model 'enet'"):
         build_model('enet', 19, preset='huge')

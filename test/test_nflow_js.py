@@ -264,7 +264,7 @@ def test_one_step_of_both_optimisers_lowers_the_sum(flow_file: Path) -> None:
         ({'patch': [16, 8]}, 'low, high'),
         ({'patch': [12, 16]}, 'multiples of 8'),
         ({'weight': 0}, 'above 0'),
-        ({'lamda': 1}, r"unknown objective_options \['lamda'\] .* it takes: flow, weight, patch"),
+        ({'lamda': 1}, r"unknown options \['lamda'\] .* it takes: flow, weight, patch"),
         ({'patch': [8, 16, 24]}, 'patch is .* list of 2 numbers'),
         ({'patch': 16}, 'patch is 16; it must be a list of 2 numbers'),
         ({'patch': [8, 16.5]}, 'patch is 16.5; it must be of type int'),

@@ -155,7 +155,7 @@ def test_a_network_without_outlier_head_is_told_how_to_get_one() -> None:
         ({'floor': 'abc'}, "floor is 'abc'; it must be a finite number, or null"),
         ({'floor': math.nan}, 'floor is nan'),
         ({'floor': [1]}, r'floor is \[1\]'),
-        ({'betta': 1}, r"unknown objective_options \['betta'\] .* it takes: beta, density, poste"),
+        ({'betta': 1}, r"unknown options \['betta'\] .* it takes: beta, density, poste"),
         ({'beta': 'much'}, "does not take objective_options {'beta': 'much'}"),
     ],
 )

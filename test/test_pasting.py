@@ -301,7 +301,7 @@ def test_build_from_a_configuration(tmp_path: Path) -> None:
         ({'shapes': {'blob': 0}}, 'above 0'),
         ({'shapes': 'blob'}, "shapes is 'blob'; it must be a mapping"),
         ({'shapes': {'regions': 1}}, 'have no regions'),
-        ({'fether': 1}, r"\['fether'\] of outliers of kind 'folder'; .* root, exclude, prob"),
+        ({'fether': 1}, r"\['fether'\] of outliers kind 'folder'; .* root, exclude, prob"),
     ],
 )
 def test_wrong_options_say_what_is_right(

@@ -21,12 +21,12 @@ from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models import build_model, MODELS
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.registry import lookup
-from anomaly_seg_ros.scores import SCORES, scores_that
+from anomaly_seg_ros.scores import score_class, SCORES
 
 pytestmark = pytest.mark.timeout(300)
 
 SIZE = (64, 96)
-COARSE = scores_that(lambda score: score.coarse)
+COARSE = [name for name in sorted(SCORES) if score_class(name).coarse]
 CLASSES = 11
 FORBIDDEN = {
     'aten.max.dim': 'its converter takes it only when the indices are unused: use amax',

@@ -14,7 +14,7 @@ from anomaly_seg_ros.engines.openvino_engine import load_cpu
 from anomaly_seg_ros.engines.scored_model import score_of, ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.scores import score_class, SCORES, scores_that
+from anomaly_seg_ros.scores import has_statistics, score_class, SCORES
 
 SIZE = (64, 96)
 META = CheckpointMeta(
@@ -80,7 +80,7 @@ def statistics(network: TwoLayers) -> dict[str, Any]:
     with torch.no_grad():
         logits = ScoredModel(network, META, 'max_logit').output(frames(0)).logits
     found = {}
-    for name in scores_that(lambda score: score.fit):
+    for name in filter(has_statistics, SCORES):
         fit: Any = cast('Any', score_class(name).fit)(len(CAMVID.names))
         for one in logits:
             fit.update(ModelOutput(one[None]), one.argmax(0).to(torch.uint8).numpy())

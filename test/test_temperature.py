@@ -24,7 +24,7 @@ from anomaly_seg_ros.engines.folder import EngineMeta, write_engine_meta
 from anomaly_seg_ros.engines.scored_model import load_scored_model
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores import build_score, is_tempered, SCORES, scores_that
+from anomaly_seg_ros.scores import build_score, is_tempered, score_class, SCORES
 from training.fitting.temperature import fit_temperature, LabelledLogits, slope
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,7 +156,7 @@ def test_the_tempered_scores_are_those_that_change() -> None:
         for name in SCORES
         if measure(name, 1.0, 3.0, 1.0, 0.5) != measure(name, 2.5, 3.0, 1.0, 0.5)
     }
-    assert changed == set(scores_that(lambda score: score.tempered))
+    assert changed == {name for name in SCORES if score_class(name).tempered}
     assert changed == {name for name in SCORES if is_tempered(name)}
 
 

@@ -17,9 +17,8 @@ from anomaly_seg_ros.engines.folder import (
     write_engine_meta,
 )
 from anomaly_seg_ros.frames.images import find_images
-from anomaly_seg_ros.models import MODELS
+from anomaly_seg_ros.models import stride_of
 from anomaly_seg_ros.provenance import code_version
-from anomaly_seg_ros.registry import lookup
 
 
 def exported() -> tuple[str, ...]:
@@ -33,7 +32,7 @@ def check_size(model: str, size: tuple[int, int]) -> None:
     Raises:
         ValueError: A side is below the network's stride; the text says the nearest that is not.
     """
-    stride: int = lookup('model', MODELS, model).stride
+    stride = stride_of(model)
     if min(size) < stride:
         usable = 'x'.join(str(max(side, stride)) for side in size)
         raise ValueError(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TYPE_CHECKING
 
-from anomaly_seg_ros.registry import lookup
+from anomaly_seg_ros.registry import check_options, lookup, read_fact
 
 if TYPE_CHECKING:
     from .network import Network
@@ -19,6 +19,24 @@ MODELS = {
     'fast_scnn': 'anomaly_seg_ros.models.fast_scnn:FastSCNN',
     'ldn121': 'anomaly_seg_ros.models.ldn121:LDN121',
 }
+
+
+def stride_of(name: str) -> int:
+    """Gives what the sides of a network's images are multiples of; needs no torch.
+
+    Raises:
+        ValueError: Unknown name; the text lists the valid ones.
+    """
+    return int(read_fact('model', MODELS, name, 'stride', 1))
+
+
+def check_model_options(name: str, options: Collection[str]) -> None:
+    """Checks that a network's constructor takes such options; needs no torch.
+
+    Raises:
+        ValueError: It does not, or unknown name; the text lists the valid ones.
+    """
+    check_options('model', MODELS, name, options, fixed=('classes',))
 
 
 def build_model(
@@ -36,6 +54,7 @@ def build_model(
         ValueError: Unknown name, preset or option; the text lists the valid ones.
     """
     kind: type[Network] = lookup('model', MODELS, name)
+    check_model_options(name, options or ())
     arguments: dict[str, Any] = {}
     if preset is not None:
         if preset not in kind.presets:

@@ -21,7 +21,6 @@ from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
 from anomaly_seg_ros.models.parts.public_layout import PLAIN, PublicLayout
 
 NORM_EPS = 1e-3
-ENCODER_STRIDE = 8
 DECODER_STRIDE = 2
 DILATIONS = (2, 4, 8, 16)
 
@@ -158,7 +157,7 @@ class ERFNet(Network):
     """
 
     provides = frozenset({'logits', 'features.last'})
-    stride = ENCODER_STRIDE
+    stride = 8
     train_only_prefixes = ('encoder.output_conv.',)
     classifier_prefixes = ('decoder.output_conv.', 'logits_ood.')
     new_head_prefixes = ('decoder.output_conv.', 'encoder.output_conv.', 'logits_ood.')
@@ -212,7 +211,7 @@ class ERFNet(Network):
             small = self.encoder.output_conv(encoded)
             aux = (
                 functional.interpolate(
-                    small, scale_factor=float(ENCODER_STRIDE), mode='bilinear', align_corners=False
+                    small, scale_factor=float(self.stride), mode='bilinear', align_corners=False
                 ),
             )
         features = self.decoder(encoded)

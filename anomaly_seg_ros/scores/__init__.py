@@ -6,7 +6,7 @@ is its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 import inspect
 from typing import Any, TYPE_CHECKING
 
@@ -46,11 +46,6 @@ def score_class(name: str) -> type[AnomalyScore]:
     return kind
 
 
-def scores_that(fact: Callable[[type[AnomalyScore]], object]) -> list[str]:
-    """Gives the names of the scores of which something holds, in order."""
-    return [name for name in sorted(SCORES) if fact(score_class(name))]
-
-
 def is_tempered(name: str) -> bool:
     """Whether a score changes with the temperature of its checkpoint; needs no torch.
 
@@ -58,6 +53,15 @@ def is_tempered(name: str) -> bool:
         ValueError: Unknown score; the text lists those that are.
     """
     return bool(read_fact('score', SCORES, name, 'tempered', False))
+
+
+def has_statistics(name: str) -> bool:
+    """Whether a score is fitted on training frames; needs no torch.
+
+    Raises:
+        ValueError: Unknown score; the text lists those that are.
+    """
+    return bool(read_fact('score', SCORES, name, 'statistics', ()))
 
 
 def build_score(

@@ -15,7 +15,7 @@ from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
 from anomaly_seg_ros.checkpoint.meta import META_FILE
-from anomaly_seg_ros.scores import SCORES
+from anomaly_seg_ros.scores import has_statistics, is_tempered, SCORES
 from training.datasets import build_dataset
 from training.fitting.score_option import parse_option
 
@@ -24,13 +24,15 @@ TEMPERATURE = 'temperature'
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg fit_score` takes."""
+    tempered = ', '.join(filter(is_tempered, sorted(SCORES)))
+    fitted = ', '.join(filter(has_statistics, sorted(SCORES)))
     parser.add_argument('--checkpoint', required=True, help="folder, or 'default'")
     parser.add_argument(
         '--score',
         required=True,
         metavar='S[,S]',
-        help=f"scores to calibrate; '{TEMPERATURE}' fits that of the softmax first; scores with "
-        'statistics, as mahalanobis and sml, get them from the train split before',
+        help=f"scores to calibrate; '{TEMPERATURE}' fits the temperature of "
+        f'{tempered} first; {fitted} get their statistics from the train split before',
     )
     parser.add_argument('--dataset', required=True, help='normal frames with class labels')
     parser.add_argument('--root', type=Path, required=True, help='folder of the dataset')
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--train-split',
         default='train',
-        help='frames for the statistics (default train)',
+        help=f'frames for the statistics of {fitted} (default train)',
     )
     parser.add_argument(
         '--option',

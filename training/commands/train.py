@@ -8,11 +8,12 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from anomaly_seg_ros.registry import check_name
+from anomaly_seg_ros.models import stride_of
 from training.datasets import build_dataset
+from training.feeding.pasting import read_options
 from training.loop.early_end import one_line_errors, StopRequest
 from training.loop.run_folder import check_resume, KEPT_FOLDER, LAST_FILE
-from training.objectives import check_outliers, OBJECTIVES
+from training.objectives import check_objective, check_outliers
 from training.recipes.train_config import load_train_config, TrainConfig
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg train`."""
     config = load_train_config(args.config, args.changes)
-    check_name('objective', OBJECTIVES, config.objective)
+    check_recipe(config)
     check_resume(args.out, args.resume)
     # Before the processes part, so that a wrong path is said once.
     train_set = build_dataset(config.dataset, config.root, config.train_split)
@@ -48,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     from training.loop.devices import make_fabric
     from training.loop.trainer import Trainer
 
-    check_parts(config, train_set, val_set)
+    check_data(config, train_set, val_set)
     last = args.out / LAST_FILE
     fabric = make_fabric(args.devices, config.precision)
     fabric.launch()
@@ -67,18 +68,43 @@ def main(args: argparse.Namespace) -> int:
     return 0 if finished else 1
 
 
-def check_parts(config: TrainConfig, train_set: Dataset, val_set: Dataset) -> None:
-    """Checks whether the parts of a recipe fit each other and its data.
+def check_recipe(config: TrainConfig) -> None:
+    """Checks what the rooms of a recipe's parts say of it without torch.
+
+    Raises:
+        ValueError: A part does not fit; the text says what would.
+    """
+    check_objective(config.objective, config.objective_options)
+    check_crop(config.model, config.crop)
+    if config.outliers:
+        read_options(config.outliers)
+
+
+def check_crop(model: str, crop: tuple[int, int]) -> None:
+    """Checks that a network takes crops of this size.
+
+    Raises:
+        ValueError: A side is no multiple of the network's stride; the text says the nearest.
+    """
+    stride = stride_of(model)
+    if any(side % stride for side in crop):
+        nearest = [max(round(side / stride), 1) * stride for side in crop]
+        raise ValueError(
+            f'crop {list(crop)} does not fit {model!r}, whose stride is {stride}; use {nearest}'
+        )
+
+
+def check_data(config: TrainConfig, train_set: Dataset, val_set: Dataset) -> None:
+    """Checks the values of losses and whether the data have what is to be learned.
 
     Raises:
         ValueError: They do not; the text says what would.
     """
-    from training.loop.network_start import check_crop, check_labels
+    from training.loop.network_start import check_labels
     from training.losses import build_loss
 
     build_loss(config.loss_terms, config.loss_options)
     check_outliers(config.objective, bool(config.outliers), config.void)
-    check_crop(config.model, config.crop)
     check_labels(train_set, f'{config.dataset} {config.train_split}')
     check_labels(val_set, f'{config.dataset} {config.val_split}')
 

@@ -15,7 +15,13 @@ from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.nearest import resize_ids
 from training.datasets import Dataset, Sample
 from training.feeding.transforms import DRAWS
-from training.negatives import build_negatives, Negative, NEGATIVES, NegativeSource
+from training.negatives import (
+    build_negatives,
+    check_negatives,
+    Negative,
+    NEGATIVES,
+    NegativeSource,
+)
 from training.negatives.shapes import blob, rectangle, union_of_regions
 from training.recipes.typed_values import convert
 
@@ -222,6 +228,27 @@ def match_colors(patch: Image, covered: Image, mask: Mask, strength: float) -> I
     return result
 
 
+def read_options(options: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Gives (kind, options of the negatives, options of the paster), without reading any photo.
+
+    Args:
+        options: As `build_paster` takes them.
+
+    Raises:
+        ValueError: `kind` is missing, or an option is unknown or of another type.
+    """
+    values = dict(options)
+    kind = values.pop('kind', None)
+    if kind is None:
+        raise ValueError(f"outliers need a 'kind', one of: {', '.join(sorted(NEGATIVES))}")
+    own = {f.name: str(f.type) for f in fields(Paster) if f.name != 'source'}
+    own['shapes'] = 'dict[str, float]'
+    rest = {key: value for key, value in values.items() if key not in own}
+    check_negatives(kind, rest, beside=own)
+    chosen = {key: convert(key, own[key], value) for key, value in values.items() if key in own}
+    return kind, rest, chosen
+
+
 def build_paster(options: Mapping[str, Any]) -> Paster:
     """Gives a paster from the mapping `outliers` of a training configuration.
 
@@ -232,15 +259,8 @@ def build_paster(options: Mapping[str, Any]) -> Paster:
         ValueError: `kind` is missing, or an option is unknown or out of range.
         FileNotFoundError: The negatives are not where `root` says.
     """
-    values = dict(options)
-    kind = values.pop('kind', None)
-    if kind is None:
-        raise ValueError(f"outliers need a 'kind', one of: {', '.join(sorted(NEGATIVES))}")
-    own = {f.name: str(f.type) for f in fields(Paster) if f.name != 'source'}
-    own['shapes'] = 'dict[str, float]'
-    rest = {key: value for key, value in values.items() if key not in own}
-    source = build_negatives(kind, rest, beside=own)
-    chosen = {key: convert(key, own[key], value) for key, value in values.items() if key in own}
+    kind, rest, chosen = read_options(options)
+    source = build_negatives(kind, rest)
     chosen['shapes'] = chosen.get('shapes') or source.shapes
     size = {'short_side': source.short_side, 'crop': source.crop}
     return Paster(source=source, **(size | chosen))

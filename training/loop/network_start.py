@@ -11,9 +11,8 @@ import torch
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.weights import load_state
 from anomaly_seg_ros.classes import IGNORE
-from anomaly_seg_ros.models import build_model, MODELS
+from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.registry import lookup
 from training.datasets import Dataset
 from training.recipes.train_config import TrainConfig
 
@@ -113,20 +112,6 @@ def check_labels(dataset: Dataset, name: str) -> None:
         raise ValueError(
             f'no pixel of the {len(dataset)} frames of {name} has a class: all labels are 255, '
             'or mean nothing; choose another split, or correct the label files'
-        )
-
-
-def check_crop(model: str, crop: tuple[int, int]) -> None:
-    """Checks that a network takes crops of this size.
-
-    Raises:
-        ValueError: A side is no multiple of the network's stride; the text says the nearest.
-    """
-    stride: int = lookup('model', MODELS, model).stride
-    if any(side % stride for side in crop):
-        nearest = [max(round(side / stride), 1) * stride for side in crop]
-        raise ValueError(
-            f'crop {list(crop)} does not fit {model!r}, whose stride is {stride}; use {nearest}'
         )
 
 

@@ -10,7 +10,7 @@ from functools import partial
 import inspect
 from typing import Any, TYPE_CHECKING, TypeAlias
 
-from anomaly_seg_ros.registry import check_name, lookup
+from anomaly_seg_ros.registry import check_options, lookup
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ def check_terms(terms: Mapping[str, float], options: Mapping[str, Mapping[str, A
     if surplus := sorted(options.keys() - terms.keys()):
         raise ValueError(f'loss_options of {surplus} without that loss; it is: {", ".join(terms)}')
     for name, weight in terms.items():
-        check_name('loss', LOSSES, name)
+        check_options('loss', LOSSES, name, options.get(name) or (), fixed=_FIXED)
         if not weight > 0:
             raise ValueError(f'weight {weight} of loss {name!r} must be above 0')
 
@@ -95,17 +95,11 @@ def _bind(name: str, options: Mapping[str, Any], class_weights: Tensor | None) -
     import torch
 
     loss = lookup('loss', LOSSES, name)
-    taken = inspect.signature(loss).parameters
-    valid = [parameter for parameter in taken if parameter not in _FIXED]
-    if unknown := sorted(options.keys() - set(valid)):
-        raise ValueError(
-            f'unknown options {unknown} of loss {name!r}; it takes: {", ".join(valid) or "none"}'
-        )
     bound = partial(loss, **options)
     try:
         bound(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long))
     except TypeError as error:
         raise ValueError(f'loss {name!r} does not take options {dict(options)}: {error}') from None
-    if class_weights is not None and 'class_weights' in taken:
+    if class_weights is not None and 'class_weights' in inspect.signature(loss).parameters:
         bound.keywords['class_weights'] = class_weights
     return bound

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-import inspect
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from anomaly_seg_ros.registry import lookup
+from anomaly_seg_ros.registry import check_options, lookup
 
 from .negative import Negative, NegativeSource
 
@@ -17,27 +16,36 @@ NEGATIVES = {
 }
 
 
-def build_negatives(
-    kind: str, options: Mapping[str, Any], beside: Iterable[str] = ()
-) -> NegativeSource:
+KIND = 'outliers kind'
+
+
+def check_negatives(kind: str, options: Collection[str], beside: Iterable[str] = ()) -> None:
+    """Checks that a source of negatives takes such options, without reading anything of it.
+
+    Args:
+        kind: A key of `NEGATIVES`.
+        options: Names of arguments of its constructor.
+        beside: Further options that stand beside these, for the error text.
+
+    Raises:
+        ValueError: Unknown kind or option.
+    """
+    check_options(KIND, NEGATIVES, kind, options, beside=beside)
+
+
+def build_negatives(kind: str, options: Mapping[str, Any]) -> NegativeSource:
     """Gives a source of negatives.
 
     Args:
         kind: A key of `NEGATIVES`.
         options: Keyword arguments of its constructor; `root` is its folder.
-        beside: Further options that stand beside these, for the error text.
 
     Raises:
         ValueError: Unknown kind or option.
         FileNotFoundError: A folder or file is missing; the text names it.
     """
-    build = lookup('kind of negatives', NEGATIVES, kind)
-    valid = list(inspect.signature(build).parameters)
-    if unknown := sorted(options.keys() - set(valid)):
-        raise ValueError(
-            f'unknown options {unknown} of outliers of kind {kind!r}; they are: '
-            f'{", ".join([*valid, *beside])}'
-        )
+    check_negatives(kind, options)
+    build = lookup(KIND, NEGATIVES, kind)
     try:
         source: NegativeSource = build(**options)
     except TypeError as error:
@@ -45,4 +53,4 @@ def build_negatives(
     return source
 
 
-__all__ = ['NEGATIVES', 'Negative', 'NegativeSource', 'build_negatives']
+__all__ = ['NEGATIVES', 'Negative', 'NegativeSource', 'build_negatives', 'check_negatives']

@@ -5,11 +5,10 @@ Importing this file imports no torch, so that a recipe is checked before torch i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-import inspect
+from collections.abc import Collection, Mapping
 from typing import Any, TYPE_CHECKING
 
-from anomaly_seg_ros.registry import lookup
+from anomaly_seg_ros.registry import check_options, lookup
 
 if TYPE_CHECKING:
     from training.losses import Loss
@@ -33,6 +32,15 @@ def objective_class(name: str) -> type[Objective]:
     """
     kind: type[Objective] = lookup('objective', OBJECTIVES, name)
     return kind
+
+
+def check_objective(name: str, options: Collection[str]) -> None:
+    """Checks that an objective takes such options of a recipe; needs no torch.
+
+    Raises:
+        ValueError: It does not, or unknown name.
+    """
+    check_options('objective', OBJECTIVES, name, options, fixed=_FIXED)
 
 
 def check_outliers(name: str, pasted: bool, void: bool) -> None:
@@ -70,13 +78,8 @@ def build_objective(name: str, loss: Loss, options: Mapping[str, Any]) -> Object
     Raises:
         ValueError: Unknown name or option.
     """
+    check_objective(name, options.keys() - {'aux_weight'})
     kind = objective_class(name)
-    valid = [option for option in inspect.signature(kind).parameters if option not in _FIXED]
-    if unknown := sorted(options.keys() - {*valid, 'aux_weight'}):
-        raise ValueError(
-            f'unknown objective_options {unknown} of objective {name!r}; it takes: '
-            f'{", ".join(valid) or "none"}'
-        )
     try:
         return kind(loss, **options)
     except TypeError as error:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from anomaly_seg_ros.models import MODELS
-from anomaly_seg_ros.registry import did_you_mean
+from anomaly_seg_ros.models import check_model_options
+from anomaly_seg_ros.registry import check_name, did_you_mean
 from anomaly_seg_ros.scores import SCORES
 from training.datasets import DATASETS
 from training.losses import check_terms, CLASS_WEIGHTS
@@ -17,8 +17,6 @@ from .recipe import read_recipe
 from .typed_values import convert
 
 CHOICES = {
-    'dataset': sorted(DATASETS),
-    'model': sorted(MODELS),
     'trainable': ('all', 'last'),
     'keep': ('best', 'last'),
     'class_weights': CLASS_WEIGHTS,
@@ -156,6 +154,8 @@ class TrainConfig:
             raise ValueError(f'scale is {self.scale}; it must be (low, high) with 0 < low <= high')
         self._check_start()
         self._check_score()
+        check_name('dataset', DATASETS, self.dataset)
+        check_model_options(self.model, self.model_options)
         check_terms(self.loss_terms, self.loss_options)
 
     def _one_of(self, name: str, choices: Sequence[str]) -> None:
