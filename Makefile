@@ -28,7 +28,7 @@ demo: $(VENV)/.node
 
 # Two processes share the files of tests between them: most of a test's time is waiting.
 test: lint browser
-	$(BIN)/python -m pytest -m "" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
