@@ -58,7 +58,7 @@ setup(
     entry_points={
         'console_scripts': [
             f'anomaly_seg = {PACKAGE}.cli:main',
-            f'anomaly_seg_node = {PACKAGE}.ros.node:main',
+            f'anomaly_seg_node = {PACKAGE}.ros.start:main',
         ]
     },
 )

@@ -71,7 +71,7 @@ def test_the_demo_needs_no_torch() -> None:
         '            raise ModuleNotFoundError(name)\n'
         'sys.meta_path.insert(0, Refuse())\n'
         'import anomaly_seg_ros.commands.demo, anomaly_seg_ros.ros.frame_client\n'
-        'import anomaly_seg_ros.ros.node\n'
+        'import anomaly_seg_ros.ros.node, anomaly_seg_ros.ros.start\n'
         'import anomaly_seg_ros.demo.synthetic, anomaly_seg_ros.engines.openvino_engine\n'
     )
     subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True, timeout=60)

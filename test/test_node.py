@@ -368,6 +368,15 @@ def test_an_engine_that_is_being_built_is_said_before(
     assert times == {'fake': pytest.approx(float(values(status)['build_s']), abs=0.1)}
 
 
+def test_nothing_is_built_for_a_node_that_a_signal_has_ended(rig: Any) -> None:
+    rig.notice = BuildNotice(rig.checkpoint, 'fake', 'engine is being built')
+    node = rig.start()
+    node._build._is_wanted = lambda: False  # a library swallowed the signal at its import
+    with pytest.raises(KeyboardInterrupt):
+        node.trigger_configure()
+    assert not (rig.checkpoint / 'engines' / TIMES_FILE).exists()
+
+
 def test_any_other_fault_is_logged_with_its_traceback(rig: Any, capfd: Any) -> None:
     rig.open_fault = RuntimeError('the device is gone')
     node = rig.start()

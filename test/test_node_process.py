@@ -45,7 +45,7 @@ class NodeProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str) -> NodeProcess:
-        command = [sys.executable, '-m', 'anomaly_seg_ros.ros.node', '--ros-args']
+        command = [sys.executable, '-m', 'anomaly_seg_ros.ros.start', '--ros-args']
         command += ['-r', f'__ns:={self.namespace}']
         for argument in arguments:
             command += ['-p', argument]
@@ -184,6 +184,7 @@ def test_a_signal_ends_an_active_node_cleanly(
     viewer.listen(topics.OVERLAY)
     viewer.ask(message_of(np.zeros((64, 96, 3), np.uint8), 1))
     node.send(number)
+    node.send(signal.SIGINT)  # as launch repeats that of its terminal
     assert node.wait() == 0, node.text()
     assert 'Traceback' not in node.text()
     assert '[ERROR]' not in node.text()

@@ -123,7 +123,7 @@ def test_scripts(setup_arguments: dict[str, Any]) -> None:
     assert setup_arguments['entry_points'] == {
         'console_scripts': [
             'anomaly_seg = anomaly_seg_ros.cli:main',
-            'anomaly_seg_node = anomaly_seg_ros.ros.node:main',
+            'anomaly_seg_node = anomaly_seg_ros.ros.start:main',
         ]
     }
 

@@ -36,7 +36,7 @@ LIGHT = (
     'anomaly_seg_ros.models', 'anomaly_seg_ros.node.config', 'anomaly_seg_ros.node.launch_support',
     'anomaly_seg_ros.node.outputs', 'anomaly_seg_ros.node.topics', 'anomaly_seg_ros.prediction',
     'anomaly_seg_ros.process.cores', 'anomaly_seg_ros.process.path_errors',
-    'anomaly_seg_ros.registry', 'anomaly_seg_ros.scores',
+    'anomaly_seg_ros.registry', 'anomaly_seg_ros.ros.start', 'anomaly_seg_ros.scores',
 )  # fmt: skip
 
 ORDER = {

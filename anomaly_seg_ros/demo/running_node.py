@@ -16,7 +16,7 @@ def running_node(
     namespace: str, checkpoint: Path, engine: str, parameters: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """Runs the executable of the vehicle as a process of its own, and stops it at the end."""
-    command = [sys.executable, '-m', 'anomaly_seg_ros.ros.node', '--ros-args']
+    command = [sys.executable, '-m', 'anomaly_seg_ros.ros.start', '--ros-args']
     command += ['-r', f'__ns:={namespace}', '-p', f'checkpoint:={checkpoint}']
     command += ['-p', 'exit_on_failure:=true']
     for name, value in {'engine': engine, **(parameters or {})}.items():

@@ -19,14 +19,20 @@ class BuildWatch:
     Args:
         publish: Publishes the diagnostics; called from another thread.
         say: Logs a line; likewise.
+        is_wanted: Whether the node is to go on.
 
     Attributes:
         text: What is said of the build; '' while there is none.
         seconds: How long it has taken so far, or took; None where there was none.
     """
 
-    def __init__(self, publish: Callable[[], None], say: Callable[[str], object]):
-        self._publish, self._say = publish, say
+    def __init__(
+        self,
+        publish: Callable[[], None],
+        say: Callable[[str], object],
+        is_wanted: Callable[[], bool],
+    ):
+        self._publish, self._say, self._is_wanted = publish, say, is_wanted
         self._began = 0.0
         self.text = ''
         self.seconds: float | None = None
@@ -40,6 +46,9 @@ class BuildWatch:
         beat = threading.Thread(target=self._beat, args=(ended,), name='build', daemon=True)
 
         def begins(notice: BuildNotice) -> None:
+            if not self._is_wanted():
+                # A library that a signal met at its import may have made "not installed" of it.
+                raise KeyboardInterrupt
             notices.append(notice)
             self.text, self.seconds, self._began = notice.text, 0.0, time.monotonic()
             self._publish()

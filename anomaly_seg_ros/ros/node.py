@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-import sys
 import time
 from typing import Any
 
-import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
@@ -26,8 +24,6 @@ from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.node_pipeline import warm_up
 from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Engine
-from anomaly_seg_ros.process.allocator import tune_allocator
-from anomaly_seg_ros.process.cores import picture_threads
 from anomaly_seg_ros.ros import diagnostics, parameters, qos
 from anomaly_seg_ros.ros.autostart import Autostart
 from anomaly_seg_ros.ros.camera import Camera
@@ -65,7 +61,7 @@ class AnomalySegNode(LifecycleNode):
         self._engine: Engine | None = None
         self._worker: Worker[Image] | None = None
         self.problem = ''
-        self._build = BuildWatch(self._publish_diagnostics, self._say)
+        self._build = BuildWatch(self._publish_diagnostics, self._say, self.context.ok)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(
             DiagnosticArray, topics.DIAGNOSTICS, qos.output()
@@ -238,29 +234,3 @@ def spin(node: AnomalySegNode) -> None:
             raise
     finally:
         node.release()
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """The executable `anomaly_seg_node`."""
-    cv2.setNumThreads(picture_threads())
-    # Before DDS makes its threads, so before the parameter can be read where a file sets it.
-    wanted = 'tune_allocator:=false' not in (sys.argv if args is None else args)
-    tuned = wanted and tune_allocator()
-    rclpy.init(args=list(args) if args is not None else None)
-    try:
-        node = AnomalySegNode()
-        if tuned and not node.config.tune_allocator:
-            tune_allocator(tuned=False)
-    except ValueError as error:
-        sys.stderr.write(f'anomaly_seg_node: {error}\n')
-        rclpy.try_shutdown()
-        return 2
-    try:
-        spin(node)
-    finally:
-        rclpy.try_shutdown()
-    return int(node.gave_up())
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -1,0 +1,124 @@
+"""The executable `anomaly_seg_node`: whatever ends it is at most one line and a status.
+
+Nothing heavy is imported before the signals are in hand: rclpy and OpenCV take a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from anomaly_seg_ros.node.start_checks import check_start, explained, parameter_files, USAGE
+from anomaly_seg_ros.process.allocator import tune_allocator
+from anomaly_seg_ros.process.cores import picture_threads
+from anomaly_seg_ros.process.path_errors import explain
+from anomaly_seg_ros.process.stop_signals import StopSignals
+
+if TYPE_CHECKING:
+    from anomaly_seg_ros.ros.node import AnomalySegNode
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node until a signal ends it.
+
+    Returns:
+        0 after Ctrl-C or SIGTERM, at any moment; 2 where something given to it does not fit; 1
+        where it could not start and `exit_on_failure` is set.
+    """
+    arguments = sys.argv[1:] if args is None else list(args)
+    if arguments in (['-h'], ['--help']):
+        sys.stdout.write(f'{USAGE}\n')
+        return 0
+    status = guarded(arguments, is_own_process=args is None)
+    if args is None:
+        # Launch repeats the Ctrl-C of its terminal, and Python's own end is as good as done.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return status
+
+
+def guarded(arguments: Sequence[str], is_own_process: bool) -> int:
+    """Runs the node; makes one line and a status of what ends it."""
+    with StopSignals(is_own_process) as signals:
+        try:
+            check_start(arguments, os.environ)
+            return run(arguments)
+        except (Exception, KeyboardInterrupt) as error:
+            # A library that was cut short may have made another error of the signal.
+            if signals.caught or isinstance(error, KeyboardInterrupt):
+                return 0
+            if isinstance(error, OSError):
+                say(explain(error, None))
+            elif isinstance(error, ImportError):
+                say(f'{error}; source the setup file of ROS and that of the workspace')
+            elif isinstance(error, ValueError):
+                say(str(error))
+            else:
+                raise
+            return 2
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Imports what the node is made of and runs it; gives its status.
+
+    Raises:
+        ValueError: ROS does not start, or a parameter does not fit.
+    """
+    # Before DDS makes its threads, so before the parameter can be read where a file sets it.
+    tuned = 'tune_allocator:=false' not in arguments and tune_allocator()
+    import cv2
+    import rclpy
+
+    from anomaly_seg_ros.ros.node import spin
+
+    cv2.setNumThreads(picture_threads())
+    try:
+        node = make_node(arguments)
+        if tuned and not node.config.tune_allocator:
+            tune_allocator(tuned=False)
+        spin(node)
+    finally:
+        rclpy.try_shutdown()
+    return int(node.gave_up())
+
+
+def make_node(arguments: Sequence[str]) -> AnomalySegNode:
+    """Joins ROS and makes the node.
+
+    Raises:
+        ValueError: One of the two does not work, with what is wrong and the way out.
+    """
+    import rclpy
+    from rclpy.impl.logging_severity import LoggingSeverity
+    from rclpy.logging import set_logger_level
+
+    from anomaly_seg_ros.ros.compat import start_up_values
+    from anomaly_seg_ros.ros.node import AnomalySegNode
+
+    try:
+        set_logger_level('rcl', LoggingSeverity.FATAL)  # it would say the half of what we say
+        rclpy.init(args=list(arguments))
+        set_logger_level('rcl', LoggingSeverity.UNSET)
+        node = AnomalySegNode()
+    except RuntimeError as error:
+        if not type(error).__module__.startswith('rclpy'):
+            raise
+        raise ValueError(explained(type(error).__name__, str(error))) from None
+    files = parameter_files(arguments)
+    if files and not start_up_values(node):
+        node.get_logger().warning(
+            f'{", ".join(files)} has nothing for {node.get_fully_qualified_name()!r}; write this '
+            "name or '/**' above ros__parameters"
+        )
+    return node
+
+
+def say(text: str) -> None:
+    """Prints one line on stderr."""
+    sys.stderr.write(f'anomaly_seg_node: {" ".join(text.split())}\n')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
