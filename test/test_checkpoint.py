@@ -295,7 +295,7 @@ def test_weights_of_another_size(folder: Path) -> None:
             {'model': 'resnet'},
             r"unknown model 'resnet'; choose one of: .*bisenetv2, .*enet, erfnet",
         ),
-        ({'model_options': {'wings': 2}}, "options ['wings'] of model 'bisenetv2'; it takes: "),
+        ({'model_options': {'wings': 2}}, "'wings'. of model 'bisenetv2'; it takes: detail_cha"),
     ],
 )
 def test_networks_that_do_not_exist(folder: Path, values: dict[str, Any], what: str) -> None:
