@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 import json
 from pathlib import Path
 import sys
@@ -26,6 +27,7 @@ from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.models import MODELS
 from anomaly_seg_ros.registry import lookup
 from training.datasets import Sample
+from training.feeding.pasting import Paster
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import save_flow
 from training.loop.flow_trainer import FlowTrainer
@@ -49,7 +51,7 @@ CLASSES = {'camvid': CAMVID, 'cityscapes': CITYSCAPES, 'streethazards': STREETHA
 TINY_FLOW: dict[str, Any] = {
     'blocks': [1, 1, 1], 'steps': [1, 1, 1], 'added': 2, 'hidden': 8, 'depth': 1, 'growth': 4,
 }  # fmt: skip
-CHANGES = {
+CHANGES: dict[str, Any] = {
     'crop': [64, 64],
     'input_size': list(SIZE),
     'batch_size': BATCH,
@@ -132,8 +134,10 @@ def tiny_recipe(path: Path, assets: Path) -> TrainConfig:
         for key, value in lookup('model', MODELS, recipe.model).presets['tiny'].items()
     }
     if recipe.outliers:
-        outliers = OUTLIERS | {'root': str(assets / 'photos')}
-        changes |= {f'outliers.{key}': value for key, value in outliers.items()}
+        # Of the recipe what a paster takes, not what its own source does.
+        taken = {f.name for f in fields(Paster)}
+        pasting = {key: value for key, value in recipe.outliers.items() if key in taken}
+        changes['outliers'] = pasting | OUTLIERS | {'root': str(assets / 'photos')}
     if 'flow' in recipe.objective_options:
         changes['objective_options.flow'] = str(assets / 'flow.safetensors')
         changes['objective_options.patch'] = [8, 24]

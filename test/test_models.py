@@ -24,7 +24,10 @@ from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.registry import lookup
 
 CLASSES = 5
-MORE_CASES: dict[str, list[dict[str, Any]]] = {'enet': [{'layout': 'b'}]}
+MORE_CASES: dict[str, list[dict[str, Any]]] = {
+    'efficientnet_lite_seg': [{'decoder': 'lraspp'}, {'decoder': 'bifpn'}],
+    'enet': [{'layout': 'b'}],
+}
 """Options that make another network, beside those that networks share."""
 
 
@@ -417,9 +420,15 @@ def holds(test: Callable[..., None], name: str, tmp_path: Path) -> bool:
         ('bisenetv2', 19, {'aux_heads': True}, 5_231_487, 383),
         ('bisenetv2', 19, {}, 3_358_627, 327),
         ('fast_scnn', 19, {}, 1_138_051, 268),
+        ('efficientnet_lite_seg', 11, {}, 3_394_763, 356),
+        ('efficientnet_lite_seg', 11, {'decoder': 'lraspp'}, 3_042_883, 297),
+        ('efficientnet_lite_seg', 11, {'decoder': 'bifpn'}, 3_063_853, 434),
+        ('efficientnet_lite_seg', 11, {'encoder': 'lite1'}, 4_159_435, 446),
+        ('efficientnet_lite_seg', 11, {'encoder': 'lite2'}, 4_804_107, 446),
         # A prototype per class and the scale in place of weight and bias; norm and 1x1 on top.
         ('erfnet', 19, {'head': 'isomax'}, 2_066_642 - 16 * 19 * 4 - 19 + 16 * 19 + 1, 345),
         ('erfnet', 19, {'outlier_head': True}, 2_066_642 + 2 * 16 + 2 * 16 + 2, 352),
+        ('efficientnet_lite_seg', 11, {'outlier_head': True}, 3_394_763 + 64 * 4 + 2, 363),
         ('bisenetv2', 19, {'outlier_head': True}, 3_358_627 + 2 * 128 + 2 * 128 + 2, 334),
     ],
 )
@@ -458,15 +467,21 @@ def test_features_are_what_the_last_layer_reads(name, head):
 
 
 @pytest.mark.parametrize(
-    ('name', 'head', 'size'),
-    [('bisenetv1', 'linear', (32, 64)), ('fast_scnn', 'isomax', (45, 61))],
+    ('name', 'options', 'size'),
+    [
+        ('bisenetv1', {}, (32, 64)),
+        ('fast_scnn', {'head': 'isomax'}, (45, 61)),
+        ('efficientnet_lite_seg', {}, (96, 160)),
+        ('efficientnet_lite_seg', {'decoder': 'lraspp'}, (64, 96)),
+        ('efficientnet_lite_seg', {'decoder': 'bifpn'}, (64, 96)),
+    ],
 )
-def test_openvino_computes_what_torch_computes(name, head, size):
+def test_openvino_computes_what_torch_computes(name, options, size):
     import openvino
 
     from anomaly_seg_ros.engines.openvino_engine import load_cpu
 
-    model = spread(tiny(name, {'head': head})).eval()
+    model = spread(tiny(name, options)).eval()
     images = torch.randn(1, 3, *size)
     converted = openvino.convert_model(torch.export.export(model, (images,)))
     precise = {'INFERENCE_PRECISION_HINT': 'f32'}

@@ -40,6 +40,10 @@ def test_a_recipe_that_starts_from_weights_normalises_as_they_were_trained(path:
     known = [layout.mean_std for layout in public_layouts(config.model)]
     if config.init or config.model == 'ldn121':
         assert (config.mean, config.std) in known
+    if config.init_encoder:
+        with torch.device('meta'):
+            starts = build_model(config.model, 5, config.model_options).encoder_starts
+        assert (config.mean, config.std) == starts[config.init_encoder].mean_std
 
 
 FILLED = [p for p in CONFIGS if load_train_config(p).objective == 'nflow_js']
@@ -100,6 +104,12 @@ def test_the_recipe_of_the_default_checkpoint_is_the_one_it_was_made_by(root: Pa
     defaults = {f.name: f.default for f in fields(TrainConfig)}
     for key in config.keys() - made_by.keys() - {'root'}:
         assert config[key] in (defaults[key], {}), key
+
+
+def test_an_empty_change_empties_a_text() -> None:
+    path = FOLDER / 'efficientnet_lite_camvid.yaml'
+    config = load_train_config(path, ['init=out/photos/checkpoint', 'init_encoder='])
+    assert (config.init, config.init_encoder) == ('out/photos/checkpoint', '')
 
 
 def test_changes_are_read_as_yaml(tmp_path: Path) -> None:

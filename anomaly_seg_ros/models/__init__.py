@@ -14,6 +14,7 @@ MODELS = {
     'bisenetv1': 'anomaly_seg_ros.models.bisenetv1:BiSeNetV1',
     'bisenetv2': 'anomaly_seg_ros.models.bisenetv2:BiSeNetV2',
     'deeplabv3plus': 'anomaly_seg_ros.models.deeplabv3plus:DeepLabV3Plus',
+    'efficientnet_lite_seg': 'anomaly_seg_ros.models.efficientnet_lite_seg:EfficientNetLiteSeg',
     'enet': 'anomaly_seg_ros.models.enet:ENet',
     'erfnet': 'anomaly_seg_ros.models.erfnet:ERFNet',
     'fast_scnn': 'anomaly_seg_ros.models.fast_scnn:FastSCNN',

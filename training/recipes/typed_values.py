@@ -54,6 +54,8 @@ def _convert_dict(key: str, kind: str, value: Any) -> dict[str, Any]:
 def _convert_scalar(key: str, kind: str, value: Any) -> Any:
     if kind == 'Path':
         return Path(str(value)).expanduser()
+    if kind == 'str' and value is None:
+        return ''  # `key=` on the command line, and `key:` in a file
     make = {'str': str, 'int': int, 'float': float}[kind]
     wrong = isinstance(value, (list, dict)) or value is None or isinstance(value, bool)
     try:

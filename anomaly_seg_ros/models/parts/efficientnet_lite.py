@@ -44,8 +44,8 @@ STAGES = (
     BlockRow(1, 3, 1, 6, 320),
 )
 """Of Lite0; larger ones have more channels, and more repeats but in the first and the last."""
-SCALES = {'lite0': (1.0, 1.0), 'lite1': (1.0, 1.1), 'lite2': (1.1, 1.2)}
-"""Factors on channels and on repeats."""
+SCALES = {'lite0': (1.0, 1.0), 'lite1': (1.0, 1.1), 'lite2': (1.1, 1.2), 'tiny': (0.25, 0.5)}
+"""Factors on channels and on repeats; 'tiny' is for tests."""
 MEAN_STD = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 PUBLIC = {
     f'lite{i}': PublicEncoder(
@@ -60,7 +60,7 @@ PUBLIC = {
 """What was trained on ImageNet, of RGB in 0..1 with that mean and std."""
 
 
-def _scaled(channels: int, factor: float) -> int:
+def scaled(channels: int, factor: float) -> int:
     """Gives a multiple of 8, and never less than nine tenths of what was wanted."""
     wanted = channels * factor
     rounded = max(8, int(wanted + 4) // 8 * 8)
@@ -80,7 +80,7 @@ def stages_of(variant: str) -> list[BlockRow]:
     return [
         stage._replace(
             repeats=math.ceil(stage.repeats * depth) if i in inner else stage.repeats,
-            channels=_scaled(stage.channels, width),
+            channels=scaled(stage.channels, width),
         )
         for i, stage in enumerate(STAGES)
     ]
@@ -204,7 +204,8 @@ class EfficientNetLite(nn.Module):
             self._fc = nn.Linear(HEAD, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode='fan_out')
+                fan_out = module.weight[:, 0].numel() // module.groups
+                nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Gives the maps at 1/4, 1/8, 1/16 and 1/32 of the size, of `widths` channels.
