@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.outputs import image_outputs, usual_outputs
-from anomaly_seg_ros.ros.frame_client import FRAME_ID, FrameClient, KEPT
+from anomaly_seg_ros.ros.frame_client import connected_client, FRAME_ID, FrameClient, KEPT
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
 
@@ -137,3 +137,9 @@ def test_without_a_taker_no_picture_is_kept(ros: None) -> None:
         assert client.complete() == 10
     finally:
         client.close()
+
+
+def test_where_ros_does_not_start_the_client_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('ROS_DOMAIN_ID', 'abc')
+    with pytest.raises(ValueError, match="ROS_DOMAIN_ID is 'abc'"), connected_client('/nowhere'):
+        pass

@@ -38,8 +38,8 @@ def play(
     film = Film(out, rate_hz)
     try:
         with (
-            running_node(namespace, checkpoint, engine) as process,
             connected_client(namespace, show) as client,
+            running_node(namespace, checkpoint, engine) as process,
         ):
             wait_until_ready(client, process)
             sent = send_all(client, frames, rate_hz)

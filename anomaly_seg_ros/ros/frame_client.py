@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import json
+import os
 import time
 from typing import Any
 
@@ -21,8 +22,10 @@ from std_msgs.msg import Header, String
 
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.outputs import image_outputs, usual_outputs
+from anomaly_seg_ros.node.start_checks import check_start
 from anomaly_seg_ros.ros import qos
 from anomaly_seg_ros.ros.conversions import ImageWriter
+from anomaly_seg_ros.ros.joining import join_ros
 
 FRAME_ID = 'camera'
 
@@ -66,8 +69,13 @@ OnComplete = Callable[[int, Mapping[str, Image]], None]
 def connected_client(
     namespace: str, on_complete: OnComplete | None = None, outputs: Sequence[str] | None = None
 ) -> Iterator[FrameClient]:
-    """Joins ROS with a `FrameClient`, and leaves it at the end."""
-    rclpy.init()
+    """Joins ROS with a `FrameClient`, and leaves it at the end.
+
+    Raises:
+        ValueError: ROS does not start here.
+    """
+    check_start([], os.environ)
+    join_ros([])
     try:
         client = FrameClient(namespace, on_complete, outputs)
         try:

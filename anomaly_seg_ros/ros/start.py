@@ -11,7 +11,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from anomaly_seg_ros.node.start_checks import check_start, explained, parameter_files, USAGE
+from anomaly_seg_ros.node.start_checks import check_start, parameter_files, USAGE
 from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.process.cores import picture_threads
 from anomaly_seg_ros.process.path_errors import explain
@@ -90,22 +90,13 @@ def make_node(arguments: Sequence[str]) -> AnomalySegNode:
     Raises:
         ValueError: One of the two does not work, with what is wrong and the way out.
     """
-    import rclpy
-    from rclpy.impl.logging_severity import LoggingSeverity
-    from rclpy.logging import set_logger_level
-
     from anomaly_seg_ros.ros.compat import start_up_values
+    from anomaly_seg_ros.ros.joining import join_ros, plain_errors
     from anomaly_seg_ros.ros.node import AnomalySegNode
 
-    try:
-        set_logger_level('rcl', LoggingSeverity.FATAL)  # it would say the half of what we say
-        rclpy.init(args=list(arguments))
-        set_logger_level('rcl', LoggingSeverity.UNSET)
+    join_ros(arguments)
+    with plain_errors():
         node = AnomalySegNode()
-    except RuntimeError as error:
-        if not type(error).__module__.startswith('rclpy'):
-            raise
-        raise ValueError(explained(type(error).__name__, str(error))) from None
     files = parameter_files(arguments)
     if files and not start_up_values(node):
         node.get_logger().warning(
