@@ -133,6 +133,46 @@ def camvid_test() -> list[Path]:
     return images
 
 
+OUTWARDS = """
+import os, sys
+WATCHED = (
+    'os.fork', 'os.forkpty', 'os.posix_spawn', 'os.exec', 'os.system', 'subprocess.Popen',
+    'socket.connect', 'socket.bind', 'socket.sendto', 'socket.sendmsg', 'socket.getaddrinfo',
+    'socket.gethostbyname', 'urllib.Request',
+)
+log = os.open(os.environ['OUTWARDS_LOG'], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def tell(event, arguments):
+    if event in WATCHED:
+        os.write(log, f'{event} {arguments!r:.200}\\n'.encode())
+sys.addaudithook(tell)
+tell('socket.bind', 'the watch is on')
+"""
+
+
+@pytest.fixture
+def outwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Watches the Python processes that are started from now on.
+
+    Gives a function that tells which of them began a process or used a socket, other than to ask
+    git for the commit, and which files stand in their home folder.
+    """
+    home, hook, log = tmp_path / 'home', tmp_path / 'hook', tmp_path / 'outwards.log'
+    home.mkdir()
+    hook.mkdir()
+    (hook / 'sitecustomize.py').write_text(OUTWARDS, encoding='utf-8')
+    for name, value in (('HOME', home), ('PYTHONPATH', hook), ('OUTWARDS_LOG', log)):
+        monkeypatch.setenv(name, str(value))
+
+    def found() -> list[str]:
+        lines = log.read_text(encoding='utf-8').splitlines()
+        assert 'the watch is on' in lines[0]
+        told = [line for line in lines if 'the watch is on' not in line]
+        told = [line for line in told if not line.startswith("subprocess.Popen ('git'")]
+        return told + [str(path) for path in home.rglob('*') if path.is_file()]
+
+    return found
+
+
 # --- networks ------------------------------------------------------------------------------------
 
 

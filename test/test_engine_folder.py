@@ -15,7 +15,7 @@ import torch
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands.export import parse_batch_sizes
-from anomaly_seg_ros.engines import engine_module, open_engine
+from anomaly_seg_ros.engines import engine_module, onnx_engine, open_engine
 from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.engines.folder import engine_folders, EngineMeta, read_engine_meta, sums_of
 from anomaly_seg_ros.engines.key import fits_precision, Here, misfit
@@ -327,11 +327,7 @@ def test_what_a_library_cannot_load_is_one_clear_error(folder: Path) -> None:
 
 @pytest.mark.parametrize('data', [b'', b'\x08', LFS_POINTER.encode()])
 def test_a_broken_onnx_engine_is_one_clear_error(data: bytes, folder: Path) -> None:
-    import onnxruntime as ort
-
-    change_engine(
-        folder, engine='onnx', precision='fp32', versions={'onnxruntime': ort.__version__}
-    )
+    change_engine(folder, engine='onnx', precision='fp32', versions=onnx_engine.versions())
     path = folder / 'engines' / 'openvino'
     (path / 'model.onnx').write_bytes(data)
     change_engine(folder, files=sums_of(path))

@@ -276,9 +276,14 @@ def test_full_hd_frames_cross_processes_by_best_effort(
 
 @pytest.mark.acceptance
 def test_masks_of_camvid_are_byte_for_byte_those_of_predict(
-    bench: Any, node: NodeProcess, camvid_test: list[Path], root: Path, tmp_path: Path
+    bench: Any,
+    node: NodeProcess,
+    camvid_test: list[Path],
+    outwards: Callable[[], list[str]],
+    root: Path,
+    tmp_path: Path,
 ) -> None:
-    """The main job: camera frames in over DDS, the masks of the checkpoint out."""
+    """The main job: camera frames in over DDS, the masks of the checkpoint out, and no more."""
     paths = camvid_test[:: len(camvid_test) // FRAMES][:FRAMES]
     assert len(paths) == FRAMES
     node.start(f'checkpoint:={CHECKPOINT}', 'score_encoding:=32FC1', 'score_scale:=raw')
@@ -317,3 +322,4 @@ def test_masks_of_camvid_are_byte_for_byte_those_of_predict(
     # Blank masks would be equal too.
     assert anomalous > 0
     assert classes >= 5
+    assert outwards() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import logging
+import os
 from pathlib import Path
 import tempfile
 
@@ -14,6 +15,10 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.facts import EngineFacts, TORCH
 from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import check_outputs, Prediction, split_outputs, stack_images
+
+# Else its wheel gives this device a number, kept in the home folder, and posts to its makers what
+# is run here; it reads the variable when it is imported.
+os.environ['ORT_DISABLE_TELEMETRY'] = '1'
 
 FACTS = EngineFacts(
     library='onnxruntime',
