@@ -138,7 +138,7 @@ def run(verb: str, args: argparse.Namespace) -> int:
     """Runs a verb on its share of the cores, once its `--out` has been tried."""
     if getattr(args, 'out', None) is not None:
         try_out(args.out, VERBS[verb].out_is_file)
-    with shared_cores(getattr(args, 'threads', None)):
+    with shared_cores(getattr(args, 'threads', None), getattr(args, 'devices', 1)):
         status: int = args.main(args)
     try:
         sys.stdout.flush()

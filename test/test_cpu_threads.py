@@ -50,6 +50,9 @@ def test_what_torch_reads_at_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ['OMP_WAIT_POLICY'] == 'passive'
         assert (os.environ['OMP_NUM_THREADS'], inference_threads()) == ('8', 7)
     assert dict(os.environ) == before
+    for processes, share in ((3, '2'), (9, '1'), (0, '8')):  # 0 is refused later, by name
+        with shared_cores(processes=processes):
+            assert os.environ['OMP_NUM_THREADS'] == share
     with shared_cores(3):
         assert (os.environ['OMP_NUM_THREADS'], inference_threads()) == ('3', 3)
     assert dict(os.environ) == before

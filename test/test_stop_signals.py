@@ -153,6 +153,7 @@ def test_temporary_folders_go(
     assert main(['make_bag', str(camvid_root / 'val'), '--out', 'bag']) == 0
     (tmp_path / 'tmp').mkdir()
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'tmp'))
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'cache'))  # stays by intent
     interrupt(monkeypatch, number, where)
     capfd.readouterr()
     typed = [verb, *arguments(tiny_checkpoint, camvid_root), '--out', 'out/deep']

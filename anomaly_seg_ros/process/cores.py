@@ -14,14 +14,15 @@ THREADS = 'ANOMALY_SEG_THREADS'
 
 
 @contextmanager
-def shared_cores(threads: int | None = None) -> Iterator[None]:
+def shared_cores(threads: int | None = None, processes: int = 1) -> Iterator[None]:
     """Sets what torch and its children read at their start, so that jobs share the machine.
 
     A thread of OpenMP that has nothing to do spins as it is shipped: of two jobs on the same cores
     each then waits for threads of its own that the other's spinning keeps from running.
 
     Args:
-        threads: Of a network; None: what `inference_threads` gives.
+        threads: Of a network; None: what `inference_threads` gives, and training its share.
+        processes: That train at once, each with so many threads.
 
     Raises:
         ValueError: Less than one.
@@ -32,7 +33,8 @@ def shared_cores(threads: int | None = None) -> Iterator[None]:
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
     if threads is not None:
         os.environ[THREADS] = os.environ['OMP_NUM_THREADS'] = str(threads)
-    os.environ.setdefault('OMP_NUM_THREADS', str(usable_cores()))
+    share = max(usable_cores() // max(processes, 1), 1)
+    os.environ.setdefault('OMP_NUM_THREADS', str(share))
     try:
         yield
     finally:
