@@ -449,7 +449,9 @@ class Rig(Bench):
 
         from anomaly_seg_ros.ros.node import AnomalySegNode
 
-        values = {'checkpoint': str(self.checkpoint), 'autostart': autostart, **values}
+        # Most tests look at frames and not at who listens.
+        usual = {'autostart': autostart, 'idle_without_listeners': False}
+        values = {'checkpoint': str(self.checkpoint), **usual, **values}
         overrides = [Parameter(name, value=value) for name, value in values.items()]
         self.node = AnomalySegNode(
             self.open_engine, cameras, namespace=self.namespace, parameter_overrides=overrides

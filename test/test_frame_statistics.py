@@ -23,7 +23,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 def test_rate_of_regular_arrivals_is_exact_and_ends_with_them(clock: FakeTime) -> None:
     statistics = FrameStatistics()
     assert statistics.rate_hz() is None
-    assert statistics.silence_s() is None
+    assert statistics.since_s('received') is None
     statistics.arrived()
     assert statistics.rate_hz() is None
     for _ in range(8):
@@ -31,7 +31,7 @@ def test_rate_of_regular_arrivals_is_exact_and_ends_with_them(clock: FakeTime) -
         statistics.arrived()
     assert statistics.rate_hz() == pytest.approx(4)
     clock.now += 3
-    assert statistics.silence_s() == pytest.approx(3)
+    assert statistics.since_s('received') == pytest.approx(3)
     assert statistics.rate_hz() == pytest.approx(4)
     clock.now += RECENT_S
     assert statistics.rate_hz() is None
@@ -56,11 +56,41 @@ def test_a_problem_is_forgotten_after_a_while(clock: FakeTime) -> None:
     assert (statistics.count('failed'), statistics.count('skipped')) == (1, 1)
 
 
-def test_percentiles_of_each_stage() -> None:
+def test_percentiles_of_each_stage(clock: FakeTime) -> None:
     statistics = FrameStatistics()
     for value in range(101):
-        statistics.done({'inference': float(value), 'publish': 1.0})
+        statistics.done({'inference': float(value), 'publish': 1.0}, 0.0)
     # Only the last 100 count: 1..100.
     assert statistics.percentiles_ms()['inference'] == pytest.approx((50.5, 95.05))
     assert statistics.percentiles_ms()['publish'] == (1, 1)
     assert statistics.count('processed') == 101
+    clock.now += RECENT_S - 1
+    statistics.done({'inference': 9.0, 'publish': 2.0}, 0.5)
+    clock.now += 2
+    # Those before that have become old.
+    assert statistics.percentiles_ms() == {'inference': (9, 9), 'publish': (2, 2)}
+    assert [done.anomalous_share for done in statistics.recent_done()] == [0.5]
+    clock.now += RECENT_S
+    assert statistics.percentiles_ms() == {}
+    assert statistics.recent_done() == []
+
+
+def test_shares_are_of_the_images_that_were_wanted_or_sent(clock: FakeTime) -> None:
+    statistics = FrameStatistics()
+    for why in ('idle', 'idle', 'skipped', 'failed', 'too_old'):
+        statistics.arrived()
+        statistics.dropped(why)
+    assert statistics.share('skipped') is None, 'three are few'
+    for _ in range(2):
+        statistics.arrived()
+    assert statistics.share('skipped') == 0.2
+    assert statistics.share('failed', 'too_old') == 0.4
+    assert statistics.share('lost') == 0
+    statistics.lost(14)
+    assert statistics.share('lost') == pytest.approx(14 / 21)
+    assert statistics.count('lost') == 14
+    clock.now += RECENT_S + 0.1
+    assert statistics.share('lost') is None
+    # Not one came in, and that is known.
+    statistics.lost(7)
+    assert statistics.share('lost') == 1

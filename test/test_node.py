@@ -24,6 +24,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Log
+from rclpy.event_handler import QoSSubscriptionEventType
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -37,6 +38,7 @@ from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
 from anomaly_seg_ros.node.statistics import UNPROCESSED
 from anomaly_seg_ros.ros import autostart
 from anomaly_seg_ros.ros.camera import THROTTLE_S
+from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from anomaly_seg_ros.ros.conversions import ImageWriter
 from anomaly_seg_ros.ros.log_bridge import logging_through
 from anomaly_seg_ros.ros.node import AnomalySegNode
@@ -582,6 +584,38 @@ def test_nothing_is_made_for_nobody(
     assert published == [topics.OVERLAY]
 
 
+def test_it_is_idle_until_somebody_listens(rig: Any, image_message: Callable[..., Any]) -> None:
+    node = rig.activate(idle_without_listeners=True)
+    rig.connect()
+    # Neither is made of images.
+    rig.listen(topics.LABEL_INFO_JSON, kind=String, latched=True)
+    status = next_status(rig, 'inference')
+    for mark in (1, 2):
+        rig.send(image_message(picture(mark)))
+    assert rig.engine.seen == []
+    status = next_status(rig, 'inference', lambda s: values(s)['frames_processed'] == '0')
+    assert (status.level, status.message) == (DiagnosticStatus.OK, watchdog.IDLE)
+    assert values(next_status(rig, 'input'))['frames_idle'] == '2'
+    for mark, topic in ((3, topics.OVERLAY), (4, topics.SEMANTIC_MASK)):
+        rig.listen(topic)
+        rig.answer(image_message(picture(mark)), topic)
+        assert rig.engine.seen.pop() == mark
+        rig.settle()
+        rig.deafen(topic)
+        rig.send(image_message(picture()))
+        rig.settle()
+        assert rig.engine.seen == []
+    assert set_parameter(node, idle_without_listeners=False).successful
+    rig.send(image_message(picture(5)))
+    rig.settle()
+    assert rig.engine.seen == [5]
+    assert {key: n for key, n in counts(node).items() if n} == {
+        'received': 7,
+        'processed': 3,
+        'idle': 4,
+    }
+
+
 def test_listeners_of_both_kinds_are_served(rig: Any, image_message: Callable[..., Any]) -> None:
     rig.activate()
     rig.connect(topics.SEMANTIC_MASK)
@@ -672,6 +706,7 @@ def test_a_frame_that_waits_at_deactivate_is_counted(
     assert counts(node) == {
         'received': 3,
         'processed': 1,
+        'idle': 0,
         'skipped': 1,
         'too_old': 0,
         'failed': 0,
@@ -773,7 +808,8 @@ def test_statistics_do_not_outlive_their_engine(
     rig.engine.latency_s = 0.0
     assert set_parameter(node, engine='onnx').successful
     assert node.trigger_configure() == SUCCESS
-    status = next_status(rig, 'inference', lambda s: s.message == 'no frame processed yet')
+    status = next_status(rig, 'inference', lambda s: values(s)['frames_processed'] == '0')
+    assert status.message == 'not active'
     assert values(status)['inference_time_ms'] == 'n/a'
     assert node.trigger_activate() == SUCCESS
     rig.spin_until(rig.publisher.get_subscription_count)
@@ -872,7 +908,8 @@ def test_a_bad_message_is_one_line_and_a_diagnostic_and_nothing_dies(
         rig.settle()
     assert node.cameras[0].statistics.count('failed') == 5
     status = next_status(rig, 'input', lambda s: what in s.message)
-    assert status.level == DiagnosticStatus.WARN
+    assert status.level == DiagnosticStatus.ERROR
+    assert status.message.endswith('(100 % of the images of the last 5 s)')
     assert values(status)['frames_failed'] == '5'
     lines = errors(capfd.readouterr().err)
     assert 1 <= len(lines) <= 2, 'throttled'  # two if the machine stood still for THROTTLE_S
@@ -1299,7 +1336,55 @@ def test_nobody_publishes(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 'config/fastdds_shm.xml' in status.message
 
 
-def test_incompatible_qos_is_reported_with_the_way_out(
+def test_lost_images_are_counted_and_said(rig: Any) -> None:
+    node = rig.activate()
+    camera = node.cameras[0]
+    lost = QoSSubscriptionEventType.RCL_SUBSCRIPTION_MESSAGE_LOST
+    handlers = {h.event_type: h for h in camera.subscription.event_handlers}
+    handlers[lost].callback(types.SimpleNamespace(total_count=40, total_count_change=34))
+    status = next_status(rig, 'input', lambda s: 'were lost on the way' in s.message)
+    assert status.level == DiagnosticStatus.ERROR
+    assert (values(status)['frames_lost'], values(status)['lost_share']) == ('34', '1.000')
+
+
+def test_a_middleware_that_does_not_count_lost_images(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[str]] = []
+
+    def callbacks(**events: Any) -> Any:
+        asked.append(set(events))
+        if 'message_lost' in events:
+            raise UnsupportedEventTypeError('as rmw would say')
+        return SubscriptionEventCallbacks(**events)
+
+    monkeypatch.setattr('anomaly_seg_ros.ros.camera.SubscriptionEventCallbacks', callbacks)
+    rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    assert asked[0] == {'incompatible_qos', 'message_lost'}
+    assert asked[1] == {'incompatible_qos'}
+
+
+def test_an_output_that_cannot_be_trusted_is_an_error(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, 'JUDGED_S', 0.3)
+    rig.activate()
+    rig.connect()
+    strange = picture()
+    strange[:, 5:, 1] = 255
+
+    def show(_: Any) -> bool:
+        rig.send(image_message(strange))
+        return bool(_.message.startswith('the output cannot be trusted: 84 % of the picture'))
+
+    status = next_status(rig, 'output', show)
+    assert status.level == DiagnosticStatus.ERROR
+    assert values(status)['trusted'] == 'False'
+
+
+def test_incompatible_qos_is_reported_while_it_lasts_with_the_way_out(
     rig: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     monkeypatch.setattr(watchdog, 'INPUT_TIMEOUT_S', 0.2)
@@ -1311,6 +1396,12 @@ def test_incompatible_qos_is_reported_with_the_way_out(
     assert values(status)['reliability'] == 'reliable'
     assert rig.publisher.get_subscription_count() == 0
     assert 'offers incompatible QoS; set input_reliability' in capfd.readouterr().err
+    # With that camera gone it is no cause of anything any more.
+    rig.user.destroy_publisher(rig.publisher)
+    rig.camera()
+    rig.spin_until(rig.publisher.get_subscription_count)
+    status = next_status(rig, 'input', lambda s: 'although' in s.message)
+    assert values(status)['incompatible_qos'] == '0'
 
 
 def test_auto_reads_any_camera_that_comes(rig: Any, image_message: Callable[..., Any]) -> None:
@@ -1409,6 +1500,7 @@ def test_humbles_names_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     clock: Any = importlib.import_module('rclpy.clock')
     old: Any = types.ModuleType('rclpy.qos_event')
     old.SubscriptionEventCallbacks = 'of Humble'
+    old.UnsupportedEventTypeError = ValueError
     monkeypatch.setitem(sys.modules, 'rclpy.event_handler', None)
     monkeypatch.setitem(sys.modules, 'rclpy.clock_type', None)
     monkeypatch.setitem(sys.modules, 'rclpy.qos_event', old)

@@ -13,14 +13,18 @@ from anomaly_seg_ros.node.watchdog import (
     anomaly_status,
     cut,
     engine_status,
+    IDLE,
     inference_status,
     input_status,
     INPUT_TIMEOUT_S,
     InputState,
+    LASTING_S,
     Level,
     LONGEST_TEXT,
     NOT_CONFIGURED,
+    output_status,
     StartState,
+    WorkState,
 )
 
 
@@ -68,6 +72,8 @@ def test_a_silent_camera_and_its_likely_cause(changes: dict[str, int], words: st
     assert status.level == Level.WARN
 
     assert re.search(words, status.message), status.message
+    lasting = input_status(state(waiting_s=LASTING_S + 1, **changes), FrameStatistics())
+    assert lasting.level == Level.ERROR
     in_time = input_status(state(**changes), FrameStatistics())
     assert (in_time.level, in_time.message) == (Level.OK, 'images arrive')
 
@@ -89,28 +95,32 @@ def test_more_than_half_skipped_is_said_with_the_share(
 
 
 def test_a_few_images_are_no_share(clock: FakeTime) -> None:
-    assert frames_at(clock, 30.0, 'ssss').skipped_share() is None
-    assert frames_at(clock, 30.0, 'sssss').skipped_share() == 1.0
+    assert frames_at(clock, 30.0, 'ssss').share('skipped') is None
+    assert frames_at(clock, 30.0, 'sssss').share('skipped') == 1.0
 
 
 def test_only_the_last_seconds_count(clock: FakeTime) -> None:
     frames = frames_at(clock, 10.0, 's' * 100)
-    assert frames.skipped_share() == 1.0
+    assert frames.share('skipped') == 1.0
     for _ in range(100):
         clock.now += 0.1
         frames.arrived()
-    assert frames.skipped_share() == 0.0
+    assert frames.share('skipped') == 0.0
     assert frames.count('skipped') == 100
 
 
 def test_the_share_holds_at_high_rates(clock: FakeTime) -> None:
-    assert frames_at(clock, 120.0, '-sss' * 250).skipped_share() == pytest.approx(0.75, abs=0.01)
+    assert frames_at(clock, 120.0, '-sss' * 250).share('skipped') == pytest.approx(0.75, abs=0.01)
 
 
 def test_silence_comes_before_a_problem_and_a_problem_before_skips(clock: FakeTime) -> None:
     frames = frames_at(clock, 30.0, 's' * 20)
     frames.dropped('failed', 'image dropped: unknown encoding')
-    assert input_status(state(), frames).message == 'image dropped: unknown encoding'
+    status = input_status(state(), frames)
+    assert status.level == Level.WARN
+    assert status.message == (
+        'image dropped: unknown encoding (5 % of the images of the last 5 s)'
+    )
     silent = input_status(state(waiting_s=9.0), frames)
     assert silent.message.startswith('no image for 9 s')
 
@@ -123,6 +133,8 @@ def test_every_count_is_shown(clock: FakeTime) -> None:
     shown = {key: value for key, value in values.items() if key.startswith('frames_')}
     assert shown == {
         'frames_received': 2,
+        'frames_lost': 0,
+        'frames_idle': 0,
         'frames_skipped': 1,
         'frames_too_old': 1,
         'frames_failed': 2,
@@ -132,11 +144,126 @@ def test_every_count_is_shown(clock: FakeTime) -> None:
     assert (values['encoding'], values['size']) == (None, None)
 
 
-def test_what_is_not_known_yet_is_none() -> None:
+@pytest.mark.parametrize(
+    ('lost', 'level', 'words'),
+    [
+        (0, Level.OK, 'images arrive'),
+        (2, Level.OK, 'images arrive'),
+        (5, Level.WARN, '33 % of the images of the last 5 s were lost on the way: .*fastdds_shm'),
+        (57, Level.ERROR, '85 % of the images of the last 5 s were lost on the way'),
+    ],
+)
+def test_lost_images_are_said_with_their_share_and_forgotten(
+    clock: FakeTime, lost: int, level: Level, words: str
+) -> None:
+    frames = frames_at(clock, 10.0, '-' * 10)
+    frames.lost(lost)
+    status = input_status(state(), frames)
+    assert status.level == level
+    assert re.match(words, status.message), status.message
+    assert status.values['frames_lost'] == lost
+    clock.now += frame_statistics.RECENT_S + 0.1
+    assert input_status(state(), frames).level == Level.OK
+
+
+def test_when_all_are_lost_that_is_the_cause_of_the_silence(clock: FakeTime) -> None:
     frames = FrameStatistics()
-    assert inference_status(frames).message == 'no frame processed yet'
-    assert inference_status(frames).values['processing_time_p95_ms'] is None
+    frames.lost(30)
+    status = input_status(state(waiting_s=9.0), frames)
+    assert status.message.startswith('100 % of the images of the last 5 s were lost on the way')
+    reliable = input_status(state(waiting_s=9.0, reliability='reliable'), frames)
+    assert 'fastdds_shm' not in reliable.message
+
+
+def test_it_is_an_error_when_most_images_cannot_be_used(clock: FakeTime) -> None:
+    frames = frames_at(clock, 10.0, '-' * 10)
+    for _ in range(6):
+        frames.dropped('failed', 'image dropped: unknown encoding')
+    status = input_status(state(), frames)
+    assert status.level == Level.ERROR
+    assert '(60 % of the images' in status.message
+
+
+def test_numbers_are_of_the_last_seconds_or_none(clock: FakeTime) -> None:
+    frames = FrameStatistics()
+    none = inference_status(frames, WorkState(True))
+    assert (none.level, none.message) == (Level.OK, 'no frame processed yet')
+    assert none.values['processing_time_p95_ms'] is None
     assert anomaly_status(frames, 0.9).values == {'anomalous_share': None, 'threshold': 0.9}
+    for _ in range(3):
+        clock.now += 0.1
+        frames.arrived()
+        frames.done({'processing': 12.0}, 0.01)
+    good = inference_status(frames, WorkState(True))
+    assert (good.level, good.message) == (Level.OK, 'processing')
+    assert good.values['processing_time_ms'] == 12
+    assert good.values['processed_rate_hz'] == pytest.approx(10)
+    assert anomaly_status(frames, 0.9).values['anomalous_share'] == 0.01
+    clock.now += frame_statistics.RECENT_S + 1
+    old = inference_status(frames, WorkState(True, waiting_s=6.0))
+    assert (old.level, old.message) == (
+        Level.WARN,
+        'no frame processed for 6 s: no image arrives',
+    )
+    assert old.values['frames_processed'] == 3
+    assert {v for k, v in old.values.items() if k != 'frames_processed'} == {None}
+    assert anomaly_status(frames, 0.9).values['anomalous_share'] is None
+    assert output_status(frames, 0.9).values['trusted'] is None
+
+
+@pytest.mark.parametrize(
+    ('work', 'level', 'words'),
+    [
+        (WorkState(False, waiting_s=99.0), Level.OK, 'not active'),
+        (WorkState(True, idle=True, waiting_s=99.0), Level.OK, IDLE),
+        (WorkState(True, waiting_s=7.0), Level.WARN, 'no frame processed for 7 s: images arrive,'),
+        (WorkState(True, waiting_s=11.0), Level.ERROR, 'no frame processed for 11 s: images arr'),
+    ],
+)
+def test_why_nothing_is_processed(
+    clock: FakeTime, work: WorkState, level: Level, words: str
+) -> None:
+    frames = frames_at(clock, 10.0, '-' * 10)
+    status = inference_status(frames, work)
+    assert (status.level, status.message[: len(words)]) == (level, words)
+
+
+def test_images_that_cannot_be_used_are_why_nothing_is_processed(clock: FakeTime) -> None:
+    frames = frames_at(clock, 10.0, '-')
+    frames.dropped('failed', 'image dropped: unknown encoding')
+    status = inference_status(frames, WorkState(True, waiting_s=7.0))
+    assert status.message.endswith('no image that arrives can be used')
+
+
+def anomalous(clock: FakeTime, *shares: float) -> FrameStatistics:
+    frames = FrameStatistics()
+    for share in shares:
+        clock.now += 0.5
+        frames.done({}, share)
+    return frames
+
+
+@pytest.mark.parametrize(
+    ('shares', 'threshold', 'level', 'words'),
+    [
+        ([0.82] * 8, 0.99, Level.ERROR, 'the output cannot be trusted: 82 % of the picture were'),
+        ([0.82] * 4, 0.99, Level.OK, 'not judged yet'),
+        ([0.82] * 3 + [0.02] * 5, 0.99, Level.OK, 'plausible'),
+        ([0.4] * 8, 0.99, Level.WARN, '40 % of the picture were anomalous in the last 5 s; perh'),
+        ([0.02] * 8, 0.99, Level.OK, 'plausible'),
+        # At such a threshold most pixels are anomalous in the best of pictures.
+        ([0.72] * 8, 0.3, Level.OK, 'plausible'),
+        ([0.95] * 8, 0.3, Level.ERROR, 'the output cannot be trusted: 95 %'),
+        ([1.0] * 8, 0.0, Level.OK, 'plausible'),
+    ],
+)
+def test_an_output_that_cannot_be_trusted(
+    clock: FakeTime, shares: list[float], threshold: float, level: Level, words: str
+) -> None:
+    status = output_status(anomalous(clock, *shares), threshold)
+    assert (status.level, status.message[: len(words)]) == (level, words)
+    if len(shares) > 4:
+        assert status.values['trusted'] == (level != Level.ERROR)
 
 
 def test_the_engine(fake_engine: Any) -> None:

@@ -138,6 +138,12 @@ class NodeConfig:
         DYNAMIC,
         choices=('input', 'network'),
     )
+    idle_without_listeners: bool = param(
+        True,
+        'leave images alone while nobody listens to an output of their camera; false: process '
+        'them for /diagnostics alone',
+        DYNAMIC,
+    )
     tune_allocator: bool = param(
         True, 'keep freed memory in the process: much cheaper big messages', READ_ONLY
     )

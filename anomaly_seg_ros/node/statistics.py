@@ -6,53 +6,64 @@ from collections import Counter, deque
 from collections.abc import Mapping
 import threading
 import time
+from typing import NamedTuple
 
 import numpy as np
 
 WINDOW = 100
-"""Frames that percentiles are taken over."""
+"""Frames that percentiles are taken over, at most."""
 RECENT_S = 5.0
-"""Seconds after which an arrival no longer counts for the rate, and a problem is forgotten."""
+"""Seconds after which nothing that happened counts for a rate, a share or a duration any more."""
 
-ARRIVALS = 1000
-"""Arrivals that are remembered: those of `RECENT_S` up to 200 Hz."""
+REMEMBERED = 1000
+"""Events of a kind that are remembered: those of `RECENT_S` up to 200 Hz."""
 FEW = 5
-"""Recent arrivals below which no share is given of them."""
+"""Recent images below which no share is given of them."""
 
-UNPROCESSED = ('skipped', 'too_old', 'failed', 'discarded')
-"""What becomes of a frame that is not processed: a newer one came before its turn, its stamp was
-too old, it could not be used, or it waited when the node was deactivated."""
+UNPROCESSED = ('idle', 'skipped', 'too_old', 'failed', 'discarded')
+"""What becomes of a frame that is not processed: nobody listened, a newer one came before its
+turn, its stamp was too old, it could not be used, or it waited when the node was deactivated."""
+UNUSABLE = ('too_old', 'failed')
+"""Those of them that have a problem."""
+
+
+class Done(NamedTuple):
+    """A frame that went all the way: when, its stage times, its share of anomalous pixels."""
+
+    when: float
+    durations_ms: Mapping[str, float]
+    anomalous_share: float
 
 
 class FrameStatistics:
     """What happened to the frames so far; written by the worker, read by the diagnostics timer.
 
-    Every frame that is 'received' becomes 'processed' or one of `UNPROCESSED`.
+    Every frame that is 'received' becomes 'processed' or one of `UNPROCESSED`. A frame that is
+    'lost' never came.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._arrivals: deque[float] = deque(maxlen=ARRIVALS)
-        self._skips: deque[float] = deque(maxlen=ARRIVALS)
-        self._durations: dict[str, deque[float]] = {}
         self._counts: Counter[str] = Counter()
+        self._events: dict[str, deque[tuple[float, int]]] = {}
+        self._done: deque[Done] = deque(maxlen=REMEMBERED)
         self._problem = ('', -np.inf)
-        self.anomalous_share: float | None = None
         self.encoding = ''
         self.size = (0, 0)
 
     def arrived(self) -> None:
         """Notes that a message came in."""
-        with self._lock:
-            self._arrivals.append(time.monotonic())
-            self._counts['received'] += 1
+        self._note('received')
 
-    def done(self, durations_ms: Mapping[str, float]) -> None:
-        """Notes a frame that went all the way, with its stage times."""
+    def lost(self, count: int) -> None:
+        """Notes messages that were sent and will never come in."""
+        self._note('lost', count)
+
+    def done(self, durations_ms: Mapping[str, float], anomalous_share: float) -> None:
+        """Notes a frame that went all the way."""
+        self._note('processed')
         with self._lock:
-            self._counts['processed'] += 1
-            for stage, value in durations_ms.items():
-                self._durations.setdefault(stage, deque(maxlen=WINDOW)).append(value)
+            self._done.append(Done(time.monotonic(), durations_ms, anomalous_share))
 
     def dropped(self, why: str, problem: str = '') -> None:
         """Notes a frame that was not processed.
@@ -61,15 +72,19 @@ class FrameStatistics:
             why: One of `UNPROCESSED`.
             problem: What a user should know, if anything.
         """
-        with self._lock:
-            self._counts[why] += 1
-            if why == 'skipped':
-                self._skips.append(time.monotonic())
-            if problem:
+        self._note(why)
+        if problem:
+            with self._lock:
                 self._problem = (problem, time.monotonic())
 
+    def _note(self, what: str, count: int = 1) -> None:
+        with self._lock:
+            self._counts[what] += count
+            events = self._events.setdefault(what, deque(maxlen=REMEMBERED))
+            events.append((time.monotonic(), count))
+
     def count(self, what: str) -> int:
-        """Gives the number of frames 'received', 'processed', or one of `UNPROCESSED`."""
+        """Gives the number of frames 'received', 'processed', 'lost', or of `UNPROCESSED`."""
         with self._lock:
             return self._counts[what]
 
@@ -79,37 +94,58 @@ class FrameStatistics:
             problem, when = self._problem
         return problem if time.monotonic() - when <= RECENT_S else ''
 
-    def rate_hz(self) -> float | None:
-        """Gives the rate of the recent arrivals; None with fewer than two."""
+    def rate_hz(self, what: str = 'received') -> float | None:
+        """Gives the rate of the recent frames of a kind; None with fewer than two."""
         with self._lock:
-            recent = self._recent_arrivals()
-        if len(recent) < 2 or recent[-1] == recent[0]:
+            recent = self._recent(what)
+        if len(recent) < 2 or recent[-1][0] == recent[0][0]:
             return None
-        return (len(recent) - 1) / (recent[-1] - recent[0])
+        return (len(recent) - 1) / (recent[-1][0] - recent[0][0])
 
-    def skipped_share(self) -> float | None:
-        """Gives the share of the recent arrivals that were skipped; None with fewer than `FEW`."""
+    def share(self, *kinds: str) -> float | None:
+        """Gives the share that frames of some kinds have of the recent ones.
+
+        Of those received that somebody wanted; of the 'lost' ones of all that were sent. None
+        with fewer than `FEW`.
+        """
         with self._lock:
-            recent = self._recent_arrivals()
-            if len(recent) < FEW:
+            received = self._recent('received')
+            whole = sum(count for _, count in received)
+            if 'lost' in kinds:
+                whole += sum(count for _, count in self._recent('lost'))
+            else:
+                whole -= sum(count for _, count in self._recent('idle'))
+            if whole < FEW:
                 return None
-            skips = sum(skip >= recent[0] for skip in self._skips)
-        return min(1.0, skips / len(recent))
+            # A frame that was skipped just now may have come before the oldest recent one.
+            oldest = -np.inf if 'lost' in kinds or not received else received[0][0]
+            part = sum(
+                count for kind in kinds for when, count in self._recent(kind) if when >= oldest
+            )
+        return min(1.0, part / whole)
 
-    def _recent_arrivals(self) -> list[float]:
+    def _recent(self, what: str) -> list[tuple[float, int]]:
         since = time.monotonic() - RECENT_S
-        return [arrival for arrival in self._arrivals if arrival >= since]
+        return [event for event in self._events.get(what, ()) if event[0] >= since]
 
-    def silence_s(self) -> float | None:
-        """Gives the seconds since the last arrival; None before the first one."""
+    def since_s(self, what: str) -> float | None:
+        """Gives the seconds since the last frame of a kind; None before the first one."""
         with self._lock:
-            return time.monotonic() - self._arrivals[-1] if self._arrivals else None
+            events = self._events.get(what)
+            return time.monotonic() - events[-1][0] if events else None
+
+    def recent_done(self) -> list[Done]:
+        """Gives the frames that went all the way in the last seconds, the newest last."""
+        since = time.monotonic() - RECENT_S
+        with self._lock:
+            return [done for done in self._done if done.when >= since]
 
     def percentiles_ms(self) -> dict[str, tuple[float, float]]:
-        """Gives stage to (p50, p95) over the last frames."""
-        with self._lock:
-            durations = {stage: list(values) for stage, values in self._durations.items()}
-        return {
-            stage: (float(np.percentile(values, 50)), float(np.percentile(values, 95)))
-            for stage, values in durations.items()
-        }
+        """Gives stage to (p50, p95) over the recent frames; nothing where there are none."""
+        recent = [done.durations_ms for done in self.recent_done()[-WINDOW:]]
+        stages = recent[-1] if recent else ()
+        found = {}
+        for stage in stages:
+            values = [durations[stage] for durations in recent]
+            found[stage] = (float(np.percentile(values, 50)), float(np.percentile(values, 95)))
+        return found

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from statistics import median
 
-from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S, UNPROCESSED
+from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S, UNPROCESSED, UNUSABLE
 from anomaly_seg_ros.prediction import Engine
 
 NOT_CONFIGURED = 'not configured'
 """Message of the engine's status before configure; after one that failed the cause follows."""
 
-INPUT_TIMEOUT_S = 2.0
-"""Silence of a matched publisher after which the input is reported."""
+IDLE = 'idle: nobody listens to an output'
+"""Message of the inference while frames are left alone."""
 
-MOST_SKIPPED = 0.5
-"""Share of skipped frames above which the node says that it cannot keep up."""
+INPUT_TIMEOUT_S = 2.0
+"""Silence of a camera after which the input is reported."""
+LASTING_S = 10.0
+"""What lasts longer than this without an image, or without a result, is an error."""
+
+MOST = 0.5
+"""Share above which it is said that images are skipped, and that lost or bad ones are an error."""
+MUCH_LOST = 0.2
+"""Share of lost images above which it is said."""
+
+MUCH_ANOMALOUS, MOST_ANOMALOUS = 0.25, 0.5
+"""Share of the pixels which ought to lie below the threshold, of those anomalous beyond what is
+expected: above the first the scene may be another one, above the second no mask means anything."""
+JUDGED_S = 3.0
+"""Seconds that recent frames must span before they are judged by that."""
 
 
 LONGEST_TEXT = 500
@@ -40,7 +54,7 @@ class Level(IntEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """What is said of one task; a value that is not known yet is None."""
+    """What is said of one task; a value that is not known, or not any more, is None."""
 
     task: str
     level: Level
@@ -56,7 +70,7 @@ class InputState:
         topic: Fully resolved name.
         reliability: Of our subscription: 'reliable' or 'best_effort'.
         publishers: Publishers of the topic.
-        incompatible: How often this subscription met a publisher with other QoS.
+        incompatible: Those of them, now, whose QoS keeps their images from this subscription.
         waiting_s: Seconds since the last frame, or since activation.
     """
 
@@ -67,40 +81,88 @@ class InputState:
     waiting_s: float
 
 
+@dataclass(frozen=True)
+class WorkState:
+    """Whether frames ought to be processed.
+
+    Attributes:
+        active: Whether the camera is read.
+        idle: Whether nobody listens, so that frames are left alone.
+        waiting_s: Seconds since the last frame that was processed, or since there is reason to.
+    """
+
+    active: bool
+    idle: bool = False
+    waiting_s: float = 0.0
+
+
+Problem = tuple[Level, str]
+
+
 def input_status(state: InputState, frames: FrameStatistics) -> Status:
     """Says whether images come in and are taken, and if not, why probably."""
-    problem = _input_problem(state, frames)
+    # The worst; of equals the first.
+    level, message = max(
+        [*_input_problems(state, frames), (Level.OK, 'images arrive')], key=lambda found: found[0]
+    )
     height, width = frames.size
+    counted = ('received', 'lost', *UNPROCESSED)
     return Status(
         'input',
-        Level.WARN if problem else Level.OK,
-        problem or 'images arrive',
+        level,
+        message,
         {
             'topic': state.topic,
             'publishers': state.publishers,
             'reliability': state.reliability,
             'incompatible_qos': state.incompatible,
             'rate_hz': frames.rate_hz(),
+            'lost_share': frames.share('lost'),
+            'skipped_share': frames.share('skipped'),
             'encoding': frames.encoding or None,
             'size': f'{height}x{width}' if height else None,
-            **{f'frames_{what}': frames.count(what) for what in ('received', *UNPROCESSED)},
+            **{f'frames_{what}': frames.count(what) for what in counted},
         },
     )
 
 
-def _input_problem(state: InputState, frames: FrameStatistics) -> str:
-    """Gives what is wrong with the input, the worst first; '' where nothing is."""
-    if state.waiting_s > INPUT_TIMEOUT_S:
-        return _why_silent(state)
+def _input_problems(state: InputState, frames: FrameStatistics) -> Iterator[Problem]:
+    """Gives what is wrong with the input, what keeps most images away first."""
+    lost = frames.share('lost')
+    if lost is not None and lost > MUCH_LOST:
+        yield Level.ERROR if lost > MOST else Level.WARN, _why_lost(lost, state.reliability)
+    elif state.waiting_s > INPUT_TIMEOUT_S:
+        level = Level.ERROR if state.waiting_s > LASTING_S else Level.WARN
+        yield level, _why_silent(state)
     if problem := frames.recent_problem():
-        return problem
-    share = frames.skipped_share()
-    if share is None or share <= MOST_SKIPPED:
-        return ''
-    return (
-        f'{share * 100:.0f} % of the images of the last {RECENT_S:.0f} s were skipped: they come '
-        'faster than they are processed; lower the rate of the camera, or take a faster engine'
-    )
+        unusable = frames.share(*UNUSABLE)
+        if unusable is None:
+            yield Level.WARN, problem
+        else:
+            level = Level.ERROR if unusable > MOST else Level.WARN
+            yield level, f'{problem} ({_of_images(unusable)})'
+    skipped = frames.share('skipped')
+    if skipped is not None and skipped > MOST:
+        yield (
+            Level.WARN,
+            f'{_of_images(skipped)} were skipped: they come faster than they are processed; '
+            'lower the rate of the camera, or take a faster engine',
+        )
+
+
+def _of_images(share: float) -> str:
+    return f'{share * 100:.0f} % of the images of the last {RECENT_S:.0f} s'
+
+
+def _why_lost(share: float, reliability: str) -> str:
+    if reliability == 'reliable':
+        why = 'the camera replaces them before they are delivered; lower its rate or size'
+    else:
+        why = (
+            'they are above the shared-memory segment of the camera, or more than the network '
+            'carries: start the camera with config/fastdds_shm.xml, or let it publish reliably'
+        )
+    return f'{_of_images(share)} were lost on the way: {why}'
 
 
 def _why_silent(state: InputState) -> str:
@@ -118,27 +180,84 @@ def _why_silent(state: InputState) -> str:
     )
 
 
-def inference_status(frames: FrameStatistics) -> Status:
-    """Gives the stage times, with the key names that Autoware's detectors share."""
+def inference_status(frames: FrameStatistics, state: WorkState) -> Status:
+    """Gives the stage times of the last seconds, with the key names of Autoware's detectors."""
     times = frames.percentiles_ms()
-    values: dict[str, object] = {'frames_processed': frames.count('processed')}
+    values: dict[str, object] = {
+        'frames_processed': frames.count('processed'),
+        'processed_rate_hz': frames.rate_hz('processed'),
+    }
     for stage in ('preprocess', 'inference', 'postprocess', 'publish'):
         values[f'{stage}_time_ms'] = times[stage][0] if stage in times else None
     values['processing_time_ms'] = times['processing'][0] if 'processing' in times else None
     values['processing_time_p95_ms'] = times['processing'][1] if 'processing' in times else None
-    message = 'processing' if frames.count('processed') else 'no frame processed yet'
-    return Status('inference', Level.OK, message, values)
+    level, message = _work_done(frames, state)
+    return Status('inference', level, message, values)
+
+
+def _work_done(frames: FrameStatistics, state: WorkState) -> Problem:
+    if not state.active:
+        return Level.OK, 'not active'
+    if state.idle:
+        return Level.OK, IDLE
+    if state.waiting_s > RECENT_S:
+        arrived = frames.since_s('received')
+        if arrived is None or arrived > RECENT_S:
+            why = 'no image arrives'
+        elif frames.recent_problem():
+            why = 'no image that arrives can be used'
+        else:
+            why = 'images arrive, but the engine has finished none; it hangs, or is far too slow'
+        level = Level.ERROR if state.waiting_s > LASTING_S else Level.WARN
+        return level, f'no frame processed for {state.waiting_s:.0f} s: {why}'
+    return Level.OK, 'processing' if frames.count('processed') else 'no frame processed yet'
 
 
 def anomaly_status(frames: FrameStatistics, threshold: float) -> Status:
-    """Gives the share of pixels that are anomalous in the newest frame."""
-    known = frames.anomalous_share is not None
+    """Gives the share of pixels that are anomalous in the newest frame of the last seconds."""
+    recent = frames.recent_done()
     return Status(
         'anomaly',
         Level.OK,
-        'measured' if known else 'no frame processed yet',
-        {'anomalous_share': frames.anomalous_share, 'threshold': threshold},
+        'measured' if recent else 'no frame processed in the last seconds',
+        {
+            'anomalous_share': recent[-1].anomalous_share if recent else None,
+            'threshold': threshold,
+        },
     )
+
+
+def output_status(frames: FrameStatistics, threshold: float) -> Status:
+    """Says whether what the node publishes means anything.
+
+    At a threshold t the share 1 - t of normal pixels is anomalous by definition. When for seconds
+    it is much more, it is the picture that is strange and not a thing in it.
+    """
+    recent = frames.recent_done()
+    if not recent or recent[-1].when - recent[0].when < JUDGED_S:
+        return Status('output', Level.OK, 'not judged yet', {'trusted': None})
+    share = median(done.anomalous_share for done in recent)
+    values = {
+        'anomalous_share_median': share,
+        'trusted': share <= _limit(threshold, MOST_ANOMALOUS),
+    }
+    said = f'{share * 100:.0f} % of the picture were anomalous in the last {RECENT_S:.0f} s'
+    why = 'the lens is dirty or covered, the exposure fails, or the network never saw such a scene'
+    if not values['trusted']:
+        said = f'the output cannot be trusted: {said}; {why}'
+        return Status('output', Level.ERROR, said, values)
+    if share > _limit(threshold, MUCH_ANOMALOUS):
+        return Status('output', Level.WARN, f'{said}; perhaps {why}', values)
+    return Status('output', Level.OK, 'plausible', values)
+
+
+def _limit(threshold: float, beyond: float) -> float:
+    """Gives the anomalous share above which `beyond` of the expectedly normal pixels are.
+
+    >>> _limit(0.9, 0.5)
+    0.55
+    """
+    return 1 - threshold + beyond * threshold
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from anomaly_seg_ros.node.outputs import Output, OUTPUTS
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine, Prediction
 from anomaly_seg_ros.ros import qos
-from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks
+from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from anomaly_seg_ros.ros.conversions import message_type, message_writer, Writer
 
 THROTTLE_S = 5.0
@@ -78,7 +78,6 @@ class Camera:
         self._label_info: Any = None
         self._put: Callable[[Camera, Image], bool]
         self._active_since = 0.0
-        self._incompatible_qos = 0
         self._bits = SignificantBits(config.significant_bits)
         self._encodings: set[str] = set()
         self._prefix = f'{name}: ' if name else ''
@@ -145,18 +144,25 @@ class Camera:
     # --- input ---------------------------------------------------------------------------------
 
     def _make_subscription(self) -> None:
+        try:
+            self.subscription = self._subscribe(message_lost=self._on_message_lost)
+        except UnsupportedEventTypeError:  # not every middleware counts what is lost
+            self.subscription = self._subscribe()
+
+    def _subscribe(self, **events: Any) -> Any:
         reliability = qos.choose_reliability(
             self._node, self.topic, self._config.input_reliability
         )
-        self.subscription = self._node.create_subscription(
+        return self._node.create_subscription(
             Image,
             topics.of_camera(topics.IMAGE, self.name),
             self._receive,
             qos.image_input(reliability),
-            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible_qos, **events
+            ),
             qos_overriding_options=qos.image_input_overrides(),
         )
-        self._incompatible_qos = 0
 
     def review_reliability(self) -> None:
         """Subscribes anew when the camera that is there now wants another reliability."""
@@ -167,8 +173,10 @@ class Camera:
             self.unsubscribe()
             self._make_subscription()
 
-    def _on_incompatible_qos(self, event: Any) -> None:
-        self._incompatible_qos = event.total_count
+    def _on_message_lost(self, event: Any) -> None:
+        self.statistics.lost(event.total_count_change)
+
+    def _on_incompatible_qos(self, _: Any) -> None:
         self._node.get_logger().warning(
             f'a publisher of {self.topic} offers incompatible QoS; set input_reliability to '
             'best_effort or auto',
@@ -178,8 +186,16 @@ class Camera:
     def _receive(self, message: Image) -> None:
         """Hands the newest image to the worker; the executor stays free."""
         self.statistics.arrived()
-        if self._put(self, message):
+        if self._is_idle():
+            self.statistics.dropped('idle')
+        elif self._put(self, message):
             self.statistics.dropped('skipped')
+
+    def _is_idle(self) -> bool:
+        """Whether nobody listens to anything that is made of images."""
+        return self._config.idle_without_listeners and not any(
+            advertised.publisher.get_subscription_count() for advertised in self.outputs.values()
+        )
 
     # --- frames, in the worker's thread --------------------------------------------------------
 
@@ -218,12 +234,12 @@ class Camera:
             made = time.perf_counter()
             publisher.publish(filled)
             published_ms += (time.perf_counter() - made) * 1e3
-        self.statistics.anomalous_share = result.anomalous_share
+        anomalous_share = result.anomalous_share
         ended = time.perf_counter()
         result.times_ms['publish'] = published_ms
         result.times_ms['postprocess'] = (ended - began) * 1e3 - published_ms
         result.times_ms['processing'] = (ended - prepared.began) * 1e3
-        self.statistics.done(result.times_ms)
+        self.statistics.done(result.times_ms, anomalous_share)
 
     def fail(self, error: Exception) -> None:
         """Counts and reports a frame that was lost."""
@@ -262,10 +278,11 @@ class Camera:
 
     def statuses(self) -> Iterator[watchdog.Status]:
         """Gives what is said of this camera; of its input only while it is read."""
-        frames = self.statistics
+        frames, threshold = self.statistics, self._pipeline.settings.threshold
         found = [
-            watchdog.inference_status(frames),
-            watchdog.anomaly_status(frames, self._pipeline.settings.threshold),
+            watchdog.inference_status(frames, self._work_state()),
+            watchdog.anomaly_status(frames, threshold),
+            watchdog.output_status(frames, threshold),
         ]
         if self.subscription is not None:
             found.insert(0, watchdog.input_status(self._input_state(), frames))
@@ -273,12 +290,23 @@ class Camera:
             yield replace(status, task=f'{self.name} {status.task}'.lstrip())
 
     def _input_state(self) -> watchdog.InputState:
-        since_active = time.monotonic() - self._active_since
-        silence = self.statistics.silence_s()
         return watchdog.InputState(
             topic=self.topic,
             reliability=self.subscription.qos_profile.reliability.name.lower(),
             publishers=self._node.count_publishers(self.topic),
-            incompatible=self._incompatible_qos,
-            waiting_s=since_active if silence is None else min(silence, since_active),
+            incompatible=qos.incompatible(self._node, self.topic, self.subscription.qos_profile),
+            waiting_s=self._since_s('received'),
         )
+
+    def _work_state(self) -> watchdog.WorkState:
+        return watchdog.WorkState(
+            active=self.subscription is not None,
+            idle=self._is_idle(),
+            waiting_s=min(self._since_s('processed'), self._since_s('idle')),
+        )
+
+    def _since_s(self, what: str) -> float:
+        """Gives the seconds since the last frame of a kind, or since activation."""
+        since_active = time.monotonic() - self._active_since
+        since = self.statistics.since_s(what)
+        return since_active if since is None else min(since, since_active)

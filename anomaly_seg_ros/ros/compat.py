@@ -13,10 +13,11 @@ try:
 except ImportError:  # Humble
     from rclpy.clock import ClockType  # type: ignore[attr-defined]
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
     from rclpy.qos_event import (
         SubscriptionEventCallbacks,
+        UnsupportedEventTypeError,
     )
 try:
     # It wakes for what has come and builds no wait set: 1.5 ms less for a frame of 1080x1920.
@@ -28,6 +29,7 @@ __all__ = [
     'ClockType',
     'NodeExecutor',
     'SubscriptionEventCallbacks',
+    'UnsupportedEventTypeError',
     'lifecycle_state',
     'start_up_values',
 ]

@@ -10,6 +10,8 @@ from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
+    qos_check_compatible,
+    QoSCompatibility,
     QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
@@ -76,3 +78,16 @@ def choose_reliability(node: Node, topic: str, asked: str) -> ReliabilityPolicy:
             profile.reliability == ReliabilityPolicy.RELIABLE for profile in offered
         )
     return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+
+
+def incompatible(node: Node, topic: str, profile: QoSProfile) -> int:
+    """Gives the number of publishers that `topic` has now and whose images cannot reach a reader.
+
+    Args:
+        node: Whose view of the graph is asked.
+        topic: Fully resolved name.
+        profile: Of the reader.
+    """
+    offered = [info.qos_profile for info in node.get_publishers_info_by_topic(topic)]
+    checked = [qos_check_compatible(each, profile)[0] for each in offered]
+    return checked.count(QoSCompatibility.ERROR)

@@ -119,7 +119,7 @@ def measure(call: EngineCall, images: list[Image], args: argparse.Namespace) -> 
         for pace, period_s in ((f'at {args.rate:g} Hz', 1 / args.rate), ('closed loop', 0.0)):
             mine, other, fps = alternate(node, bare, args.frames, period_s)
             rows.append(row_of(mine, other))
-            stages = node.stages_ms()
+            stages = node.stages_ms(period_s)
             rows[-1].extra |= {
                 'pace': pace,
                 'outputs': args.outputs,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 START_PERIOD_S = 0.05
 WARM_UP = 5
+STAGED = 20
 STAGES = ('preprocess', 'inference', 'postprocess', 'publish', 'processing')
 
 
@@ -174,9 +175,10 @@ class NodeSession:
         client.spin_until(lambda: False, 0.5)  # what is still under way
         return achieved
 
-    def stages_ms(self) -> dict[str, float]:
-        """Gives the node's own medians over its last frames, as its diagnostics tell them."""
+    def stages_ms(self, period_s: float = 0.0) -> dict[str, float]:
+        """Gives the node's own medians over some frames more, as its diagnostics tell them."""
         client = self._client
+        self.closed_loop(STAGED, period_s)  # the node tells of the last seconds alone
         client.diagnostics.clear()
         client.spin_until(lambda: f'{STAGES[0]}_time_ms' in client.diagnostics, 3.0)
         found = {}
