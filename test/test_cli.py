@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 import subprocess
@@ -7,6 +8,7 @@ import pytest
 
 from anomaly_seg_ros.cli import main, VERBS
 
+ROOT = Path(__file__).resolve().parent.parent
 LEAST_FIT = ['--checkpoint', 'default', '--score', 'msp', '--dataset', 'camvid', '--root', '.']
 
 
@@ -54,55 +56,79 @@ def test_wrong_usage_is_status_2(argv) -> None:
     assert stop.value.code == 2
 
 
-@pytest.mark.parametrize(
-    ('argv', 'told'),
-    [
-        (['train', 'RECIPE', 'epoch=3'], "unknown training key 'epoch'; did you mean 'epochs'?"),
-        (['train', 'RECIPE', '--resum'], "nothing to resume: no 'OUT/last.ckpt'"),
-        (['train', 'RECIPE', '--resmue'], "argument '--resmue'; did you mean '--resume'?; see"),
-        (['train', 'RECIPE', 'classes=5'], 'the dataset decides how many classes there are'),
-        (['train', 'RECIPE', 'model=enett'], "unknown model 'enett'; choose one of: bisenetv1,"),
-        (['train', 'RECIPE', 'loss=ohemm'], "unknown loss 'ohemm'; choose one of: cross_entropy"),
-        (['train', 'RECIPE', 'objective=x'], "unknown objective 'x'; choose one of: dense_hybrid"),
-        (['train', 'RECIPE', 'objective_options.x=1'], "options ['x'] of objective 'segmentatio"),
-        (['train', 'RECIPE', 'model_options.head_=x'], "options ['head_'] of model 'enet'; it ta"),
-        (['train', 'RECIPE', 'loss_options.ohem.x=1'], "options ['x'] of loss 'ohem'; it takes:"),
-        (['train', 'RECIPE', 'outliers.root=x'], "outliers need a 'kind', one of: ade20k, coco"),
-        (['train', 'RECIPE', 'outliers={kind: coco, rot: x}'], "options ['rot'] of outliers kind"),
-        (['train', 'RECIPE', 'crop=[100, 100]'], "does not fit 'enet', whose stride is 8; use [9"),
-        (['train', 'RECIPE', 'dataset=kitti'], "unknown dataset 'kitti'; choose one of: camvid"),
-        (['train', 'RECIPE', 'lr=fast'], "lr is 'fast'; it must be of type float"),
-        (['train', 'RECIPE', 'root=/nowhere'], "no folder '/nowhere"),
-        (['train_flow', 'RECIPE'], 'unknown keys'),
-        (['evaluate', '--scroe', 'msp'], "argument '--scroe'; did you mean '--score'?; see"),
-        (['evaluate', '--dataset', 'camvid', '--root', '.'], '--checkpoint is missing'),
-        (['fit_score', *LEAST_FIT, '--optoin', 'x'], "'--optoin'; did you mean '--option'?; see"),
-        (['fit_score', *LEAST_FIT, '--score', 'mps'], "unknown score 'mps'; choose of:"),
-        (['import_weights', 'x.pth', '--modle', 'enet'], 'required: --model'),
-        (['report', 'x'], "no 'x/results.json'"),
-        (['bag', 'x', '--threads', '0'], 'threads is 0; it must be 1 or more'),
-    ],
-)
-def test_a_slip_of_the_hand_is_said_before_torch_is_imported(
-    argv: list[str], told: str, tmp_path: Path
-) -> None:
-    (tmp_path / 'torch.py').write_text("raise AssertionError('torch was imported')")
-    (tmp_path / 'tiny.yaml').write_text('{dataset: camvid, root: /data, model: enet}')
-    out = str(tmp_path / 'out.html' if argv[0] == 'report' else tmp_path / 'out')
-    recipe = str(tmp_path / 'tiny.yaml')
+SLIPS = [
+    (['train', 'RECIPE', 'epoch=3'], "unknown training key 'epoch'; did you mean 'epochs'?"),
+    (['train', 'RECIPE', '--resum'], "nothing to resume: no 'OUT/last.ckpt'"),
+    (['train', 'RECIPE', '--resmue'], "argument '--resmue'; did you mean '--resume'?; see"),
+    (['train', 'RECIPE', 'classes=5'], 'the dataset decides how many classes there are'),
+    (['train', 'RECIPE', 'model=enett'], "unknown model 'enett'; choose one of: bisenetv1,"),
+    (['train', 'RECIPE', 'loss=ohemm'], "unknown loss 'ohemm'; choose one of: cross_entropy"),
+    (['train', 'RECIPE', 'objective=x'], "unknown objective 'x'; choose one of: dense_hybrid"),
+    (['train', 'RECIPE', 'objective_options.x=1'], "options ['x'] of objective 'segmentatio"),
+    (['train', 'RECIPE', 'model_options.head_=x'], "options ['head_'] of model 'enet'; it ta"),
+    (['train', 'RECIPE', 'loss_options.ohem.x=1'], "options ['x'] of loss 'ohem'; it takes:"),
+    (['train', 'RECIPE', 'outliers.root=x'], "outliers need a 'kind', one of: ade20k, coco"),
+    (['train', 'RECIPE', 'outliers={kind: coco, rot: x}'], "options ['rot'] of outliers kind"),
+    (['train', 'RECIPE', 'crop=[100, 100]'], "does not fit 'enet', whose stride is 8; use [9"),
+    (['train', 'RECIPE', 'dataset=kitti'], "unknown dataset 'kitti'; choose one of: camvid"),
+    (['train', 'RECIPE', 'lr=fast'], "lr is 'fast'; it must be of type float"),
+    (['train', 'RECIPE', 'root=/nowhere'], "no folder '/nowhere"),
+    (['train_flow', 'RECIPE'], 'unknown keys'),
+    (['evaluate', '--scroe', 'msp'], "argument '--scroe'; did you mean '--score'?; see"),
+    (['evaluate', '--dataset', 'camvid', '--root', '.'], '--checkpoint is missing'),
+    (['fit_score', *LEAST_FIT, '--optoin', 'x'], "'--optoin'; did you mean '--option'?; see"),
+    (['fit_score', *LEAST_FIT, '--score', 'mps'], "unknown score 'mps'; choose of:"),
+    (['import_weights', 'x.pth', '--modle', 'enet'], 'required: --model'),
+    (['report', 'x'], "no 'x/results.json'"),
+    (['bag', 'x', '--threads', '0'], 'threads is 0; it must be 1 or more'),
+]
+"""What is typed, without --out, and what is answered."""
+
+TYPED = """
+import contextlib, io, json, sys
+from anomaly_seg_ros.cli import main
+said = []
+for argv in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        try:
+            status = main(argv)
+        except SystemExit as end:
+            status = end.code
+    said.append((status, errors.getvalue()))
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope='module')
+def answers(tmp_path_factory) -> dict[str, tuple[int, str]]:
+    """Status and error of each slip, of a process in which importing torch fails."""
+    folder = tmp_path_factory.mktemp('slips')
+    (folder / 'torch.py').write_text("raise AssertionError('torch was imported')")
+    (folder / 'tiny.yaml').write_text('{dataset: camvid, root: /data, model: enet}')
+    typed = []
+    for argv, _ in SLIPS:
+        out = 'out.html' if argv[0] == 'report' else 'OUT'
+        typed.append(['tiny.yaml' if part == 'RECIPE' else part for part in argv] + ['--out', out])
     result = subprocess.run(
-        [sys.executable, '-m', 'anomaly_seg_ros']
-        + [recipe if part == 'RECIPE' else part for part in argv]
-        + ['--out', out],
-        cwd=Path(__file__).parent.parent,
-        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+        [sys.executable, '-c', TYPED, json.dumps(typed)],
+        cwd=folder,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(folder), str(ROOT)])},
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
     )
-    assert told.replace('OUT', out) in result.stderr
-    assert result.stderr.count('\n') == 1
-    assert result.returncode == 2
+    said = json.loads(result.stdout)
+    return {told: tuple(answer) for (_, told), answer in zip(SLIPS, said, strict=True)}
+
+
+@pytest.mark.parametrize(('argv', 'told'), SLIPS)
+def test_a_slip_of_the_hand_is_said_before_torch_is_imported(
+    argv: list[str], told: str, answers: dict[str, tuple[int, str]]
+) -> None:
+    status, error = answers[told]
+    assert told in error
+    assert error.count('\n') == 1
+    assert status == 2
 
 
 def test_the_module_is_the_command() -> None:
