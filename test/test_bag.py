@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 
+from anomaly_seg_ros.bags.message import COMPRESSED, RAW
 from anomaly_seg_ros.bags.reader import (
     BagReader,
-    COMPRESSED,
-    RAW,
     read_images,
     TEXT,
     TYPESTORE,
@@ -709,7 +708,7 @@ def test_ros_itself_reads_what_is_written(run: Callable[..., int], make: Any) ->
     found = {}
     for path in (bag, bag.parent / 'out' / 'bag'):
         with BagReader(path) as reader:
-            for topic, _, data in reader.messages(list(reader.topics)):
+            for topic, _, _, data in reader.messages(list(reader.topics)):
                 found[topic] = deserialize_message(data, kinds[reader.topics[topic]])
     assert found['/image/compressed'].format == 'rgb8; png compressed bgr8'
     assert found['/image/name'].data == 'f00.png'

@@ -25,16 +25,16 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from anomaly_seg_ros.bags import packing
 from anomaly_seg_ros.bags.mcap_file import McapFile
 from anomaly_seg_ros.bags.mcap_scan import McapScan
+from anomaly_seg_ros.bags.message import COMPRESSED, RAW
 from anomaly_seg_ros.bags.packing import zstd
 from anomaly_seg_ros.bags.reader import (
     BagReader,
     choose_topic,
-    COMPRESSED,
-    RAW,
     read_images,
     TEXT,
     TYPESTORE,
 )
+from anomaly_seg_ros.bags.sqlite_scan import SqliteScan
 from anomaly_seg_ros.bags.storage import is_bag, open_storage, unpack_message
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp
 from anomaly_seg_ros.cli import main
@@ -456,7 +456,7 @@ def test_bags_that_the_recorder_has_packed(tmp_path: Path, mode: str, storage: s
             bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
     with writer, BagReader(tmp_path / 'plain') as reader:
         connection = writer.add_connection('/image', RAW, typestore=TYPESTORE)
-        for _, log_time, data in reader.messages(['/image']):
+        for _, _, log_time, data in reader.messages(['/image']):
             writer.write(connection, log_time, data)
     found = [pixels for _, pixels in read_images(tmp_path / 'in')]
     assert all((a == b).all() for a, b in zip(found, images, strict=True))
@@ -533,7 +533,7 @@ def test_a_message_that_is_too_large_is_one_broken_frame(
     writer = Writer(tmp_path / 'in', version=9, storage_plugin=StoragePlugin.SQLITE3)
     with writer:
         connection = writer.add_connection('/image', RAW, typestore=TYPESTORE)
-        for i, (_, log_time, data) in enumerate(messages):
+        for i, (_, _, log_time, data) in enumerate(messages):
             packed = bomb(2**21, declared) if i == 1 else zstd.compress(data)
             writer.write(connection, log_time, packed)
     frames = images_of(tmp_path / 'in', '/image')
@@ -659,6 +659,179 @@ def test_a_summary_without_message_indices_is_enough(tmp_path: Path) -> None:
     assert isinstance(storage, McapFile)
     assert storage.counts == {'/image': 2, '/other': 1}
     assert [message.log_time for message in storage.messages(['/image'])] == [0, 2]
+
+
+def mcap_record(kind: int, content: bytes) -> bytes:
+    return struct.pack('<BQ', kind, len(content)) + content
+
+
+def mcap_text(text: str) -> bytes:
+    return struct.pack('<I', len(text)) + text.encode()
+
+
+def write_mcap(
+    path: Path,
+    messages: list[tuple[int, bytes]],
+    kinds: list[str],
+    *,
+    indexed: bool = False,
+    counted: bool = True,
+    repeated: bool = True,
+    outside: int = 0,
+) -> None:
+    """Writes one chunk of messages, (channel from 1, CDR) each, all of them on /image.
+
+    Args:
+        path: Of the file.
+        messages: What is in it; the log times are 0, 1, 2, ...
+        kinds: Message type of each channel.
+        indexed: Whether the chunk has an index of its messages.
+        counted: Whether the statistics have the number of messages of each channel.
+        repeated: Whether the summary holds the channels and their types.
+        outside: How many of the last messages lie behind the chunk.
+    """
+    declared = b''
+    for number, kind in enumerate(kinds, 1):
+        schema = struct.pack('<H', number) + mcap_text(kind) + mcap_text('ros2msg') + bytes(4)
+        channel = struct.pack('<HH', number, number) + mcap_text('/image') + mcap_text('cdr')
+        declared += mcap_record(0x03, schema) + mcap_record(0x04, channel + bytes(4))
+    records = [
+        mcap_record(0x05, struct.pack('<HIQQ', channel, time, time, time) + data)
+        for time, (channel, data) in enumerate(messages)
+    ]
+    inner = declared + b''.join(records[: len(records) - outside])
+    last = len(messages) - outside - 1
+    head = struct.pack('<QQQI', 0, last, len(inner), 0) + mcap_text('')
+    content = b'\x89MCAP0\r\n' + mcap_record(0x01, mcap_text('ros2') + mcap_text('us'))
+    offset = len(content)
+    chunk = mcap_record(0x06, head + struct.pack('<Q', len(inner)) + inner)
+    content += chunk
+    offsets, index = b'', b''
+    if indexed:
+        for number in range(1, len(kinds) + 1):
+            offsets += struct.pack('<HQ', number, len(content) + len(index))
+            index += mcap_record(0x07, struct.pack('<HI', number, 0))
+    content += index + b''.join(records[len(records) - outside :]) + mcap_record(0x0F, bytes(4))
+    summary = len(content)
+    numbers = [channel for channel, _ in messages]
+    counts = [struct.pack('<HQ', n, numbers.count(n)) for n in sorted(set(numbers)) if counted]
+    statistics = struct.pack('<QHIIIIQQ', len(messages), 1, len(kinds), 0, 0, 1, 0, last)
+    place = struct.pack('<QQQQI', 0, last, offset, len(chunk), len(offsets)) + offsets
+    place += struct.pack('<Q', len(index)) + mcap_text('') + struct.pack('<QQ', *[len(inner)] * 2)
+    content += declared if repeated else b''
+    content += mcap_record(
+        0x0B, statistics + struct.pack('<I', 10 * len(counts)) + b''.join(counts)
+    )
+    content += mcap_record(0x08, place)
+    content += mcap_record(0x02, struct.pack('<QQI', summary, 0, 0)) + b'\x89MCAP0\r\n'
+    path.write_bytes(content)
+
+
+def cdr(kind: str, **values: Any) -> bytes:
+    types = TYPESTORE.types
+    if kind != TEXT:
+        time = types['builtin_interfaces/msg/Time'](sec=1, nanosec=0)
+        values['header'] = types['std_msgs/msg/Header'](stamp=time, frame_id='c')
+    return bytes(TYPESTORE.serialize_cdr(types[kind](**values), kind))
+
+
+def raw_cdr(image: NDArray[np.uint8]) -> bytes:
+    height, width = image.shape[:2]
+    size = {'height': height, 'width': width, 'step': width * 3, 'is_bigendian': 0}
+    return cdr(RAW, encoding='rgb8', data=image.reshape(-1), **size)
+
+
+@pytest.mark.parametrize('indexed', [False, True])
+@pytest.mark.parametrize('counted', [False, True])
+@pytest.mark.parametrize('repeated', [False, True])
+@pytest.mark.parametrize('outside', [0, 3])
+def test_a_summary_that_leaves_something_out_hides_no_message(
+    tmp_path: Path, indexed: bool, counted: bool, repeated: bool, outside: int
+) -> None:
+    images = pictures(20)
+    messages = [(1, raw_cdr(image)) for image in images]
+    path = tmp_path / 'in.mcap'
+    options = {'counted': counted, 'repeated': repeated, 'outside': outside}
+    write_mcap(path, messages, [RAW], indexed=indexed, **options)
+    with BagReader(path) as reader:
+        assert reader.topics == {'/image': RAW}
+        assert reader.count('/image') == 20
+        found = [image.frame().rgb for image in reader.images('/image')]
+        assert reader.problems() == []
+    assert np.array_equal(found, images)
+
+
+def test_statistics_that_promise_too_much_are_spoken_of(tmp_path: Path) -> None:
+    path = tmp_path / 'in.mcap'
+    write_mcap(path, [(1, raw_cdr(image)) for image in pictures(3)], [RAW])
+    content = path.read_bytes()
+    for promised in (b'\x0b' + (56).to_bytes(8, 'little'), b'\x01\0' + (3).to_bytes(8, 'little')):
+        at = content.rindex(promised) + len(promised) - (8 if promised[0] == 1 else 0)
+        content = content[:at] + (5).to_bytes(8, 'little') + content[at + 8 :]
+    path.write_bytes(content)
+    with BagReader(path) as reader:
+        assert len(list(reader.images('/image'))) == 3
+        assert reader.problems() == [
+            'in.mcap: its statistics speak of 2 messages more than it holds'
+        ]
+
+
+@pytest.mark.parametrize('repeated', [True, False])
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+@pytest.mark.parametrize('kinds', [[RAW, COMPRESSED, TEXT], [TEXT, COMPRESSED, RAW]])
+def test_messages_of_several_types_on_one_topic_are_read_each_by_its_own(
+    tmp_path: Path, storage: str, kinds: list[str], repeated: bool
+) -> None:
+    (image,) = pictures(1)
+    packed = np.frombuffer(encode_image(image, '.png'), np.uint8)
+    data = {
+        RAW: raw_cdr(image),
+        COMPRESSED: cdr(COMPRESSED, format='png', data=packed),
+        TEXT: cdr(TEXT, data='no image'),
+    }
+    if storage == 'mcap':
+        path = tmp_path / 'in.mcap'
+        messages = [(number, data[kind]) for number, kind in enumerate(kinds, 1)]
+        write_mcap(path, messages, kinds, repeated=repeated)
+    else:
+        with Writer(tmp_path / 'in', version=8, storage_plugin=StoragePlugin.SQLITE3) as writer:
+            for time, kind in enumerate(kinds):
+                channel = writer.add_connection('/image', kind, typestore=TYPESTORE)
+                writer.write(channel, time, data[kind])
+        path = data_file(tmp_path / 'in')
+        scan = SqliteScan(path)
+        assert [message.kind for message in scan.messages(['/image'])] == kinds
+        scan.close()
+    with BagReader(path) as reader:
+        assert choose_topic(reader.topics, None, path) == '/image'
+        found = dict(zip(kinds, reader.images('/image'), strict=True))
+    for kind in (RAW, COMPRESSED):
+        assert np.array_equal(found[kind].frame().rgb, image)
+    with pytest.raises(ValueError, match=f'a message of the type {TEXT!r} is no image'):
+        found[TEXT].frame()
+
+
+@STORAGES
+@pytest.mark.parametrize('metadata', ['there', 'of the packed file', 'lost'])
+def test_a_recording_next_to_its_packed_copy_is_read_once(
+    make: Callable[..., Path], storage: str, metadata: str
+) -> None:
+    bag = make(pictures(3), storage)
+    file, text = data_file(bag), (bag / 'metadata.yaml').read_text(encoding='utf-8')
+    packed = file.with_name(f'{file.name}.zstd')
+    packed.write_bytes(zstd.compress(file.read_bytes()))
+    if metadata == 'lost':
+        (bag / 'metadata.yaml').unlink()
+    elif metadata != 'there':
+        text = text.replace(file.name, packed.name)
+        (bag / 'metadata.yaml').write_text(text, encoding='utf-8')
+    for left in ((file, packed), (packed,)):
+        with BagReader(bag) as reader:
+            assert len(list(reader.images('/image'))) == 3
+            assert reader.count('/image') == 3
+            assert len(reader.problems()) == (metadata == 'lost')
+        assert packed in left
+        file.unlink(missing_ok=True)
 
 
 def test_deeply_nested_metadata_is_done_without(make: Callable[..., Path]) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 
-from anomaly_seg_ros.bags.reader import BagReader, RAW, TEXT, TYPESTORE
+from anomaly_seg_ros.bags.message import RAW
+from anomaly_seg_ros.bags.reader import BagReader, TEXT, TYPESTORE
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.node import launch_support
 from anomaly_seg_ros.node.config import NodeConfig

@@ -14,6 +14,7 @@ from anomaly_seg_ros.bags.mcap_records import (
     CHUNK_INDEX,
     chunk_records,
     FOOTER,
+    kinds_between,
     MAGIC,
     MESSAGE,
     read_message,
@@ -24,7 +25,7 @@ from anomaly_seg_ros.bags.mcap_records import (
     SCHEMA,
     STATISTICS,
 )
-from anomaly_seg_ros.bags.message import BagMessage
+from anomaly_seg_ros.bags.message import BagMessage, Channel, types_of
 
 _FOOTER_BYTES = 9 + 20 + len(MAGIC)
 _CHUNK_INDEX_HEAD = struct.Struct('<QQQQI')
@@ -33,10 +34,14 @@ _COUNT = struct.Struct('<HQ')
 
 
 class _ChunkPlace(NamedTuple):
-    """Where a chunk lies, from which log time on, and which channels it has (None: not said)."""
+    """Where a chunk lies, from which log time on, and which channels it has (None: not said).
+
+    `end` is that of the chunk and of the index of its messages.
+    """
 
     start: int
     offset: int
+    end: int
     channels: frozenset[int] | None
 
 
@@ -59,8 +64,7 @@ class McapFile:
 
     def __init__(self, path: Path):
         self.problem = ''
-        self.topics: dict[str, str] = {}
-        self._channels: dict[int, str] = {}
+        self._channels: dict[int, Channel] = {}
         self._chunks: list[_ChunkPlace] = []
         self._size = path.stat().st_size
         self._file = path.open('rb')
@@ -72,20 +76,25 @@ class McapFile:
         except ValueError:
             self._file.close()
             raise
+        self.topics = types_of(self._channels.values())
         self.counts = dict.fromkeys(self.topics, 0)
-        for channel, count in counts.items():
-            self.counts[self._channels[channel]] += count
+        for number, count in counts.items():
+            self.counts[self._channels[number].topic] += count
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
         """Gives the messages of these topics, by log time."""
-        channels = {number for number, topic in self._channels.items() if topic in topics}
+        channels = {number for number, c in self._channels.items() if c.topic in topics}
         chunks = [c for c in self._chunks if c.channels is None or c.channels & channels]
         # Each chunk first gives its earliest time alone, so that it waits packed until then.
+        missing = sum(self.counts[topic] for topic in topics if topic in self.counts)
         in_time = heapq.merge(*(self._messages(c, channels) for c in chunks), key=lambda m: m[:2])
         try:
             for _, _, message in in_time:
                 if message is not None:
+                    missing -= 1
                     yield message
+            if missing:
+                self.problem = f'its statistics speak of {missing} messages more than it holds'
         except (ValueError, OSError) as error:
             self.problem = str(error)
 
@@ -107,7 +116,7 @@ class McapFile:
         ]
         for channel, log_time, data in sorted(found, key=lambda message: message.log_time):
             if channel in channels:
-                yield (log_time, chunk.offset, BagMessage(self._channels[channel], log_time, data))
+                yield log_time, chunk.offset, BagMessage(*self._channels[channel], log_time, data)
 
     def close(self) -> None:
         """Closes the file."""
@@ -126,19 +135,36 @@ class McapFile:
                 raise ValueError('its summary is cut')
             found.setdefault(kind, []).append(content)
         self._chunks = [_chunk_place(content) for content in found.get(CHUNK_INDEX, [])]
+        self._check_gaps()
         if not self._chunks or STATISTICS not in found:
             raise ValueError('it has no statistics or no index of chunks')
         schemas = {read_uint(c, 0, 2): read_string(c, 2) for c in found.get(SCHEMA, [])}
         for content in found.get(CHANNEL, []):
-            channel, schema = read_uint(content, 0, 2), read_uint(content, 2, 2)
-            topic = self._channels[channel] = read_string(content, 4)
+            number, schema = read_uint(content, 0, 2), read_uint(content, 2, 2)
+            topic = read_string(content, 4)
             if schema not in schemas:
                 raise ValueError(f'its summary has no type of {topic!r}')
-            self.topics[topic] = schemas[schema]
+            self._channels[number] = Channel(topic, schemas[schema])
         counts = _counts(found[STATISTICS][-1], len(self._chunks))
         if unknown := counts.keys() - self._channels.keys():
             raise ValueError(f'its summary has no topic of channel {min(unknown)}')
         return counts
+
+    def _check_gaps(self) -> None:
+        """Looks for messages that no index of chunks leads to.
+
+        Raises:
+            ValueError: There are some.
+        """
+        at = len(MAGIC)
+        for chunk in sorted(self._chunks, key=lambda chunk: chunk.offset):
+            self._check_gap(at, chunk.offset)
+            at = chunk.end
+        self._check_gap(at, self._size - _FOOTER_BYTES)
+
+    def _check_gap(self, start: int, end: int) -> None:
+        if not {MESSAGE, CHUNK}.isdisjoint(kinds_between(self._file, start, end)):
+            raise ValueError(f'its index leaves out messages between byte {start} and {end}')
 
     def _summary(self) -> Iterator[Record]:
         """Gives the records between the data and the footer."""
@@ -158,10 +184,12 @@ class McapFile:
 
 
 def _chunk_place(content: bytes) -> _ChunkPlace:
-    start, _, offset, _, size = _CHUNK_INDEX_HEAD.unpack_from(content)
+    start, _, offset, length, size = _CHUNK_INDEX_HEAD.unpack_from(content)
     offsets = content[_CHUNK_INDEX_HEAD.size :][:size]
     channels = frozenset(channel for channel, _ in _COUNT.iter_unpack(offsets))
-    return _ChunkPlace(start, offset, channels or None)
+    index_bytes = read_uint(content, _CHUNK_INDEX_HEAD.size + size, 8)
+    # A recorder that leaves out the index of messages does not say what a chunk holds.
+    return _ChunkPlace(start, offset, offset + length + index_bytes, channels or None)
 
 
 def _counts(content: bytes, chunks: int) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from io import BytesIO
 import struct
 from typing import BinaryIO, NamedTuple
@@ -33,6 +34,15 @@ class McapMessage(NamedTuple):
     channel: int
     log_time: int
     data: bytes
+
+
+def kinds_between(file: BinaryIO, start: int, end: int) -> Iterator[int]:
+    """Gives the kinds of the records in a part of a file without reading their content."""
+    while start + _RECORD_HEAD.size <= end:
+        file.seek(start)
+        kind, length = _RECORD_HEAD.unpack(file.read(_RECORD_HEAD.size))
+        yield kind
+        start += _RECORD_HEAD.size + length
 
 
 def read_record(file: BinaryIO, end: int) -> Record | None:

@@ -21,7 +21,7 @@ from anomaly_seg_ros.bags.mcap_records import (
     Record,
     SCHEMA,
 )
-from anomaly_seg_ros.bags.message import BagMessage
+from anomaly_seg_ros.bags.message import BagMessage, Channel, types_of
 
 
 class McapScan:
@@ -40,10 +40,10 @@ class McapScan:
 
     def __init__(self, path: Path):
         self._path = path
-        self.topics: dict[str, str] = {}
-        self.counts: dict[str, int] = {}
+        self._seen: dict[Channel, None] = {}
         self.problem = ''
         counts = Counter(message.topic for message in self._walk(None))
+        self.topics = types_of(self._seen)
         self.counts = {topic: counts[topic] for topic in self.topics}
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
@@ -55,17 +55,19 @@ class McapScan:
 
     def _walk(self, topics: frozenset[str] | None) -> Iterator[BagMessage]:
         schemas: dict[int, str] = {}
-        channels: dict[int, str] = {}
+        channels: dict[int, Channel] = {}
         for kind, content, _ in self._records():
             if kind == SCHEMA:
                 schemas[read_uint(content, 0, 2)] = read_string(content, 2)
             elif kind == CHANNEL:
-                name = channels[read_uint(content, 0, 2)] = read_string(content, 4)
-                self.topics[name] = schemas.get(read_uint(content, 2, 2), '')
+                kind_of_channel = schemas.get(read_uint(content, 2, 2), '')
+                channel = Channel(read_string(content, 4), kind_of_channel)
+                channels[read_uint(content, 0, 2)] = channel
+                self._seen[channel] = None
             elif kind == MESSAGE and (message := read_message(content)) is not None:
-                topic = channels.get(message.channel)
-                if topic is not None and (topics is None or topic in topics):
-                    yield BagMessage(topic, message.log_time, message.data)
+                found = channels.get(message.channel)
+                if found is not None and (topics is None or found.topic in topics):
+                    yield BagMessage(*found, message.log_time, message.data)
 
     def _records(self) -> Iterator[Record]:
         """Gives the whole records of the file and of its chunks; sets `problem`."""

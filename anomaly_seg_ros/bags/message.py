@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
+
+RAW = 'sensor_msgs/msg/Image'
+COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 
 class BagMessage(NamedTuple):
@@ -11,13 +14,35 @@ class BagMessage(NamedTuple):
 
     Attributes:
         topic: Its topic.
+        kind: Its type, as its own channel says.
         log_time: When it was recorded, nanoseconds since 1970.
         data: CDR.
     """
 
     topic: str
+    kind: str
     log_time: int
     data: bytes
+
+
+class Channel(NamedTuple):
+    """Where messages of one type come from; several may share a topic."""
+
+    topic: str
+    kind: str
+
+
+def types_of(channels: Iterable[Channel]) -> dict[str, str]:
+    """Gives topic to message type; of several types on one topic that of images.
+
+    >>> types_of([Channel('/a', RAW), Channel('/a', 'std_msgs/msg/String')])
+    {'/a': 'sensor_msgs/msg/Image'}
+    """
+    types: dict[str, str] = {}
+    for channel in channels:
+        if types.get(channel.topic) not in (RAW, COMPRESSED):
+            types[channel.topic] = channel.kind
+    return types
 
 
 class Storage(Protocol):
@@ -25,7 +50,7 @@ class Storage(Protocol):
 
     @property
     def topics(self) -> Mapping[str, str]:
-        """Topic to message type."""
+        """Topic to message type; of several types on one topic that of images."""
         ...
 
     @property

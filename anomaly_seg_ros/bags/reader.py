@@ -14,15 +14,13 @@ from numpy.typing import NDArray
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
-from anomaly_seg_ros.bags.message import BagMessage, Storage
+from anomaly_seg_ros.bags.message import BagMessage, Channel, COMPRESSED, RAW, Storage, types_of
 from anomaly_seg_ros.bags.storage import find_bag_files, open_storage, unpack_message
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
 from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
 
-RAW = 'sensor_msgs/msg/Image'
-COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 TEXT = 'std_msgs/msg/String'
 
 NAME_SUFFIX = '/name'
@@ -130,8 +128,10 @@ class BagReader:
 
     @property
     def topics(self) -> dict[str, str]:
-        """Topic to message type."""
-        return {name: kind for _, file in self._storages for name, kind in file.topics.items()}
+        """Topic to message type; of several types on one topic that of images."""
+        return types_of(
+            Channel(name, kind) for _, file in self._storages for name, kind in file.topics.items()
+        )
 
     def count(self, topic: str) -> int | None:
         """Gives the number of messages of a topic that can be read, None if it is not known."""
@@ -159,8 +159,8 @@ class BagReader:
         Raises:
             ValueError: A message that is packed alone is damaged or too large.
         """
-        for topic, log_time, data in self._as_recorded(topics):
-            yield BagMessage(topic, log_time, unpack_message(data))
+        for message in self._as_recorded(topics):
+            yield message._replace(data=unpack_message(message.data))
 
     def _as_recorded(self, topics: Collection[str]) -> Iterator[BagMessage]:
         """Gives the messages, packed where the recorder has packed each alone."""
@@ -168,11 +168,10 @@ class BagReader:
             yield from storage.messages(topics)
 
     def images(self, topic: str) -> Iterator[BagImage]:
-        """Gives every message of an image topic once, broken ones too."""
-        kind = self.topics[topic]
+        """Gives every message of an image topic once, broken ones and other types too."""
         bits = SignificantBits()
-        for number, (_, log_time, data) in enumerate(self._as_recorded([topic])):
-            yield _image(number, log_time, data, kind, bits)
+        for number, message in enumerate(self._as_recorded([topic])):
+            yield _image(number, message, bits)
 
     def image_names(self, topic: str) -> dict[int, str]:
         """Gives log time to source file for the images of a bag that `make_bag` has written."""
@@ -180,19 +179,21 @@ class BagReader:
         if self.topics.get(name_topic) != TEXT:
             return {}
         names: dict[int, str] = {}
-        for _, log_time, data in self._as_recorded([name_topic]):
+        for message in self._as_recorded([name_topic]):
             with suppress(SerdeError, ValueError):
-                text: Any = TYPESTORE.deserialize_cdr(unpack_message(data), TEXT)
-                names[log_time] = str(text.data)
+                text: Any = TYPESTORE.deserialize_cdr(unpack_message(message.data), TEXT)
+                names[message.log_time] = str(text.data)
         return names
 
 
-def _image(number: int, log_time: int, data: bytes, kind: str, bits: SignificantBits) -> BagImage:
+def _image(number: int, recorded: BagMessage, bits: SignificantBits) -> BagImage:
     try:
-        message = TYPESTORE.deserialize_cdr(unpack_message(data), kind)
-        return BagImage(number, log_time, message, bits=bits)
+        if recorded.kind not in (RAW, COMPRESSED):
+            raise ValueError(f'a message of the type {recorded.kind!r} is no image')
+        message = TYPESTORE.deserialize_cdr(unpack_message(recorded.data), recorded.kind)
+        return BagImage(number, recorded.log_time, message, bits=bits)
     except (SerdeError, ValueError) as error:
-        return BagImage(number, log_time, None, str(error))
+        return BagImage(number, recorded.log_time, None, str(error))
 
 
 def base_topic(topic: str) -> str:

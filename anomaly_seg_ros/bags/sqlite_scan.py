@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlite3
 from urllib.parse import quote
 
-from anomaly_seg_ros.bags.message import BagMessage
+from anomaly_seg_ros.bags.message import BagMessage, Channel, types_of
 
 MAGIC = b'SQLite format 3\0'
 
@@ -43,8 +43,8 @@ class SqliteScan:
         except sqlite3.DatabaseError as error:
             self._file.close()
             raise ValueError(f'its list of topics cannot be read: {error}') from None
-        self._names: dict[int, str] = {row[0]: row[1] for row in rows}
-        self.topics: dict[str, str] = {row[1]: row[2] for row in rows}
+        self._channels = {row[0]: Channel(row[1], row[2]) for row in rows}
+        self.topics = types_of(self._channels.values())
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
         """Gives the messages of these topics in the order in which they were written."""
@@ -53,9 +53,9 @@ class SqliteScan:
                 'SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY id'
             )
             while (row := rows.fetchone()) is not None:
-                name = self._names.get(row[0], '')
-                if name in topics:
-                    yield BagMessage(name, row[1], row[2])
+                channel = self._channels.get(row[0])
+                if channel is not None and channel.topic in topics:
+                    yield BagMessage(*channel, row[1], row[2])
         except sqlite3.DatabaseError as error:
             self.problem = f'{error} (the file has {self._size} bytes)'
 

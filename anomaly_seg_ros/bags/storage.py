@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 import logging
 from pathlib import Path, PurePath
 import re
@@ -17,7 +17,7 @@ from anomaly_seg_ros.bags import packing, sqlite_scan
 from anomaly_seg_ros.bags.mcap_file import McapFile
 from anomaly_seg_ros.bags.mcap_records import MAGIC as MCAP_MAGIC
 from anomaly_seg_ros.bags.mcap_scan import McapScan
-from anomaly_seg_ros.bags.message import BagMessage, Storage
+from anomaly_seg_ros.bags.message import BagMessage, Channel, Storage, types_of
 from anomaly_seg_ros.bags.sqlite_scan import SqliteScan
 
 METADATA = 'metadata.yaml'
@@ -53,7 +53,7 @@ def find_bag_files(path: Path) -> BagFiles:
         return BagFiles([path], {}, [])
     if not path.is_dir():
         raise FileNotFoundError(f'no bag {str(path)!r}; give a rosbag2 folder or file')
-    here = [p for p in path.iterdir() if _is_bag_file(p)]
+    here = _without_copies(p for p in path.iterdir() if _is_bag_file(p))
     if not here:
         raise ValueError(f'{str(path)!r} is no rosbag2 folder: it holds no .mcap and no .db3 file')
     metadata = path / METADATA
@@ -66,11 +66,10 @@ def find_bag_files(path: Path) -> BagFiles:
         why = f'{METADATA} is damaged; the files are read without it'
         return BagFiles(sorted(here, key=_split_number), {}, [why])
     files = [path / name for name in names]
-    missing = [file.name for file in files if not file.is_file()]
+    found = _without_copies(copy for file in files if (copy := _file_or_copy(file)) is not None)
+    missing = [file.name for file in files if _file_or_copy(file) is None]
     problems = [f'{METADATA} names files that are not there: {", ".join(missing)}']
-    return BagFiles(
-        [file for file in files if file.is_file()], announced, problems if missing else []
-    )
+    return BagFiles(found, announced, problems if missing else [])
 
 
 def is_bag(path: Path) -> bool:
@@ -83,6 +82,19 @@ def is_bag(path: Path) -> bool:
 def _is_bag_file(path: Path) -> bool:
     """Whether a file in a folder is one of a bag; hidden ones, as '._NAME', are no data."""
     return path.is_file() and path.name.endswith(SUFFIXES) and not path.name.startswith('.')
+
+
+def _without_copies(files: Iterable[Path]) -> list[Path]:
+    """Leaves out a packed file whose unpacked form is there as well, as `zstd -k` leaves it."""
+    names = dict.fromkeys(files)
+    return [f for f in names if f.suffix != _PACKED or f.with_suffix('') not in names]
+
+
+def _file_or_copy(file: Path) -> Path | None:
+    """Gives a file that `metadata.yaml` names, or what packing or unpacking it has made of it."""
+    name = file.name
+    other = name.removesuffix(_PACKED) if name.endswith(_PACKED) else name + _PACKED
+    return next((f for f in (file, file.with_name(other)) if f.is_file()), None)
 
 
 def _split_number(path: Path) -> tuple[int, str]:
@@ -151,7 +163,7 @@ class SqliteFile:
         self._reader = Reader(path)
         self._reader.open()
         connections = self._reader.connections
-        self.topics = {c.topic: c.msgtype for c in connections}
+        self.topics = types_of(Channel(c.topic, c.msgtype) for c in connections)
         self.counts = dict.fromkeys(self.topics, 0)
         for connection in connections:
             self.counts[connection.topic] += connection.msgcount
@@ -163,7 +175,7 @@ class SqliteFile:
             return
         try:
             for connection, log_time, data in self._reader.messages(wanted):
-                yield BagMessage(connection.topic, log_time, data)
+                yield BagMessage(connection.topic, connection.msgtype, log_time, data)
         except Exception as error:  # noqa: BLE001 - damage surfaces in any step of the decoding
             self.problem = f'damaged: {error}'
 

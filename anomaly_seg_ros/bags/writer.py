@@ -23,7 +23,8 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from anomaly_seg_ros.bags.reader import COMPRESSED, RAW, TYPESTORE
+from anomaly_seg_ros.bags.message import COMPRESSED, RAW
+from anomaly_seg_ros.bags.reader import TYPESTORE
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 

@@ -9,7 +9,8 @@ import shutil
 
 from tqdm import tqdm
 
-from anomaly_seg_ros.bags.reader import base_topic, COMPRESSED, NAME_SUFFIX, RAW, TEXT
+from anomaly_seg_ros.bags.message import COMPRESSED, RAW
+from anomaly_seg_ros.bags.reader import base_topic, NAME_SUFFIX, TEXT
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp, STORAGES
 from anomaly_seg_ros.frames.images import encode_image, find_images, printable, read_image
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
