@@ -136,7 +136,7 @@ WORK: dict[str, tuple[str, Callable[[Path, Path], list[str]]]] = {
     ),
     'bag': (
         'training.evaluation.bag.bag_pass.BagPass.through',
-        lambda checkpoint, camvid: ['bag', '--checkpoint', str(checkpoint)],
+        lambda checkpoint, camvid: ['bag', '--checkpoint', str(checkpoint), '--engine', 'torch'],
     ),
 }  # fmt: skip
 """Verb to what it does while it holds a temporary folder, and its arguments."""
@@ -153,7 +153,6 @@ def test_temporary_folders_go(
     assert main(['make_bag', str(camvid_root / 'val'), '--out', 'bag']) == 0
     (tmp_path / 'tmp').mkdir()
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'tmp'))
-    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path / 'cache'))  # stays by intent
     interrupt(monkeypatch, number, where)
     capfd.readouterr()
     typed = [verb, *arguments(tiny_checkpoint, camvid_root), '--out', 'out/deep']
