@@ -1403,7 +1403,9 @@ def test_incompatible_qos_is_reported_while_it_lasts_with_the_way_out(
     assert values(status)['incompatible_qos'] == '0'
 
 
-def test_auto_reads_any_camera_that_comes(rig: Any, image_message: Callable[..., Any]) -> None:
+def test_auto_reads_any_camera_that_comes(
+    rig: Any, image_message: Callable[..., Any], capfd: Any
+) -> None:
     node = rig.activate()
     rig.listen(topics.SEMANTIC_MASK)
     assert node.cameras[0].subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
@@ -1425,6 +1427,8 @@ def test_auto_reads_any_camera_that_comes(rig: Any, image_message: Callable[...,
     rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
     status = next_status(rig, 'input', lambda s: values(s)['reliability'] == 'best_effort')
     assert values(status)['incompatible_qos'] == '0'
+    # Nobody is told to set what is set.
+    assert 'set input_reliability' not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize('asked', ['best_effort', 'reliable'])

@@ -177,6 +177,8 @@ class Camera:
         self.statistics.lost(event.total_count_change)
 
     def _on_incompatible_qos(self, _: Any) -> None:
+        if self._config.input_reliability == 'auto':
+            return  # follows within a second by itself
         self._node.get_logger().warning(
             f'a publisher of {self.topic} offers incompatible QoS; set input_reliability to '
             'best_effort or auto',
