@@ -19,6 +19,8 @@ from anomaly_seg_ros.engines.folder import (
 from anomaly_seg_ros.frames.images import find_images
 from anomaly_seg_ros.models import stride_of
 from anomaly_seg_ros.provenance import code_version
+from anomaly_seg_ros.registry import check_name
+from anomaly_seg_ros.scores import SCORES
 
 
 def exported() -> tuple[str, ...]:
@@ -83,6 +85,8 @@ def export_engine(
         ValueError: The score does not fit the network, the engine has no such precision, or
             `out` holds something else.
     """
+    score = score or checkpoint.meta.score
+    check_name('score', SCORES, score)
     if engine not in exported():
         raise ValueError(
             f'engine {engine!r} cannot be exported; choose one of: {", ".join(exported())}'
@@ -97,7 +101,7 @@ def export_engine(
         raise ValueError(f'engine {engine!r} takes any batch size; leave --batch out')
     check_size(checkpoint.meta.model, size)
     check_calibration(precision, calibration)
-    wanted = Wanted(checkpoint, score or checkpoint.meta.score, precision, size)
+    wanted = Wanted(checkpoint, score, precision, size)
     check_classes(engine, wanted)
     module = loaded(engine)
     announce(engine, module.device(), wanted)

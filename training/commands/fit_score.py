@@ -73,11 +73,15 @@ def main(args: argparse.Namespace) -> int:
             f'false-positive rate {args.false_positive_rate} must lie between 0 and 1'
         )
     wanted = parse_wanted(args.score)
+    scores = [name for name in wanted if name != TEMPERATURE]
+    checkpoint = Checkpoint.open(args.checkpoint)
+    val_set = train_set = build_dataset(args.dataset, args.root, args.split)
+    if any(map(has_statistics, scores)):
+        train_set = build_dataset(args.dataset, args.root, args.train_split)
     # Torch comes only now, which takes seconds.
     from training.fitting.calibration import LEAST_FRAMES
     from training.fitting.checkpoint import check_fit, fit_checkpoint, FitRequest, NormalFrames
 
-    scores = [name for name in wanted if name != TEMPERATURE]
     request = FitRequest(
         scores=scores,
         temperature=TEMPERATURE in wanted,
@@ -86,14 +90,9 @@ def main(args: argparse.Namespace) -> int:
         engine=args.engine,
         threshold=1 - args.false_positive_rate,
     )
-    checkpoint = Checkpoint.open(args.checkpoint)
-    validation = NormalFrames(
-        args.dataset, args.split, build_dataset(args.dataset, args.root, args.split)
-    )
-    training = validation
+    validation = training = NormalFrames(args.dataset, args.split, val_set)
     if request.fitted:
-        frames = build_dataset(args.dataset, args.root, args.train_split)
-        training = NormalFrames(args.dataset, args.train_split, frames)
+        training = NormalFrames(args.dataset, args.train_split, train_set)
     check_fit(checkpoint, request, validation.frames, training.frames)
     if scores and (count := len(validation.frames)) < LEAST_FRAMES:
         print(

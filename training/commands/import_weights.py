@@ -70,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg import_weights`."""
+    check_name('model', MODELS, args.model)
     check_name('model', [model for model in MODELS if public_layouts(model)], args.model)
     content = read_weights_file(args.file)
     layout = find_layout(content.weights, args.model, args.file)
