@@ -455,6 +455,7 @@ def test_a_second_run_replaces_the_first(
     write_labels(labels, {'f00': left_half()})
     assert run(make([quadrants(), quadrants()]), '--labels', str(labels)) == 0
     assert (tmp_path / 'out' / 'results.json').is_file()
+    (tmp_path / 'out' / 'bag' / '._bag.mcap').write_bytes(b'what macOS puts on foreign disks')
     assert run(make(pictures(1), name='other')) == 0
     assert len(images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/overlay')) == 1
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [

@@ -367,6 +367,8 @@ def test_an_engine_description_that_is_no_json(folder: Path, text: str) -> None:
     (found,) = engine_folders(folder)
     assert found[0] == path
     assert 'cannot use' in str(found[1])
+    path.rename(path.with_name('.openvino'))
+    assert list(engine_folders(folder)) == []
 
 
 # --- broken checkpoints --------------------------------------------------------------------------

@@ -125,8 +125,11 @@ def read_engine_meta(folder: Path) -> EngineMeta:
 
 
 def engine_folders(folder: Path) -> Iterator[tuple[Path, EngineMeta | str]]:
-    """Gives the engine folders in a checkpoint folder, by name, with the key or what is wrong."""
-    for path in sorted((folder / ENGINES_FOLDER).glob(f'*/{ENGINE_FILE}')):
+    """Gives the engine folders in a checkpoint folder, by name, with the key or what is wrong.
+
+    Hidden ones are none.
+    """
+    for path in sorted((folder / ENGINES_FOLDER).glob(f'[!.]*/{ENGINE_FILE}')):
         try:
             yield path.parent, read_engine_meta(path.parent)
         except (ValueError, OSError) as error:  # noqa: PERF203 - a few folders

@@ -10,6 +10,7 @@ from types import TracebackType
 from anomaly_seg_ros.bags.reader import BagImage, TEXT
 from anomaly_seg_ros.bags.storage import METADATA
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp
+from anomaly_seg_ros.frames.images import is_hidden
 from anomaly_seg_ros.frames.pipeline import Result
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
@@ -91,7 +92,7 @@ class OutputBag:
 
 
 def clear_output_bag(path: Path) -> None:
-    """Removes the bag that an earlier run has left.
+    """Removes the bag that an earlier run has left, and hidden files in it.
 
     Raises:
         ValueError: Something else is there.
@@ -99,7 +100,9 @@ def clear_output_bag(path: Path) -> None:
     if not path.exists():
         return
     ours = {METADATA, f'{path.name}.mcap'}
-    if not path.is_dir() or {file.name for file in path.iterdir()} - ours:
+    if not path.is_dir() or any(
+        file.name not in ours and not is_hidden(file.name) for file in path.iterdir()
+    ):
         raise ValueError(f'{str(path)!r} is no bag of an earlier run; choose another --out')
     shutil.rmtree(path)
 
