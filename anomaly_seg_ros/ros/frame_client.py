@@ -14,7 +14,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from numpy.typing import NDArray
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -24,6 +23,7 @@ from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.outputs import image_outputs, usual_outputs
 from anomaly_seg_ros.node.start_checks import check_start
 from anomaly_seg_ros.ros import qos
+from anomaly_seg_ros.ros.compat import NodeExecutor
 from anomaly_seg_ros.ros.conversions import ImageWriter
 from anomaly_seg_ros.ros.joining import join_ros
 
@@ -111,7 +111,7 @@ class FrameClient:
         self._sent: dict[tuple[int, int], tuple[int, float]] = {}
         self._waiting: dict[int, dict[str, Image]] = {}
         self._writer = ImageWriter('bgr8')
-        self._executor = SingleThreadedExecutor()
+        self._executor = NodeExecutor()
         self._executor.add_node(self.node)
         profile = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
