@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from training.bench import metrics as bench_metrics
 from training.metrics import score_counts
 from training.metrics.pixel import PixelMetrics, strict_threshold
 from training.metrics.protocols import build_pixel_metrics
@@ -337,6 +338,55 @@ def test_bins_equal_those_of_counting_all_scores_at_once(max_bins: int, dense: b
     assert (bins.high == [keys[keys >> shift == g].max() for g in groups]).all()
 
 
+COUNTED = {
+    'normal': lambda random, n: random.normal(size=n) * 3 - 15,
+    'of both signs, over many powers of two': lambda random, n: (
+        np.exp(random.normal(size=n) * 4) * random.choice([-1, 1], n)
+    ),
+    'float16': lambda random, n: random.normal(size=n).astype(np.float16),
+    'clipped': lambda random, n: np.maximum(random.normal(size=n), 0.8),
+    'all equal': lambda random, n: np.full(n, -2.5),
+    'a ramp': lambda random, n: np.linspace(-1, 3, n),
+    'a falling ramp': lambda random, n: np.linspace(1.1, 1, n),
+    'the ends': lambda random, n: random.choice([np.inf, -np.inf, 0, -0.0, 3.4e38, 1e-45], n),
+    'without order': lambda random, n: (
+        random.integers(0, 0x7F800000, n).astype(np.uint32).view(np.float32)
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', COUNTED)
+@pytest.mark.parametrize('max_bins', [1 << 12, 1 << 20])
+def test_counting_in_known_bins_equals_a_sort(kind: str, max_bins: int) -> None:
+    scores = COUNTED[kind](np.random.default_rng(0), 100_000).astype(np.float32)
+    counts = ScoreCounts(max_bins, buffer_keys=1 << 13)
+    for start in range(0, scores.size, 30_000):
+        counts.add(scores[start : start + 30_000])
+    keys = np.sort(ordered_keys(scores))
+    shift = next(s for s in range(33) if np.unique(keys >> s).size <= max_bins)
+    _, first, expected = np.unique(keys >> shift, return_index=True, return_counts=True)
+    bins = counts.bins()
+    assert counts.shift == shift
+    assert (bins.counts == expected).all()
+    assert (bins.low == keys[first]).all()
+    assert (bins.high == keys[first + expected - 1]).all()
+
+
+def test_what_is_known_is_counted_without_a_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the time does not depend on how fast a processor sorts."""
+    counts, random, sorted_in = ScoreCounts(1 << 16, 1 << 18), np.random.default_rng(0), []
+    take_in = ScoreCounts._take_in
+    monkeypatch.setattr(
+        ScoreCounts,
+        '_take_in',
+        lambda self, keys: (sorted_in.append(keys.size), take_in(self, keys)),
+    )
+    for _ in range(20):
+        counts.add(random.normal(size=1 << 18).astype(np.float32))
+    assert counts.bins().counts.sum() == 20 << 18
+    assert sum(sorted_in) < 3 << 18
+
+
 def test_classes_that_do_not_overlap_in_a_bin_are_told_apart() -> None:
     metrics = PixelMetrics(max_bins=1)
     metrics.update(np.float32([[5, 1, 2]]), np.uint8([[1, 0, 0]]))
@@ -384,6 +434,8 @@ def test_counts_above_32_bits_stay_exact() -> None:
     large = ScoreCounts.from_state(state)
     large.merge(counts)
     assert large.bins().counts.tolist() == [(1 << 33) + 1] * 2
+    large.add(np.float32([1, 2, 2]))
+    assert large.bins().counts.tolist() == [(1 << 33) + 2, (1 << 33) + 3]
 
 
 @given(st.lists(some_scores, min_size=2, max_size=20))
@@ -480,3 +532,10 @@ def test_the_course_protocol_drops_frames_without_anomalies() -> None:
 def test_an_unknown_protocol_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match='course, exact, smiyc'):
         build_pixel_metrics('fishyscapes')
+
+
+def test_the_benchmark_tells_where_the_time_goes() -> None:
+    shares = bench_metrics.split(1)
+    assert {'check', 'keys', 'count', 'sort', 'join'} < shares.keys()
+    assert sum(shares.values()) == pytest.approx(1)
+    assert min(shares.values()) >= 0

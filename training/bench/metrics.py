@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+import cProfile
 import json
 from pathlib import Path
+import pstats
 import resource
 import subprocess
 import sys
@@ -21,12 +23,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.bench.machine import cpu_name
+
 HEIGHT, WIDTH = 1024, 2048
 KEYS = ('ap', 'auroc', 'fpr95', 'best_f1')
 BYTES_PER_FRAME = 100 << 20
 """What the usual way needs at its peak, measured with scikit-learn 1.9."""
 
 SHARE_OF_MEMORY = 0.75
+
+PARTS = {
+    'check': ('check_frame',),
+    'keys': ('ordered_keys',),
+    'count': ('count', 'widen'),
+    'sort': ("<method 'sort' of 'numpy.ndarray' objects>",),
+    'join': ('_take_in', '_settle'),
+}
+"""What of the streaming metric's time is told apart, and the functions that it is spent in."""
 
 ScoreMap = NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -76,6 +89,23 @@ def ours(frames: int) -> Measured:
     cpu += time.process_time() - began
     bounds = {key: list(interval or ()) for key, interval in metrics.bounds().items()}
     return {'cpu_s': cpu, 'bounds': bounds} | {key: values[key] for key in KEYS}
+
+
+def split(frames: int) -> Measured:
+    """Which share of the streaming metric's time each of `PARTS` takes."""
+    from training.metrics.pixel import PixelMetrics
+
+    metrics, profile = PixelMetrics(), cProfile.Profile()
+    for index in range(frames):
+        score, labels = make_frame(index)
+        profile.runcall(metrics.update, score, labels)
+    profile.runcall(metrics.compute)
+    stats = pstats.Stats(profile).get_stats_profile()
+    shares = {
+        part: sum(stats.func_profiles[name].cumtime for name in names) / stats.total_tt
+        for part, names in PARTS.items()
+    }
+    return shares | {'select, curves and all else': 1 - sum(shares.values())}
 
 
 def usual(frames: int) -> Measured:
@@ -161,6 +191,7 @@ def _loop_over_masks(score: ScoreMap, labels: Labels, siou: list[float], ppv: li
 
 WAYS: dict[str, Callable[[int], Measured]] = {
     'ours': ours,
+    'split': split,
     'usual': usual,
     'our_components': our_components,
     'usual_components': usual_components,
@@ -192,9 +223,11 @@ def frames_that_fit() -> int:
 
 def compare_pixels(frames: int, usual_frames: int) -> Measured:
     """Measures both ways; the usual one at its own size if the full one does not fit."""
-    full = measure('ours', frames)
-    result = {'frames': frames, 'ours': full}
+    full, shares = measure('ours', frames), measure('split', frames)
+    del shares['peak_mb']
+    result = {'frames': frames, 'ours': full, 'split': shares}
     print(f'ours:  {frames} frames, {full["cpu_s"]:.2f} s CPU, {full["peak_mb"]:.0f} MB')
+    print('       ' + ', '.join(f'{part} {share:.0%}' for part, share in shares.items()))
     if not usual_frames:
         return result
     other = measure('usual', usual_frames)
@@ -251,11 +284,13 @@ def main() -> int:
     usual_frames = args.usual_frames
     if usual_frames is None:
         usual_frames = min(args.frames, frames_that_fit())
-    result = {'pixels': compare_pixels(args.frames, usual_frames)}
+    print(f'{cpu_name()}, numpy {np.__version__}')
+    compared: Measured = {'cpu': cpu_name()}
+    compared['pixels'] = compare_pixels(args.frames, usual_frames)
     if args.component_frames:
-        result['components'] = compare_components(args.component_frames)
+        compared['components'] = compare_components(args.component_frames)
     if args.out:
-        args.out.write_text(json.dumps(result, indent=1), encoding='utf-8')
+        args.out.write_text(json.dumps(compared, indent=1), encoding='utf-8')
     return 0
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .score_counts import Bins, Keys, scores_of
+from .known_bins import Keys
+from .score_counts import Bins, scores_of
 
 Doubles = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -17,12 +17,8 @@ FprRule = Literal['first_ge', 'interp']
 
 TARGET_TPR = 0.95
 
-ANOMALY_BUFFER = 1 << 20
-"""Anomaly scores gathered before they are sorted; they are fewer than inliers."""
-
-
-BLOCK = 1 << 18
-"""Pixels of a frame that are taken in at once."""
+BLOCK = 1 << 15
+"""Pixels of a frame that are taken in at once; they stay in the processor's cache."""
 
 
 def check_frame(score: NDArray[np.floating], anomaly: NDArray[np.uint8], name: str) -> None:
@@ -87,7 +83,7 @@ class PixelMetrics:
             raise ValueError(f'unknown FPR95 rule {fpr95!r}; choose one of: first_ge, interp')
         self.skip_empty = skip_empty
         self.fpr95: FprRule = fpr95
-        self.anomaly = ScoreCounts(max_bins, ANOMALY_BUFFER)
+        self.anomaly = ScoreCounts(max_bins)
         self.inlier = ScoreCounts(max_bins)
         self.images = 0
         self.skipped = 0
@@ -215,7 +211,8 @@ def strict_threshold(threshold: float) -> float:
     >>> bool(np.float32(1) > strict_threshold(1.0)), bool(np.float32(0) > strict_threshold(1.0))
     (True, False)
     """
-    return float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
+    with np.errstate(over='ignore'):  # below the smallest number lies minus infinity
+        return float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
 
 
 def _part(state: dict[str, NDArray[np.generic]], prefix: str) -> dict[str, NDArray[np.generic]]:

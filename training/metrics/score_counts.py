@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .known_bins import Keys, KnownBins, MOST_SHIFT
+
 MAX_BINS = 1 << 20
 """Bins kept per class; 16 bytes each."""
 
-BUFFER_KEYS = 1 << 22
-"""Keys gathered before they are sorted into the bins; 4 bytes each."""
+BUFFER_KEYS = 1 << 20
+"""Keys of no known bin gathered before they are sorted into the bins; 4 bytes each."""
 
 _SLICE_KEYS = 1 << 18
 _SIGN = np.uint32(1 << 31)
-
-Keys = NDArray[np.uint32]
 
 
 def ordered_keys(scores: NDArray[np.float32]) -> Keys:
@@ -65,6 +65,8 @@ class ScoreCounts:
     is the smallest that keeps `max_bins`, so it depends on the set of scores alone and neither
     on their order nor on how they were split among workers.
 
+    Only scores that fall into no bin so far are sorted: of many frames a few in a hundred.
+
     >>> counts = ScoreCounts()
     >>> counts.add(np.float32([0.5, 2, 0.5]))
     >>> scores_of(counts.bins().low).tolist(), counts.bins().counts.tolist()
@@ -78,22 +80,17 @@ class ScoreCounts:
         self.buffer_keys = buffer_keys
         self.shift = 0
         self._bins = EMPTY
+        self._known: KnownBins | None = None
         self._buffer: Keys | None = None
         self._filled = 0
 
     def add(self, scores: NDArray[np.float32]) -> None:
         """Counts scores, (n,) without NaN."""
-        if self._buffer is None:
-            self._buffer = np.empty(self.buffer_keys, np.uint32)
-        start = 0
-        while start < scores.size:
-            if self._filled == self.buffer_keys:
-                self._flush()
-            taken = min(scores.size - start, self.buffer_keys - self._filled, _SLICE_KEYS)
-            end = self._filled + taken
-            self._buffer[self._filled : end] = ordered_keys(scores[start : start + taken])
-            self._filled = end
-            start += taken
+        for start in range(0, scores.size, _SLICE_KEYS):
+            keys = ordered_keys(scores[start : start + _SLICE_KEYS])
+            if self._known is None and self._bins.low.size and self.shift <= MOST_SHIFT:
+                self._known = KnownBins(*self._bins, self.shift)
+            self._gather(keys if self._known is None else self._known.count(keys))
 
     def bins(self) -> Bins:
         """Gives all bins so far."""
@@ -104,6 +101,7 @@ class ScoreCounts:
     def coarsen(self, shift: int) -> None:
         """Lets scores share a bin that share all but the last `shift` bits of their keys."""
         if shift > self.shift:
+            self._settle()
             self.shift = shift
             self._bins = _coarser(self._bins, shift)
 
@@ -150,8 +148,42 @@ class ScoreCounts:
     def __setstate__(self, state: dict[str, NDArray[np.generic]]) -> None:
         vars(self).update(vars(ScoreCounts.from_state(state)))
 
+    def _gather(self, keys: Keys) -> None:
+        """Puts keys into the buffer, which is sorted into the bins when it is full."""
+        if self._buffer is None:
+            self._buffer = np.empty(self.buffer_keys, np.uint32)
+        start = 0
+        while start < keys.size:
+            if self._filled == self.buffer_keys:
+                self._make_room()
+            taken = min(keys.size - start, self.buffer_keys - self._filled)
+            end = self._filled + taken
+            self._buffer[self._filled : end] = keys[start : start + taken]
+            self._filled = end
+            start += taken
+
+    def _make_room(self) -> None:
+        """Empties a full buffer, by a sort only if the bins are not known well enough."""
+        self._widen()
+        if self._filled > self.buffer_keys // 2:
+            self._flush()
+
+    def _widen(self) -> None:
+        """Takes the keys of known bins out of the buffer."""
+        if self._known is not None and self._buffer is not None:
+            keys = self._known.widen(self._buffer[: self._filled])
+            self._filled = keys.size
+            self._buffer[: self._filled] = keys
+
+    def _settle(self) -> None:
+        """Gives the bins what was counted in them without a sort, before they change."""
+        if self._known is not None:
+            self._bins, self._known = Bins(*self._known.bins()), None
+
     def _flush(self) -> None:
         """Sorts the buffer into the bins."""
+        self._widen()
+        self._settle()
         if not self._filled:
             return
         assert self._buffer is not None
