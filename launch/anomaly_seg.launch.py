@@ -5,22 +5,23 @@ ros2 launch anomaly_seg_ros anomaly_seg.launch.py image_topic:=/camera/image_raw
 Every argument has a help text: add --show-args.
 """
 
-from collections.abc import Callable
 import os
 import sys
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
     IncludeLaunchDescription,
     LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
-    TimerAction,
 )
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
-from launch.events.process import ProcessExited
+from launch.events import matches_action
+from launch.events.process import ProcessExited, ShutdownProcess
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
@@ -29,7 +30,7 @@ from launch_ros.substitutions import FindPackageShare
 
 from anomaly_seg_ros.node import launch_support, topics
 from anomaly_seg_ros.node.launch_typos import check_arguments
-from anomaly_seg_ros.node.respawn import Respawn
+from anomaly_seg_ros.node.respawn import RespawnLimit
 
 FILE = 'anomaly_seg.launch.py'
 
@@ -76,44 +77,41 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     profile = launch_support.shm_profile_environment(arguments['shm_profile'], os.environ)
     logger = launch_support.logger_name(namespace, name)
 
-    def node() -> Node:
-        return Node(
-            package=topics.PACKAGE,
-            executable=topics.NODE_EXECUTABLE,
-            # Both, so that the overrides get the node's full name and win over any file entry.
-            name=name,
-            namespace=namespace,
-            parameters=[arguments['params_file'], *([overrides] if overrides else [])],
-            remappings=[
-                (topics.IMAGE, arguments['image_topic']),
-                (topics.CAMERA_INFO, arguments['camera_info_topic']),
-            ],
-            # A bare level would turn on the debug output of the middleware as well.
-            ros_arguments=['--log-level', f'{logger}:={arguments["log_level"]}'],
-            additional_env=profile.variables,
-            output='screen',
-            emulate_tty=True,
-        )
-
+    respawn = launch_support.to_bool('respawn', arguments['respawn'])
+    node = Node(
+        package=topics.PACKAGE,
+        executable=topics.NODE_EXECUTABLE,
+        # Both, so that the overrides get the node's full name and win over any file entry.
+        name=name,
+        namespace=namespace,
+        parameters=[arguments['params_file'], *([overrides] if overrides else [])],
+        remappings=[
+            (topics.IMAGE, arguments['image_topic']),
+            (topics.CAMERA_INFO, arguments['camera_info_topic']),
+        ],
+        # A bare level would turn on the debug output of the middleware as well.
+        ros_arguments=['--log-level', f'{logger}:={arguments["log_level"]}'],
+        additional_env=profile.variables,
+        respawn=respawn,
+        respawn_delay=launch_support.to_seconds('respawn_delay', arguments['respawn_delay']),
+        output='screen',
+        emulate_tty=True,
+    )
     warnings = check_arguments(FILE, sys.argv, context.argv, context.launch_configurations)
     warnings += [profile.warning] if profile.warning else []
     said = [LogInfo(msg=f'WARNING: {warning}') for warning in warnings]
-    if not launch_support.to_bool('respawn', arguments['respawn']):
-        return [*said, node()]
-    delay_s = launch_support.to_seconds('respawn_delay', arguments['respawn_delay'])
-    return [*said, *kept_running(node, Respawn(delay_s))]
+    return [*said, *([limited(node, RespawnLimit())] if respawn else []), node]
 
 
-def kept_running(make: Callable[[], Node], respawn: Respawn) -> list[LaunchDescriptionEntity]:
-    """A node that is started again when it ends, until that is given up."""
+def limited(node: ExecuteProcess, limit: RespawnLimit) -> RegisterEventHandler:
+    """Ends the respawn of a process that ends again and again."""
 
-    def again(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
-        if context.is_shutdown:
+    def look(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+        why_not = limit.ended()
+        if context.is_shutdown or not why_not:
             return []
-        if why_not := respawn.why_not_again():
-            return [LogInfo(msg=f'ERROR: {why_not}')]
-        return [TimerAction(period=respawn.delay_s, actions=kept_running(make, respawn))]
+        # Of a process that waits for its next start, this takes the start away.
+        end = ShutdownProcess(process_matcher=matches_action(node))
+        return [LogInfo(msg=f'ERROR: {why_not}'), EmitEvent(event=end)]
 
-    node = make()
-    respawn.started()
-    return [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=again)), node]
+    return RegisterEventHandler(OnProcessExit(target_action=node, on_exit=look))

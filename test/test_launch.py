@@ -138,6 +138,7 @@ def test_node_by_default(start: Start) -> None:
     watch, node = start('anomaly_seg.launch.py')
     assert (watch.kind, node.kind) == ('RegisterEventHandler', 'Node')
     assert watch.args[0].kwargs['target_action'] is node
+    assert (node.kwargs['respawn'], node.kwargs['respawn_delay']) == (True, 5.0)
     assert node.kwargs['package'] == topics.PACKAGE
     scripts = (ROOT / 'setup.py').read_text(encoding='utf-8')
     assert re.search(rf"'{node.kwargs['executable']} = ", scripts)
@@ -170,25 +171,18 @@ def test_node_with_what_the_user_set(start: Start) -> None:
     assert node.kwargs['ros_arguments'][1] == 'camera.front.anomaly_seg:=debug'
 
 
-def test_a_node_that_ends_is_started_again_five_times_a_minute(start: Start) -> None:
-    started = start('anomaly_seg.launch.py', namespace='front', respawn_delay='2')
-    context = Context({})
-    nodes = [started[-1]]
-    for _ in range(4):
-        watch, node = started
-        (timer,) = watch.args[0].kwargs['on_exit'](None, context)
-        assert (timer.kind, timer.kwargs['period']) == ('TimerAction', 2.0)
-        started = timer.kwargs['actions']
-        nodes.append(started[-1])
-        assert watch.args[0].kwargs['target_action'] is node
-    assert len({id(node) for node in nodes}) == 5, 'an action runs once'
-    assert all(node.kwargs == nodes[0].kwargs for node in nodes)
+def test_a_node_that_has_ended_five_times_in_a_minute_is_left(start: Start) -> None:
+    watch, node = start('anomaly_seg.launch.py')
+    context, look = Context({}), watch.args[0].kwargs['on_exit']
+    assert [look(None, context) for _ in range(4)] == [[]] * 4
     context.is_shutdown = True
-    assert started[0].args[0].kwargs['on_exit'](None, context) == []
+    assert look(None, context) == []
     context.is_shutdown = False
-    (said,) = started[0].args[0].kwargs['on_exit'](None, context)
+    said, end = look(None, context)
     assert said.kind == 'LogInfo'
     assert said.kwargs['msg'].startswith('ERROR: the node has ended 5 times within 60 s')
+    assert end.kwargs['event'].kind == 'ShutdownProcess'
+    assert end.kwargs['event'].kwargs['process_matcher'].args == (node,)
 
 
 @pytest.mark.parametrize('name', FILES)
@@ -261,14 +255,13 @@ def test_launch_itself_gives_up_on_a_process_that_ends_at_once(
 
     module = load('anomaly_seg.launch.py')
     starts = tmp_path / 'starts'
-    run = ['sh', '-c', f'echo x >> {starts}; exit 1']
-    respawn = module.Respawn(0.0)
+    command = ['sh', '-c', f'echo x >> {starts}; exit 1']
+    process = ExecuteProcess(cmd=command, respawn=True, respawn_delay=0.05)
     service = LaunchService()
-    kept = module.kept_running(lambda: ExecuteProcess(cmd=run), respawn)
-    service.include_launch_description(LaunchDescription(kept))
+    watch = module.limited(process, module.RespawnLimit())
+    service.include_launch_description(LaunchDescription([watch, process]))
     assert service.run() == 0
     assert starts.read_text().count('x') == 5
-    assert respawn.why_not_again()
 
 
 @pytest.mark.slow
@@ -288,7 +281,7 @@ def test_launch_starts_and_ends_the_node(tmp_path: Path) -> None:
         'service = LaunchService()\n'
         'service.include_launch_description(LaunchDescription([IncludeLaunchDescription(\n'
         '    PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=[\n'
-        "        ('autostart', 'false'), ('log_level', 'debug'), ('respawn', 'false')])]))\n"
+        "        ('checkpoint', '/no/such/folder'), ('respawn', 'false')])]))\n"
         'sys.exit(service.run())\n'
     )
     process = subprocess.Popen(
@@ -306,7 +299,7 @@ def test_launch_starts_and_ends_the_node(tmp_path: Path) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             seen.append(line)
-            # The node's own first words: it handles signals from here on.
+            # The node's own first words: that it could not start, and waits.
             if '[anomaly_seg]' in line:
                 break
         process.send_signal(signal.SIGINT)

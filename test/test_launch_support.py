@@ -25,7 +25,7 @@ from anomaly_seg_ros.node.launch_support import (
     to_seconds,
 )
 from anomaly_seg_ros.node.launch_typos import check_arguments
-from anomaly_seg_ros.node.respawn import Respawn
+from anomaly_seg_ros.node.respawn import RespawnLimit
 
 SOURCE = Path(__file__).resolve().parent.parent / 'config'
 PROFILE = SOURCE / 'fastdds_shm.xml'
@@ -279,18 +279,16 @@ def test_an_including_file_may_have_arguments_of_its_own() -> None:
     assert said == [f"{FILE} has no argument 'chekpoint'; did you mean 'checkpoint'?"]
 
 
-def test_respawn_gives_up_on_the_fifth_end_in_a_minute() -> None:
+def test_respawn_is_given_up_at_the_fifth_end_in_a_minute() -> None:
     now = 0.0
-    respawn = Respawn(5.0, lambda: now)
-    for _ in range(10):  # each runs for 15.5 s: 4 starts a minute
-        respawn.started()
+    limit = RespawnLimit(lambda: now)
+    for _ in range(10):  # not quite five a minute
         now += 15.5
-        assert not respawn.why_not_again()
+        assert not limit.ended()
     now += 60.0
     for number in range(5):
-        respawn.started()
-        now += 10.0
-        assert bool(respawn.why_not_again()) == (number == 4)
+        now += 15.0
+        assert bool(limit.ended()) == (number == 4)
 
 
 def test_switches_and_seconds() -> None:

@@ -6,34 +6,29 @@ from collections import deque
 from collections.abc import Callable
 import time
 
-MOST_STARTS = 5
+MOST_ENDS = 5
 WITHIN_S = 60.0
 
 
-class Respawn:
-    """Takes down each start; a process that ends again and again is given up.
+class RespawnLimit:
+    """Takes down each end of a process; one that ends again and again is left.
 
     Launch's own respawn knows no limit on Humble, and later none in time.
 
     Args:
-        delay_s: Pause before the next start.
         clock: Gives the seconds now.
     """
 
-    def __init__(self, delay_s: float, clock: Callable[[], float] = time.monotonic):
-        self.delay_s = delay_s
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
-        self._starts: deque[float] = deque(maxlen=MOST_STARTS)
+        self._ends: deque[float] = deque(maxlen=MOST_ENDS)
 
-    def started(self) -> None:
-        """Takes down a start."""
-        self._starts.append(self._clock())
-
-    def why_not_again(self) -> str:
-        """Gives why there is no further start; '' where there is one."""
-        if len(self._starts) < MOST_STARTS or self._clock() - self._starts[0] >= WITHIN_S:
+    def ended(self) -> str:
+        """Takes down an end; gives why there is to be no further start, '' where there is one."""
+        self._ends.append(self._clock())
+        if len(self._ends) < MOST_ENDS or self._ends[-1] - self._ends[0] > WITHIN_S:
             return ''
         return (
-            f'the node has ended {MOST_STARTS} times within {WITHIN_S:.0f} s and is not started '
+            f'the node has ended {MOST_ENDS} times within {WITHIN_S:.0f} s and is not started '
             'again; its last lines above say why'
         )
