@@ -153,6 +153,9 @@ def test_an_unknown_variant_or_padding_is_an_error_that_names_it() -> None:
         EfficientNetLite(padding='valid')
 
 
+NETWORK = 'efficientnet_lite_seg'
+
+
 class Wrapped(Network):
     """A network of an encoder alone."""
 
@@ -165,7 +168,7 @@ class Wrapped(Network):
 
 
 def config(**changes: Any) -> TrainConfig:
-    values = {'dataset': 'camvid', 'root': '/data', 'model': 'wrapped', 'mean': [0.5] * 3}
+    values = {'dataset': 'camvid', 'root': '/data', 'model': NETWORK, 'mean': [0.5] * 3}
     return TrainConfig.from_mapping(
         {**values, 'std': [0.5] * 3, 'init_encoder': 'imagenet', **changes}
     )
@@ -192,7 +195,10 @@ def test_without_the_package_the_line_that_installs_it_is_said() -> None:
     ('changes', 'message'),
     [
         ({'mean': [0.485, 0.456, 0.406]}, r'trained with mean \[0.5, 0.5, 0.5\], not \[0.485'),
-        ({'init_encoder': 'coco'}, "no init_encoder 'coco' for model 'wrapped'; known: imagenet"),
+        (
+            {'init_encoder': 'coco'},
+            f"no init_encoder 'coco' for model '{NETWORK}'; known: imagenet",
+        ),
     ],
 )
 def test_a_start_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -220,15 +226,15 @@ def test_the_packages_are_pinned_as_the_error_says(public: PublicEncoder) -> Non
 
 @pytest.mark.slow
 def test_symmetric_padding_costs_a_share_of_the_classes_that_are_right() -> None:
-    """One photo of each fourth class, named in the order of the classes."""
+    """One photo of each twentieth class, named in the order of the classes."""
     if not PHOTOS.is_dir():
         pytest.skip(f'no photos in {PHOTOS}')
     files = sorted(PHOTOS.iterdir())
     assert len(files) == CLASSES
     models = [classifier('lite0', padding) for padding in ('same', 'symmetric')]
     right = [0, 0]
-    for number in range(0, CLASSES, 4):
+    for number in range(0, CLASSES, 20):
         images = photo(files[number], 224)
         for i, model in enumerate(models):
             right[i] += ranked(model, images)[0][0] == number
-    assert right == [pytest.approx(211, abs=2), pytest.approx(198, abs=2)]
+    assert right == [pytest.approx(41, abs=1), pytest.approx(36, abs=1)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -76,7 +77,7 @@ def test_words_of_ros() -> None:
 def test_every_end_is_at_most_a_line(
     fault: BaseException, status: int, words: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    def run(arguments: object) -> NoReturn:
+    def run(*arguments: object) -> NoReturn:
         raise fault
 
     monkeypatch.setattr(start, 'run', run)
@@ -89,7 +90,7 @@ def test_every_end_is_at_most_a_line(
 def test_an_error_that_a_library_makes_of_a_signal_is_the_signal(
     monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    def run(arguments: object) -> NoReturn:
+    def run(*arguments: object) -> NoReturn:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except KeyboardInterrupt:
@@ -101,8 +102,43 @@ def test_an_error_that_a_library_makes_of_a_signal_is_the_signal(
     assert capsys.readouterr().err == ''
 
 
+def test_a_signal_that_an_import_swallowed_ends_the_node_before_it_works(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    class Swallows:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)  # what is raised in here is dropped
+
+    def make_node(arguments: object) -> None:
+        Swallows()
+
+    pytest.importorskip('rclpy')
+    monkeypatch.setattr(start, 'make_node', make_node)
+    monkeypatch.setattr('anomaly_seg_ros.ros.node.spin', lambda node: pytest.fail('it works'))
+    assert start.main([]) == 0
+    assert capsys.readouterr().err == ''
+
+
+def test_a_transition_that_a_signal_cut_short_says_nothing() -> None:
+    pytest.importorskip('rclpy')
+    from anomaly_seg_ros.ros.transitions import logged_transition
+
+    said: list[str] = []
+    log = SimpleNamespace(error=said.append)
+    node = SimpleNamespace(problem='', get_logger=lambda: log)
+
+    @logged_transition
+    def on_configure(node: Any, state: Any) -> NoReturn:
+        raise RuntimeError('the context is invalid')
+
+    for alive in (False, True):
+        node.context = SimpleNamespace(ok=lambda alive=alive: alive)
+        on_configure(node, None)
+        assert bool(said) == bool(node.problem) == alive
+
+
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, 'run', lambda arguments: [][0])
+    monkeypatch.setattr(start, 'run', lambda *arguments: [][0])
     with pytest.raises(IndexError):
         start.main([])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from types import FrameType
@@ -33,17 +34,28 @@ class StopSignals:
         self.caught: signal.Signals | None = None
         self._heard_s = 0.0
         self._before: dict[signal.Signals, Any] = {}
+        self._say_unraisable = sys.unraisablehook
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
             # What is ignored stays so: a shell asks for it, for what it runs in the background.
             heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._stop) for number in heard}
+        self._say_unraisable, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
 
     def __exit__(self, *error: object) -> None:
+        sys.unraisablehook = self._say_unraisable
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if self._is_own_process else handler)
+
+    def check(self) -> None:
+        """Raises `Stopped` if a signal came and what it met let nothing be raised.
+
+        Python drops what is raised in a finaliser or a callback of an import.
+        """
+        if self.caught is not None:
+            raise Stopped
 
     @property
     def name(self) -> str:
@@ -56,3 +68,8 @@ class StopSignals:
             return
         self.caught, self._heard_s = self.caught or signal.Signals(number), now
         raise Stopped
+
+    def _unraisable(self, what: Any) -> None:
+        """Keeps still about what is no fault: see `check`."""
+        if what.exc_type is not Stopped:
+            self._say_unraisable(what)

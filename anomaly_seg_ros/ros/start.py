@@ -44,7 +44,7 @@ def guarded(arguments: Sequence[str], is_own_process: bool) -> int:
     with StopSignals(is_own_process) as signals:
         try:
             check_start(arguments, os.environ)
-            return run(arguments)
+            return run(arguments, signals)
         except (Exception, KeyboardInterrupt) as error:
             # A library that was cut short may have made another error of the signal.
             if signals.caught or isinstance(error, KeyboardInterrupt):
@@ -60,8 +60,12 @@ def guarded(arguments: Sequence[str], is_own_process: bool) -> int:
             return 2
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(arguments: Sequence[str], signals: StopSignals) -> int:
     """Imports what the node is made of and runs it; gives its status.
+
+    Args:
+        arguments: Of the process.
+        signals: Those that ended it before ROS took them over.
 
     Raises:
         ValueError: ROS does not start, or a parameter does not fit.
@@ -76,6 +80,7 @@ def run(arguments: Sequence[str]) -> int:
     cv2.setNumThreads(picture_threads())
     try:
         node = make_node(arguments)
+        signals.check()
         if tuned and not node.config.tune_allocator:
             tune_allocator(tuned=False)
         spin(node)

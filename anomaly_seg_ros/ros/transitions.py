@@ -7,6 +7,7 @@ import functools
 import traceback
 from typing import Protocol, TypeVar
 
+from rclpy.context import Context
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
@@ -22,6 +23,10 @@ class Reporting(Protocol):
 
     problem: str
 
+    @property
+    def context(self) -> Context:
+        """What a signal shuts down."""
+
     def get_logger(self) -> RcutilsLogger:
         """Gives the node's logger."""
 
@@ -34,18 +39,21 @@ def logged_transition(callback: Transition[NodeType]) -> Transition[NodeType]:
     """Logs and keeps what a transition raises: rclpy itself would swallow it without a word.
 
     What a user can mend (`ValueError`, `FileNotFoundError`, `ImportError`) is one error line and
-    FAILURE; anything else is logged with its traceback and ERROR.
+    FAILURE; anything else is logged with its traceback and ERROR. Once a signal has ended ROS,
+    calls fail in many ways, and nothing is said.
     """
 
     @functools.wraps(callback)
     def wrapper(node: NodeType, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return callback(node, state)
-        except (ValueError, FileNotFoundError, ImportError) as error:
-            node.problem = str(error)
-            node.get_logger().error(cut(f'{callback.__name__}: {error}'))
-            return TransitionCallbackReturn.FAILURE
         except Exception as error:  # noqa: BLE001 - the boundary to rclpy, which would hide it
+            if not node.context.ok():
+                return TransitionCallbackReturn.ERROR
+            if isinstance(error, (ValueError, FileNotFoundError, ImportError)):
+                node.problem = str(error)
+                node.get_logger().error(cut(f'{callback.__name__}: {error}'))
+                return TransitionCallbackReturn.FAILURE
             node.problem = f'{type(error).__name__}: {error}'
             node.get_logger().error(f'{callback.__name__} failed:\n{traceback.format_exc()}')
             return TransitionCallbackReturn.ERROR
