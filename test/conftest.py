@@ -7,6 +7,7 @@ import itertools
 import os
 from pathlib import Path
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -57,6 +58,12 @@ def _isolate_ros() -> None:
     os.environ.update(launch_support.shm_profile_environment().variables)
 
 
+def _hear_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _share_cores() -> None:
     """Gives each of pytest's processes its part: torch's threads stall where they are too many."""
     processes = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
@@ -65,6 +72,7 @@ def _share_cores() -> None:
 
 
 _isolate_ros()
+_hear_interrupts()
 _share_cores()
 
 
@@ -330,7 +338,9 @@ def exported_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPath
     """The tiny checkpoint with a ready OpenVINO engine beside it; do not change the folder."""
     from anomaly_seg_ros.engines.export import export_engine
 
-    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp('exported') / 'tiny'))
+    ignore = shutil.ignore_patterns('engines')  # a node keeps there how long it built
+    to = tmp_path_factory.mktemp('exported') / 'tiny'
+    folder = Path(shutil.copytree(tiny_checkpoint, to, ignore=ignore))
     checkpoint = Checkpoint.open(folder)
     size = checkpoint.meta.input_size
     export_engine(checkpoint, None, size, 'auto', folder / 'engines/openvino')
