@@ -696,6 +696,28 @@ def test_the_whole_command_without_ros(
     assert len(images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/overlay')) == 3
 
 
+@pytest.mark.slow
+def test_masks_need_no_more_than_the_node(
+    make: Any, exported_checkpoint: Path, tmp_path: Path, root: Path
+) -> None:
+    """What `make demo` installs; only labels want more."""
+    bag = make([quadrants()], 'mcap', 'png')
+    code = (
+        'import sys\n'
+        "for name in ('rclpy', 'torch', 'lightning', 'PIL', 'matplotlib', 'scipy'):\n"
+        '    sys.modules[name] = None\n'
+        'from anomaly_seg_ros.cli import main\n'
+        'sys.exit(main(sys.argv[1:]))\n'
+    )
+    command = ['bag', str(bag), '--checkpoint', str(exported_checkpoint), '--engine', 'openvino']
+    result = subprocess.run(
+        [sys.executable, '-c', code, *command, '--out', str(tmp_path / 'out')],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert len(images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/overlay')) == 1
+
+
 @pytest.mark.ros
 def test_ros_itself_reads_what_is_written(run: Callable[..., int], make: Any) -> None:
     pytest.importorskip('rclpy')

@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.image_bytes import content_format
@@ -48,6 +47,8 @@ def read_ids(path: Path) -> Ids:
         FileNotFoundError: There is no such file.
         ValueError: The file is no whole image of 8 or 16 bits, or its colours differ.
     """
+    from PIL import Image
+
     data = read_bytes(path)
     # First, because it checks what the file claims.
     ids = decode_upright(path, data, cv2.IMREAD_UNCHANGED)
@@ -71,6 +72,8 @@ def _numbers(data: bytes) -> NDArray[np.uint8] | None:
 
     OpenCV gives colours for both, and PIL for greys of 2 or 4 bits.
     """
+    from PIL import Image, ImageOps
+
     kind = content_format(data)
     if kind not in ('png', 'tiff', 'bmp'):
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.postprocess import resize_linear
@@ -21,6 +20,8 @@ def network_input(image: Bytes, size: Size, protocol: str) -> Bytes:
         return to_input_size(image, size)
     if image.shape[:2] == size:
         return image
+    from PIL import Image
+
     picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR)
     return np.array(picture, np.uint8)
 
@@ -40,6 +41,8 @@ def labels_at(labels: Bytes, size: Size, protocol: str) -> Bytes:
         return resize_ids(labels, size)
     if labels.shape == size:
         return labels
+    from PIL import Image
+
     picture = Image.fromarray(labels).resize(size[::-1], Image.Resampling.NEAREST)
     return np.array(picture, np.uint8)
 
