@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 import sqlite3
 from types import TracebackType
@@ -25,6 +23,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from anomaly_seg_ros.bags.message import COMPRESSED, RAW
 from anomaly_seg_ros.bags.reader import TYPESTORE
+from anomaly_seg_ros.process.path_errors import system_errors
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
@@ -113,7 +112,7 @@ class BagWriter:
 
     def close(self) -> None:
         """Writes the index and `metadata.yaml`."""
-        with _sqlite_errors(self._writer.path):
+        with system_errors(self._writer.path, sqlite3.Error):
             self._writer.close()
 
     def add_topic(self, topic: str, kind: str, latched: bool = False) -> None:
@@ -160,19 +159,8 @@ class BagWriter:
 
     def _write(self, topic: str, kind: str, log_time: int, message: object) -> None:
         data = TYPESTORE.serialize_cdr(message, kind)
-        with _sqlite_errors(self._writer.path):
+        with system_errors(self._writer.path, sqlite3.Error):
             self._writer.write(self._connections[topic], log_time, data)
-
-
-@contextmanager
-def _sqlite_errors(path: Path) -> Iterator[None]:
-    """Gives what SQLite cannot write as an error of the system, as an mcap file would."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise OSError(
-            f'cannot write {str(path)!r}: {error}; make room or choose another --out'
-        ) from None
 
 
 def _header(at: Stamp) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anomaly_seg_ros.process.path_errors import system_errors
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -56,12 +58,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    try:
+    with system_errors(path, SafetensorError):
         save_file(plain, path)
-    except SafetensorError as error:
-        raise OSError(
-            f'cannot write {str(path)!r}: {error}; make room or choose another --out'
-        ) from None
 
 
 def load_state(

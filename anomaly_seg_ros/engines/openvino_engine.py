@@ -15,6 +15,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.facts import EngineFacts
 from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import check_outputs, Prediction, split_outputs, stack_images
+from anomaly_seg_ros.process.path_errors import system_errors
 from anomaly_seg_ros.process.signal_stack import kept_signal_stack
 
 if TYPE_CHECKING:
@@ -108,12 +109,8 @@ def export(request: ExportRequest, folder: Path) -> str:
 
         model = quantize(model, request.calibration, request.input_size)
     path = folder / MODEL_FILE
-    try:
+    with system_errors(path, RuntimeError):
         ov.save_model(model, path, compress_to_fp16=request.precision != 'fp32')
-    except RuntimeError as error:
-        raise OSError(
-            f'cannot write {str(path)!r}: {error}; make room or choose another --out'
-        ) from None
     return request.precision
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import errno
 import os
 from pathlib import Path
@@ -71,6 +73,27 @@ def explain(error: OSError, out: Path | None) -> str:
         place = 'no path is known'
     reason = os.strerror(number).lower()
     return f'{place}: {reason}; {WAYS_OUT.get(number, "see what the system says")}'
+
+
+@contextmanager
+def system_errors(
+    path: Path, *kinds: type[Exception], way_out: str = WAYS_OUT[errno.ENOSPC]
+) -> Iterator[None]:
+    """Makes an error of the system of what a library raises where it cannot write.
+
+    Args:
+        path: What it writes, for the text.
+        kinds: What it raises then.
+        way_out: The end of the text.
+
+    Raises:
+        OSError: One of these kinds was raised.
+    """
+    try:
+        yield
+    except kinds as error:
+        reason = ' '.join(str(error).split())
+        raise OSError(f'cannot write {str(path)!r}: {reason}; {way_out}') from None
 
 
 def try_out(out: Path, is_file: bool = False) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 import csv
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+from anomaly_seg_ros.process.path_errors import system_errors
 
 CONFIG_FILE = 'config.json'
 """The whole recipe."""
@@ -44,21 +46,19 @@ def check_resume(out: Path, resume: bool) -> None:
         )
 
 
-@contextmanager
-def write_errors(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> AbstractContextManager[None]:
     """Turns a failure to write into one line.
 
     Raises:
         OSError: The disk is full or the like; the last saved state is whole.
     """
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = ' '.join(str(error).split())
-        raise OSError(
-            f'cannot write {str(path)!r}: {reason}; make room and go on with --resume from the '
-            'last state that was saved'
-        ) from None
+    return system_errors(
+        path,
+        OSError,
+        RuntimeError,
+        SafetensorError,
+        way_out='make room and go on with --resume from the last state that was saved',
+    )
 
 
 @contextmanager
