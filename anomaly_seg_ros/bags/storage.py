@@ -65,9 +65,9 @@ def find_bag_files(path: Path) -> BagFiles:
     except (yaml.YAMLError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
         why = f'{METADATA} is damaged; the files are read without it'
         return BagFiles(sorted(here, key=_split_number), {}, [why])
-    files = [path / name for name in names]
-    found = _without_copies(copy for file in files if (copy := _file_or_copy(file)) is not None)
-    missing = [file.name for file in files if _file_or_copy(file) is None]
+    files = {name: _file_or_copy(path / name) for name in names}
+    found = _without_copies(file for file in files.values() if file is not None)
+    missing = [name for name, file in files.items() if file is None]
     problems = [f'{METADATA} names files that are not there: {", ".join(missing)}']
     return BagFiles(found, announced, problems if missing else [])
 
