@@ -37,8 +37,8 @@ CLASSES = 1000
 def weights_of(variant: str) -> dict[str, torch.Tensor]:
     public = PUBLIC[variant]
     spec = find_spec(public.module)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f'{public.package} is not installed')
+    assert spec is not None, f'{public.package} is not installed; run make venv'
+    assert spec.submodule_search_locations
     file = Path(spec.submodule_search_locations[0]) / public.file
     weights: dict[str, torch.Tensor] = torch.load(file, weights_only=True)
     return weights
