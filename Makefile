@@ -26,7 +26,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-inp
 demo: $(VENV)/.node
 	$(BIN)/python -m anomaly_seg_ros demo $(ARGS)
 
-# Two processes share the files of tests between them: most of a test's time is waiting.
+# Two processes share the files of tests between them: one alone leaves half of two cores idle.
 test: lint browser
 	$(BIN)/python -m pytest -m "" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -65,10 +65,13 @@ def _hear_interrupts() -> None:
 
 
 def _share_cores() -> None:
-    """Gives each of pytest's processes its part: torch's threads stall where they are too many."""
-    processes = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
-    cores = len(os.sched_getaffinity(0))
-    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, cores // processes)))
+    """Gives each of pytest's processes its part: torch's threads stall where they are too many.
+
+    Not the process that starts them: they would take over what it has.
+    """
+    if processes := int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '0')):
+        cores = len(os.sched_getaffinity(0))
+        os.environ.setdefault('OMP_NUM_THREADS', str(max(1, cores // processes)))
 
 
 _isolate_ros()
