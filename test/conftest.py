@@ -487,7 +487,7 @@ class Rig(Bench):
 
         return topics.resolve(topic, self.namespace)
 
-    def camera(self, reliable: bool = True, topic: str | None = None) -> Any:
+    def camera(self, reliable: bool = True, topic: str | None = None, kind: Any = None) -> Any:
         """Makes a publisher of the image and waits until node and camera know each other."""
         from rclpy.qos import QoSProfile, ReliabilityPolicy
         from sensor_msgs.msg import Image
@@ -496,13 +496,15 @@ class Rig(Bench):
 
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
         self.publisher = self.user.create_publisher(
-            Image, topic or self.name(topics.IMAGE), QoSProfile(depth=1, reliability=policy)
+            kind or Image,
+            topic or self.name(topics.IMAGE),
+            QoSProfile(depth=1, reliability=policy),
         )
         return self.publisher
 
-    def connect(self, *outputs: str, reliable: bool = True) -> None:
+    def connect(self, *outputs: str, reliable: bool = True, **camera: Any) -> None:
         """Makes a camera and listeners and waits until all of them are matched."""
-        self.camera(reliable)
+        self.camera(reliable, **camera)
         self.listen(*outputs)
         self.spin_until(
             lambda: (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 import importlib
 import json
@@ -14,6 +15,7 @@ import time
 import types
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
@@ -32,6 +34,7 @@ from std_msgs.msg import String
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.building import BuildNotice, TIMES_FILE
+from anomaly_seg_ros.frames.images import encode_image
 from anomaly_seg_ros.frames.pipeline import build_pipeline, PipelineSettings
 from anomaly_seg_ros.node import build_watch, topics, watchdog
 from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
@@ -113,8 +116,8 @@ def next_status(rig: Any, task: str, until: Callable[[Any], object] = lambda _: 
     found: list[Any] = []
 
     def look() -> bool:
-        for array in heard:
-            found.extend(s for s in array.status if s.name == full_name and until(s))
+        for statuses in heard:
+            found.extend(s for s in statuses.status if s.name == full_name and until(s))
         heard.clear()
         return bool(found)
 
@@ -540,6 +543,34 @@ def test_network_resolution(rig: Any, image_message: Callable[..., Any]) -> None
     assert set_parameter(node, output_resolution='input').successful
     answers = rig.answer(image_message(image), *OUTPUTS)
     assert {(answer.height, answer.width) for answer in answers} == {(48, 64)}
+
+
+def test_compressed_images_come_in_and_go_out(
+    rig: Any, image_message: Callable[..., Any], capfd: Any
+) -> None:
+    from sensor_msgs.msg import CompressedImage
+
+    rig.activate(input_transport='compressed')
+    rig.connect(topics.SEMANTIC_MASK, topic=rig.name('image/compressed'), kind=CompressedImage)
+    rig.listen(topics.OVERLAY_COMPRESSED, kind=CompressedImage)
+    image = picture()
+    sent = CompressedImage(header=image_message(image).header, format='bgr8; png compressed bgr8')
+    sent.data = array('B', encode_image(image, '.png'))
+    mask, overlay = rig.answer(sent, topics.SEMANTIC_MASK, topics.OVERLAY_COMPRESSED)
+    expected = build_pipeline(rig.engine, Checkpoint.open(rig.checkpoint).meta)(image)
+    assert (pixels(mask) == expected.labels).all()
+    assert overlay.format == 'bgr8; jpeg compressed bgr8'
+    shown = cv2.imdecode(np.frombuffer(overlay.data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert np.abs(shown.astype(int) - expected.overlay).mean() < 8
+    # What the text says must be true of the bytes, and depth is no picture.
+    sent.format = 'jpeg'
+    rig.send(sent)
+    sent.format = '16UC1; compressedDepth png'
+    rig.send(sent)
+    rig.settle()
+    assert counts(rig.node)['failed'] == 2
+    assert rig.node.cameras[0].statistics.size == (24, 32)
+    assert "format is 'jpeg', but the data are png" in capfd.readouterr().err
 
 
 def test_nothing_is_made_for_nobody(

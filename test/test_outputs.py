@@ -140,8 +140,9 @@ def test_the_shipped_table() -> None:
         'anomaly_mask': 'mono8',
         'semantic_color': 'bgr8',
         'overlay': 'bgr8',
+        'overlay/compressed': 'bgr8; jpeg compressed bgr8',
     }
     floats = NodeConfig(score_encoding='32FC1')
     assert OUTPUTS['~/anomaly_score'].encoding(floats) == '32FC1'
-    assert image_outputs() == tuple(OUTPUTS)
-    assert set(OUTPUTS) - set(usual_outputs()) == {'~/semantic_color'}
+    assert set(OUTPUTS) - set(image_outputs()) == {'~/overlay/compressed'}
+    assert set(OUTPUTS) - set(usual_outputs()) == {'~/semantic_color', '~/overlay/compressed'}

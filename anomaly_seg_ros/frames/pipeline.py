@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.calibration import Calibration, CalibrationTable, score_bits
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.images import encode_image
 from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.overlay import color_table, colorize, draw_overlay
 from anomaly_seg_ros.frames.postprocess import drop_small_regions, resize_linear
 from anomaly_seg_ros.prediction import Engine, Prediction
+
+JPEG_QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,11 @@ class Result:
         heat, mask = (self._small_heat, self._small_mask) if self.calibrated else (None, None)
         colors = colorize(self.prediction.labels, self._colors)
         return draw_overlay(self.image, colors, self.settings.overlay_alpha, heat, mask)
+
+    @cached_property
+    def overlay_jpeg(self) -> bytes:
+        """The overlay as a JPEG file."""
+        return encode_image(self.overlay, '.jpg', (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
 
 
 class Pipeline:

@@ -114,6 +114,13 @@ class NodeConfig:
         DYNAMIC,
         range=(0.0, 3600.0),
     )
+    input_transport: str = param(
+        'raw',
+        'raw: images as the topic `image` has them; compressed: those of `image`/compressed, JPEG '
+        'or PNG',
+        READ_ONLY,
+        choices=('raw', 'compressed'),
+    )
     input_reliability: str = param(
         'auto',
         'auto: reliable where all publishers of the image are, else best_effort',

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 IMAGE = 'sensor_msgs/msg/Image'
 """The kind of a picture; the message also carries the header of the camera image."""
+COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
+"""The kind of the bytes of an image file, likewise with that header."""
+
+
+JPEG = 'bgr8; jpeg compressed bgr8'
+"""The field `format` of a JPEG, as image_transport writes it."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +31,12 @@ class Output:
 
     Attributes:
         content: Gives it of a `Result`, which has the size to publish, and of the parameters: an
-            array for an `IMAGE`, else the value of the message's field `data`.
+            array for an `IMAGE`, bytes for a `COMPRESSED_IMAGE`, else the value of the message's
+            field `data`.
         encoding: Of an `IMAGE`, by the parameters: 'mono8' (H, W) uint8, '32FC1' (H, W) float32,
-            or 'bgr8' (H, W, 3) RGB.
-        kind: Message type: `IMAGE`, or one that has only a field `data`, as 'std_msgs/msg/String'.
+            or 'bgr8' (H, W, 3) RGB; of a `COMPRESSED_IMAGE` its field `format`.
+        kind: Message type: one of the two, or one that has only a field `data`, as
+            'std_msgs/msg/String'.
         usual: Whether `demo` and `bag` take it unasked.
     """
 
@@ -50,6 +58,9 @@ OUTPUTS: dict[str, Output] = {
     topics.ANOMALY_MASK: Output(lambda result, _: result.mask),
     topics.SEMANTIC_COLOR: Output(lambda result, _: result.color, lambda _: 'bgr8', usual=False),
     topics.OVERLAY: Output(lambda result, _: result.overlay, lambda _: 'bgr8'),
+    topics.OVERLAY_COMPRESSED: Output(
+        lambda result, _: result.overlay_jpeg, lambda _: JPEG, COMPRESSED_IMAGE, usual=False
+    ),
 }
 
 

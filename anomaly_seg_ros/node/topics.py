@@ -18,6 +18,7 @@ ANOMALY_SCORE = '~/anomaly_score'
 ANOMALY_MASK = '~/anomaly_mask'
 SEMANTIC_COLOR = '~/semantic_color'
 OVERLAY = '~/overlay'
+OVERLAY_COMPRESSED = '~/overlay/compressed'
 LABEL_INFO_JSON = '~/label_info_json'
 DIAGNOSTICS = '/diagnostics'
 
@@ -34,6 +35,15 @@ def of_camera(name: str, camera: str) -> str:
     if not camera:
         return name
     return f'~/{camera}/{name[2:]}' if name.startswith('~/') else f'{camera}/{name}'
+
+
+def compressed(topic: str) -> str:
+    """The name of the compressed images of a resolved image topic; it may have been given itself.
+
+    >>> compressed('/camera/image_raw'), compressed('/camera/image_raw/compressed')
+    ('/camera/image_raw/compressed', '/camera/image_raw/compressed')
+    """
+    return topic if topic.endswith(COMPRESSED_SUFFIX) else topic + COMPRESSED_SUFFIX
 
 
 def resolve(name: str, namespace: str = '', node_name: str = NODE_NAME) -> str:

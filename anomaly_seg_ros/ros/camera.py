@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 import json
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import rclpy
 from rclpy.lifecycle import LifecycleNode
 from rclpy.time import Time
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import String
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.frames.image_message import to_frame
+from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
 from anomaly_seg_ros.frames.pipeline import Prepared
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics, watchdog
@@ -28,6 +28,8 @@ from anomaly_seg_ros.prediction import Engine, Prediction
 from anomaly_seg_ros.ros import qos
 from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from anomaly_seg_ros.ros.conversions import message_type, message_writer, Writer
+
+ImageInput: TypeAlias = Image | CompressedImage
 
 THROTTLE_S = 5.0
 """Seconds between two log lines of the same kind."""
@@ -71,12 +73,16 @@ class Camera:
         self.outputs: dict[str, Advertised] = {}
         self.subscription: Any = None
         self._node = node
+        self._kind: type[ImageInput] = Image
+        # Resolved first, so that a remap of the image reaches its compressed topic too.
         self.topic = node.resolve_topic_name(topics.of_camera(topics.IMAGE, name))
+        if config.input_transport == 'compressed':
+            self._kind, self.topic = CompressedImage, topics.compressed(self.topic)
         self._engine, self._checkpoint = engine, checkpoint
         self._config = config
         self._pipeline = node_pipeline(engine, checkpoint.meta, config)
         self._label_info: Any = None
-        self._put: Callable[[Camera, Image], bool]
+        self._put: Callable[[Camera, ImageInput], bool]
         self._active_since = 0.0
         self._bits = SignificantBits(config.significant_bits)
         self._encodings: set[str] = set()
@@ -102,7 +108,7 @@ class Camera:
         )
         self._publish_label_info()
 
-    def subscribe(self, put: Callable[[Camera, Image], bool]) -> None:
+    def subscribe(self, put: Callable[[Camera, ImageInput], bool]) -> None:
         """Reads the camera from now on.
 
         Args:
@@ -154,8 +160,8 @@ class Camera:
             self._node, self.topic, self._config.input_reliability
         )
         return self._node.create_subscription(
-            Image,
-            topics.of_camera(topics.IMAGE, self.name),
+            self._kind,
+            self.topic,
             self._receive,
             qos.image_input(reliability),
             event_callbacks=SubscriptionEventCallbacks(
@@ -185,7 +191,7 @@ class Camera:
             throttle_duration_sec=THROTTLE_S,
         )
 
-    def _receive(self, message: Image) -> None:
+    def _receive(self, message: ImageInput) -> None:
         """Hands the newest image to the worker; the executor stays free."""
         self.statistics.arrived()
         if self._is_idle():
@@ -201,7 +207,7 @@ class Camera:
 
     # --- frames, in the worker's thread --------------------------------------------------------
 
-    def prepare(self, message: Image) -> Prepared | None:
+    def prepare(self, message: ImageInput) -> Prepared | None:
         """Gives what the engine needs of an image; None where its stamp is too old.
 
         Raises:
@@ -210,9 +216,12 @@ class Camera:
         if self._is_too_old(message, self._config.max_age_s):
             return None
         began = time.perf_counter()
-        frame = to_frame(message, self._bits)
+        if isinstance(message, Image):
+            frame = to_frame(message, self._bits)
+        else:
+            frame = compressed_to_frame(message, self._bits)
         self._note_encoding(frame.encoding)
-        self.statistics.size = (message.height, message.width)
+        self.statistics.size = frame.size
         return self._pipeline.prepare(frame, began)
 
     def _note_encoding(self, encoding: str) -> None:
@@ -222,7 +231,7 @@ class Camera:
             self._encodings.add(encoding)
             self._node.get_logger().info(f'{self._prefix}encoding {encoding}')
 
-    def finish(self, message: Image, prepared: Prepared, prediction: Prediction) -> None:
+    def finish(self, message: ImageInput, prepared: Prepared, prediction: Prediction) -> None:
         """Makes and publishes what somebody listens to."""
         began = time.perf_counter()
         config = self._config
@@ -261,7 +270,7 @@ class Camera:
         log = self._node.get_logger()
         log.error(f'{self._prefix}{watchdog.cut(problem)}', throttle_duration_sec=THROTTLE_S)
 
-    def _is_too_old(self, message: Image, max_age_s: float) -> bool:
+    def _is_too_old(self, message: ImageInput, max_age_s: float) -> bool:
         if max_age_s <= 0:
             return False
         clock = self._node.get_clock()

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from anomaly_seg_ros.node.outputs import IMAGE
+from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE
 
 _OUTPUT_TYPES = {
     'mono8': (np.uint8, 1),
@@ -62,6 +62,23 @@ class ImageWriter:
         self._view = np.frombuffer(message.data, self._type).reshape(shape)
 
 
+class CompressedWriter:
+    """Fills one reused `CompressedImage` message.
+
+    Args:
+        encoding: Its field `format`.
+    """
+
+    def __init__(self, encoding: str):
+        self._message = CompressedImage(format=encoding)
+
+    def fill(self, file: bytes, header: Header) -> CompressedImage:
+        """Gives the message with the bytes of an image file and exactly this header."""
+        self._message.data = array('B', file)
+        self._message.header = header
+        return self._message
+
+
 class DataWriter:
     """Fills one reused message that has only a field `data`.
 
@@ -101,4 +118,6 @@ def message_type(kind: str) -> Any:
 
 def message_writer(kind: str, encoding: str) -> Writer:
     """Gives what fills the messages of an output; see `Output` for both."""
-    return ImageWriter(encoding) if kind == IMAGE else DataWriter(kind)
+    if kind == IMAGE:
+        return ImageWriter(encoding)
+    return CompressedWriter(encoding) if kind == COMPRESSED_IMAGE else DataWriter(kind)

@@ -14,7 +14,6 @@ from rclpy.clock import Clock
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import open_engine
@@ -26,7 +25,7 @@ from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.ros import diagnostics, parameters, qos
 from anomaly_seg_ros.ros.autostart import Autostart
-from anomaly_seg_ros.ros.camera import Camera
+from anomaly_seg_ros.ros.camera import Camera, ImageInput
 from anomaly_seg_ros.ros.compat import ClockType, NodeExecutor
 from anomaly_seg_ros.ros.log_bridge import logging_through
 from anomaly_seg_ros.ros.transitions import logged_transition
@@ -59,7 +58,7 @@ class AnomalySegNode(LifecycleNode):
         self._names = cameras
         self._open_engine = open_engine
         self._engine: Engine | None = None
-        self._worker: Worker[Image] | None = None
+        self._worker: Worker[ImageInput] | None = None
         self.problem = ''
         self._build = BuildWatch(self._publish_diagnostics, self._say, self.context.ok)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)

@@ -14,7 +14,7 @@ from anomaly_seg_ros.frames.images import is_hidden
 from anomaly_seg_ros.frames.pipeline import Result
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.outputs import IMAGE, OUTPUTS
+from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE, OUTPUTS
 from training.results import CURVES_FILE, FRAMES_FILE, PICTURES_FILE, PICTURES_FOLDER, RESULTS_FILE
 
 
@@ -75,6 +75,8 @@ class OutputBag:
             content = output.content(result, self._config)
             if output.kind == IMAGE:
                 self._bag.add_image(topic, at, content, output.encoding(self._config))
+            elif output.kind == COMPRESSED_IMAGE:
+                self._bag.add_compressed(topic, at, content, output.encoding(self._config))
             else:
                 self._bag.add_data(topic, at.log_time, content)
 
