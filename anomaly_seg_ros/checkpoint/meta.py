@@ -50,6 +50,7 @@ class CheckpointMeta:
         model_options: Keyword arguments of the network's constructor.
         class_names: Names in train-id order, void not among them.
         class_colors: RGB 0..255 of each class.
+        dynamic_classes: Names of the classes that can move by themselves; None: nobody has said.
         gamma: Exponent on the image in 0..1 before `mean` and `std`; below 1 brightens it.
         mean: RGB mean that is subtracted from an image in 0..1.
         std: RGB standard deviation that it is divided by.
@@ -77,6 +78,7 @@ class CheckpointMeta:
     input_size: tuple[int, int]
     model_options: dict[str, Any] = field(default_factory=dict)
     void_index: int | None = None
+    dynamic_classes: tuple[str, ...] | None = None
     gamma: float = 1.0
     score: str = 'max_logit'
     temperature: float = 1.0
@@ -105,6 +107,8 @@ class CheckpointMeta:
             raise ValueError(
                 f'{len(self.class_names)} class_names but {len(self.class_colors)} class_colors'
             )
+        if unknown := sorted({*(self.dynamic_classes or ())} - {*self.class_names}):
+            raise unfit('dynamic_classes', unknown, 'names of class_names')
         if self.void_index is not None and self.void_index > len(self.class_names):
             what = f'below {len(self.class_names) + 1}, the channels of the network'
             raise unfit('void_index', self.void_index, what)
@@ -185,6 +189,7 @@ _CHECKS: dict[str, Check] = {
     'input_size': listed(whole(1), 2),
     'model_options': mapped(anything),
     'void_index': or_none(whole(0)),
+    'dynamic_classes': or_none(listed(name)),
     'gamma': _positive,
     'score': _score,
     'temperature': _positive,

@@ -108,6 +108,7 @@ def make_meta(
         model_options=options,
         class_names=layout.classes.names,
         class_colors=layout.classes.colors,
+        dynamic_classes=layout.classes.dynamic,
         mean=mean,
         std=std,
         input_size=layout.input_size,

@@ -14,6 +14,7 @@ from .dataset import Dataset, NO_CLASSES, Sample
 DATASETS = {
     'camvid': 'training.datasets.camvid:CamVid',
     'cityscapes': 'training.datasets.cityscapes:cityscapes',
+    'classes': 'training.datasets.classes:classes',
     'fishyscapes': 'training.datasets.fishyscapes:fishyscapes',
     'folder': 'training.datasets.folder:folder',
     'lost_and_found': 'training.datasets.lost_and_found:lost_and_found',

@@ -12,7 +12,7 @@ from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.frames.images import read_image
 
 from .dataset import check_size, Dataset, NO_CLASSES, Sample
-from .label_ids import ids_in, LabelTable, read_ids
+from .label_ids import BY_LABEL_MAP, ids_in, LabelTable, read_ids
 from .layout import FrameFiles
 
 ReadImage = Callable[[Path], NDArray[np.uint8]]
@@ -55,7 +55,11 @@ class Frames(Dataset):
         self.name = name
         self.frames = list(frames)
         self.classes, self.track, self.towns = classes, track, towns
-        self._anomaly = None if anomaly is None else LabelTable(anomaly, name, changeable)
+        self._anomaly = (
+            None
+            if anomaly is None
+            else LabelTable(anomaly, name, BY_LABEL_MAP if changeable else '')
+        )
         self._train_ids = None if train_ids is None else LabelTable(train_ids, name)
         self._read = read
 

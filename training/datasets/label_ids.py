@@ -22,6 +22,9 @@ LABEL_SUFFIXES = ('.png', '.tif', '.tiff', '.bmp', '.npy')
 AS_IS = {0: 0, 1: 1, IGNORE: IGNORE}
 """Label files that hold 0 inlier, 1 anomaly, 255 ignore already."""
 
+BY_LABEL_MAP = '; say what it means, as --label-map {}=1'
+"""The way out of an unknown id where `--label-map` is taken."""
+
 MEANINGS = {0: 'normal', 1: 'anomaly', IGNORE: 'ignored'}
 """What anomaly labels say of a pixel."""
 
@@ -102,12 +105,12 @@ class LabelTable:
     Args:
         meanings: Id to what it means; other ids are errors.
         owner: Whose labels these are, for error texts.
-        changeable: Whether the user can say what an id means, with `--label-map`.
+        way_out: How the user can say what an id means, for error texts; `{}` is the id.
     """
 
-    def __init__(self, meanings: Mapping[int, int], owner: str, changeable: bool = False):
+    def __init__(self, meanings: Mapping[int, int], owner: str, way_out: str = ''):
         self._known = frozenset(meanings)
-        self._owner, self._changeable = owner, changeable
+        self._owner, self._way_out = owner, way_out
         self._table = np.zeros(MOST_IDS, np.uint8)
         for stored, meant in meanings.items():
             self._table[stored] = meant
@@ -125,11 +128,9 @@ class LabelTable:
         """
         if strange := sorted(found - self._known):
             known = ', '.join(map(str, sorted(self._known)[:40]))
-            way_out = ''
-            if self._changeable:
-                way_out = f'; say what it means, as --label-map {strange[0]}=1'
             raise ValueError(
-                f'{str(path)!r} holds label {strange[0]}; {self._owner} has {known}{way_out}'
+                f'{str(path)!r} holds label {strange[0]}; {self._owner} has {known}'
+                + self._way_out.replace('{}', str(strange[0]))
             )
         meaning: NDArray[np.uint8] = self._table[ids]
         return meaning

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from training.datasets import NO_CLASSES
 from training.datasets.dataset import files_by_stem
-from training.datasets.label_ids import AS_IS, ids_in, LABEL_SUFFIXES, LabelTable, read_ids
+from training.datasets.label_ids import (
+    AS_IS,
+    BY_LABEL_MAP,
+    ids_in,
+    LABEL_SUFFIXES,
+    LabelTable,
+    read_ids,
+)
 
 from .frame import Bytes, Floats, Frame
 from .resizing import truth_size
@@ -124,7 +131,7 @@ def read_truth(path: Path, table: LabelTable) -> tuple[Bytes, frozenset[int]]:
 
 def truth_table(label_map: Mapping[int, int]) -> LabelTable:
     """Gives the table for `read_truth` of labels that somebody brings along."""
-    return LabelTable(label_map, 'a label file', changeable=True)
+    return LabelTable(label_map, 'a label file', BY_LABEL_MAP)
 
 
 def _load(path: Path) -> NDArray[np.generic]:

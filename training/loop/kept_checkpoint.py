@@ -64,6 +64,7 @@ def checkpoint_meta(
         model_options=options,
         class_names=dataset.classes.names,
         class_colors=dataset.classes.colors,
+        dynamic_classes=dataset.classes.dynamic,
         mean=config.mean,
         std=config.std,
         gamma=1.0 if start is None else start.gamma,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from training.yaml_text import parse_yaml
 
 BASE = 'base'
 
@@ -27,7 +27,7 @@ def read_recipe(path: Path, changes: Sequence[str] = ()) -> dict[str, Any]:
         key, separator, text = change.partition('=')
         if not separator:
             raise ValueError(f'{change!r} is not of the form key=value')
-        _set(values, key, _parse(text, f'the value of {change!r}'))
+        _set(values, key, parse_yaml(text, f'the value of {change!r}'))
     return values
 
 
@@ -37,26 +37,13 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise FileNotFoundError(f'no training configuration {str(path)!r}{wanted_by}')
     if path.resolve() in above:
         raise ValueError(f'{str(path)!r} is a base of itself')
-    # As bytes: YAML knows UTF-16, as Windows writes it, by its first two.
-    values = _parse(path.read_bytes(), repr(str(path)))
+    values = parse_yaml(path.read_bytes(), repr(str(path)))
     if not isinstance(values, dict):
         raise ValueError(f'{str(path)!r} holds no mapping of keys to values')
     base = values.pop(BASE, None)
     if base is None:
         return values
     return _read(path.parent / str(base), (*above, path.resolve())) | values
-
-
-def _parse(text: str | bytes, source: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.reader.ReaderError as error:
-        raise ValueError(
-            f'{source} is no text in UTF-8 ({error.reason}); save it as UTF-8'
-        ) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        reason = ' '.join(str(error).split())
-        raise ValueError(f'{source} is not valid YAML: {reason}') from None
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
