@@ -90,6 +90,7 @@ def _same_signal_stack() -> Iterator[None]:
 LEAST_ARGUMENTS = {
     'demo': [],
     'predict': ['x.png'],
+    'convert': ['labelme', 'x'],
     'train': ['x.yaml'],
     'train_flow': ['x.yaml'],
     'fit_score': ['--checkpoint', 'x', '--score', 'msp', '--dataset', 'camvid', '--root', 'x'],

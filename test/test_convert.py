@@ -1,0 +1,397 @@
+"""What label tools export, as a set of own classes: every pixel is what was drawn there."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable
+from itertools import pairwise
+import json
+from pathlib import Path
+import re
+from typing import Any
+import zipfile
+
+import numpy as np
+from PIL import Image
+import pytest
+
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.frames.images import encode_image, write_image
+from training.converting import CONVERTERS
+from training.converting.label_studio import unpack_brush
+from training.datasets import build_dataset
+
+HEIGHT, WIDTH = 20, 30
+SQUARE = [[2, 3], [9, 3], [9, 8], [2, 8]]
+"""Corners of the car, which lies over the road."""
+
+
+def photo(path: Path, suffix: str = '.jpg') -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path.with_suffix(suffix), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+
+
+def truth(road: int, car: int) -> np.ndarray:
+    """Road in the rows from 2 on, a car on it, nothing above."""
+    labels = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    labels[2:] = road
+    labels[3:9, 2:10] = car
+    return labels
+
+
+def road_points(width: int = WIDTH - 1) -> list[list[int]]:
+    return [[0, 2], [width, 2], [width, HEIGHT - 1], [0, HEIGHT - 1]]
+
+
+def flat(points: list[list[int]]) -> list[int]:
+    return [value for point in points for value in point]
+
+
+def text_of(points: list[list[int]]) -> str:
+    return ';'.join(f'{x:.2f},{y:.2f}' for x, y in points)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding='utf-8')
+
+
+def car_runs() -> list[int]:
+    """Run lengths of the car in its box, background first."""
+    return [0, 8 * 6]
+
+
+def make_cvat(root: Path) -> None:
+    photo(root / 'images' / 'sub' / 'a b')
+    photo(root / 'images' / 'c')
+    photo(root / 'images' / 'empty')
+    road = f'<polygon label="road" z_order="0" points="{text_of(road_points())}"/>'
+    car = (
+        f'<mask label="car" z_order="1" rle="{str(car_runs())[1:-1]}" left="2" top="3" '
+        'width="8" height="6"/>'
+    )
+    box = '<box label="car" z_order="1" xtl="2" ytl="3" xbr="9" ybr="8"/>'
+    size = f'width="{WIDTH}" height="{HEIGHT}"'
+    (root / 'annotations.xml').write_text(
+        '<annotations><version>1.1</version><meta><job><labels>'
+        '<label><name>road</name><color>#804080</color></label>'
+        '<label><name>car</name><color>#00008e</color></label></labels></job></meta>'
+        f'<image id="0" name="sub/a b.jpg" subset="Train" {size}>{car}{road}</image>'
+        f'<image id="1" name="c.jpg" subset="Validation" {size}>{road}{box}</image>'
+        f'<image id="2" name="empty.jpg" {size}><points label="car" points="1,1"/></image>'
+        '</annotations>'
+    )
+
+
+def make_cvat_masks(root: Path) -> None:
+    colors = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    labels = truth(0, 1)
+    colors[labels == 0], colors[labels == 1] = (128, 64, 128), (0, 0, 142)
+    for name in ('a', 'b'):
+        photo(root / 'JPEGImages' / name)
+        (root / 'SegmentationClass').mkdir(exist_ok=True)
+        write_image(root / 'SegmentationClass' / f'{name}.png', colors)
+    (root / 'labelmap.txt').write_text(
+        '# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:128,64,128::\ncar:0,0,142::\n'
+    )
+    lists = root / 'ImageSets' / 'Segmentation'
+    lists.mkdir(parents=True)
+    (lists / 'Train.txt').write_text('a\n')
+    (lists / 'Validation.txt').write_text('b\n')
+
+
+def make_labelme(root: Path) -> None:
+    def shape(label: str, points: Any, kind: str = 'polygon', **more: Any) -> dict[str, Any]:
+        return {'label': label, 'points': points, 'shape_type': kind, **more}
+
+    def content(name: str, *shapes: Any, **more: Any) -> dict[str, Any]:
+        size = {'imageHeight': HEIGHT, 'imageWidth': WIDTH}
+        return {'version': '5.4.1', 'imagePath': name, 'shapes': shapes} | size | more
+
+    photo(root / 'deep' / 'a')
+    mask = b64encode(encode_image(np.full((6, 8), 255, np.uint8), '.png')).decode()
+    road = shape('road', road_points())
+    write_json(
+        root / 'deep' / 'a.json',
+        content('a.jpg', road, shape('car', [[2, 3], [9, 8]], 'mask', mask=mask)),
+    )
+    data = b64encode(encode_image(np.full((HEIGHT, WIDTH, 3), 90, np.uint8), '.jpg')).decode()
+    write_json(
+        root / 'b.json',
+        content(
+            r'..\elsewhere\b.jpg',
+            road,
+            shape('car', [[9, 8], [2, 3]], 'rectangle'),
+            shape('__ignore__', [[20, 0], [29, 0], [29, 1], [20, 1]]),
+            shape('note', [[1, 1]], 'point'),
+            imageData=data,
+        ),
+    )
+
+
+def brush(mask: np.ndarray) -> list[int]:
+    """Packs a mask as Label Studio does: runs of RGBA, one of them spelled out."""
+    values = np.repeat(mask.astype(np.uint8).ravel() * 255, 4)
+    bits = f'{values.size:032b}{7:05b}{3:04b}{7:04b}{11:04b}{15:04b}'
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), values.size]
+    for number, (start, end) in enumerate(pairwise(edges)):
+        if number == 1:
+            size, index = (12, 2)
+            bits += f'0{index:02b}{end - start - 1:0{size}b}'
+            bits += ''.join(f'{value:08b}' for value in values[start:end])
+            continue
+        size, index = (16, 3)
+        bits += f'1{index:02b}{end - start - 1:0{size}b}{values[start]:08b}'
+    bits += '0' * (-len(bits) % 8)
+    return [int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)]
+
+
+def make_label_studio(root: Path) -> None:
+    def percent(points: list[list[int]]) -> list[list[float]]:
+        return [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in points]
+
+    def part(kind: str, label: str, **value: Any) -> dict[str, Any]:
+        size = {'original_width': WIDTH, 'original_height': HEIGHT}
+        return {'type': kind, 'value': {kind: [label], **value}} | size
+
+    road = part('polygonlabels', 'road', points=percent(road_points()))
+    car = part('brushlabels', 'car', format='rle', rle=brush(truth(0, 1) == 1))
+    box = part(
+        'rectanglelabels', 'car', rotation=0,
+        x=200 / WIDTH, y=300 / HEIGHT, width=700 / WIDTH, height=500 / HEIGHT,
+    )  # fmt: skip
+    photo(root / 'a name')
+    photo(root / 'media' / 'b')
+    cancelled = {'was_cancelled': True, 'result': [box]}
+    choice = {'type': 'choices', 'value': {'choices': ['dry']}}
+    tasks: dict[str, list[Any]] = {
+        '/data/upload/3/0a1b2c3d-a%20name.jpg': [cancelled, {'result': [road, choice, car]}],
+        '/data/local-files/?d=media/b.jpg': [{'result': [road, box]}],
+        'x.jpg': [],
+    }
+    write_json(
+        root / 'project-3.json',
+        [{'data': {'image': image}, 'annotations': parts} for image, parts in tasks.items()],
+    )
+
+
+def make_coco_panoptic(root: Path) -> None:
+    for split, name in (('train', 'a'), ('val', 'b')):
+        photo(root / f'{split}2017' / name, '.png')
+        labels = truth(0, 1).astype(np.int64)
+        segments = np.select([labels == 0, labels == 1], [70_000, 5], 0)
+        rgb = np.stack([segments % 256, segments // 256 % 256, segments // 65536], 2)
+        folder = root / 'annotations' / f'panoptic_{split}2017'
+        folder.mkdir(parents=True)
+        write_image(folder / f'{name}.png', rgb.astype(np.uint8))
+        image = {'id': 9, 'file_name': f'{name}.png', 'height': HEIGHT, 'width': WIDTH}
+        write_json(
+            folder.with_suffix('.json'),
+            {
+                'images': [image],
+                'annotations': [{
+                    'image_id': 9, 'file_name': f'{name}.png',
+                    'segments_info': [
+                        {'id': 70_000, 'category_id': 149}, {'id': 5, 'category_id': 3},
+                    ],
+                }],
+                'categories': [
+                    {'id': 149, 'name': 'road', 'color': [128, 64, 128], 'isthing': 0},
+                    {'id': 3, 'name': 'car', 'color': [0, 0, 142], 'isthing': 1},
+                ],
+            },
+        )  # fmt: skip
+
+
+def make_coco(root: Path) -> None:
+    for split, name in (('train', 'a'), ('valid', 'b')):
+        photo(root / split / name)
+        outline = {'image_id': 1, 'iscrowd': 0}
+        write_json(
+            root / split / '_annotations.coco.json',
+            {
+                'images': [
+                    {'id': 1, 'file_name': f'{name}.jpg', 'height': HEIGHT, 'width': WIDTH},
+                    {'id': 2, 'file_name': 'none.jpg', 'height': HEIGHT, 'width': WIDTH},
+                ],
+                'annotations': [
+                    {'id': 1, 'category_id': 2, 'segmentation': [flat(SQUARE)], **outline},
+                    {'id': 2, 'category_id': 1, 'segmentation': [flat(road_points())], **outline},
+                ],
+                'categories': [{'id': 1, 'name': 'road'}, {'id': 2, 'name': 'car'}],
+            },
+        )
+
+
+def make_mapillary(root: Path) -> None:
+    stored = np.select([truth(0, 1) == 0, truth(0, 1) == 1], [2, 0], 1).astype(np.uint8)
+    for split, name in (('training', 'a'), ('validation', 'b')):
+        photo(root / split / 'images' / name)
+        folder = root / split / 'v1.2' / 'labels'
+        folder.mkdir(parents=True)
+        picture = Image.fromarray(stored)
+        picture.putpalette([0, 0, 142, 0, 0, 0, 128, 64, 128])
+        picture.save(folder / f'{name}.png')
+    photo(root / 'testing' / 'images' / 'c')
+    (root / 'testing' / 'v1.2' / 'labels').mkdir(parents=True)
+    names = ('object--vehicle--car', 'void--ego-vehicle', 'construction--flat--road')
+    write_json(
+        root / 'config_v1.2.json',
+        {
+            'labels': [
+                {'name': name, 'readable': name.split('--')[-1], 'color': [1, 2, index],
+                 'evaluate': not name.startswith('void'), 'instances': index == 0}
+                for index, name in enumerate(names)
+            ],
+        },
+    )  # fmt: skip
+    write_json(root / 'config_v2.0.json', {'labels': []})
+
+
+SHARED_SPLITS = {'train': 1, 'val': 1}
+CASES: dict[str, tuple[str, Callable[[Path], None], dict[str, int]]] = {
+    'cvat for images': ('cvat', make_cvat, SHARED_SPLITS),
+    'cvat masks': ('cvat', make_cvat_masks, SHARED_SPLITS),
+    'labelme': ('labelme', make_labelme, {}),
+    'label studio': ('Label-Studio', make_label_studio, {}),
+    'coco panoptic': ('coco_panoptic', make_coco_panoptic, SHARED_SPLITS),
+    'coco': ('coco', make_coco, SHARED_SPLITS),
+    'mapillary': ('mapillary', make_mapillary, SHARED_SPLITS),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('packed', [False, True], ids=['folder', 'zip'])
+def test_every_pixel_is_what_was_drawn_there(
+    case: str, packed: bool, tmp_path: Path, capsys: Any
+) -> None:
+    kind, make, splits = CASES[case]
+    source, out = tmp_path / 'in', tmp_path / 'out'
+    source.mkdir()
+    make(source)
+    if packed:
+        with zipfile.ZipFile(tmp_path / 'in.zip', 'w') as archive:
+            for path in source.rglob('*'):
+                archive.write(path, path.relative_to(source))
+        source = tmp_path / 'in.zip'
+    assert main(['convert', kind, str(source), '--out', str(out)]) == 0
+    dataset = build_dataset('classes', out, 'all')
+    road, car = (dataset.classes.names.index(name) for name in ('road', 'car'))
+    assert len(dataset) == 2
+    for sample in dataset:
+        assert sample.image.shape == (HEIGHT, WIDTH, 3)
+        assert (sample.labels == truth(road, car)).all()
+    for split, count in splits.items():
+        assert len(build_dataset('classes', out, split)) == count
+    said = capsys.readouterr().out
+    assert '2 frames; class and the frames that show it:' in said
+    assert 'anomaly_seg check --dataset classes' in said
+
+
+def test_every_converter_has_a_case() -> None:
+    assert {kind.lower().replace('-', '_') for kind, *_ in CASES.values()} == set(CONVERTERS)
+
+
+def test_what_an_export_knows_of_its_classes_is_kept(tmp_path: Path) -> None:
+    make_mapillary(tmp_path / 'in')
+    assert (
+        main(['convert', 'mapillary', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 0
+    )
+    text = (tmp_path / 'out' / 'classes.yaml').read_text()
+    assert '- {name: "car", id: 0, color: [1, 2, 0], dynamic: true}\n' in text
+    assert '- {name: "road", id: 1, color: [1, 2, 2]}\n' in text
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, capsys: Any) -> None:
+    make_cvat(tmp_path / 'in')
+    assert main(['convert', 'cvat', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 0
+    assert 'left out: 1 images without polygon, mask, box or ellipse' in capsys.readouterr().out
+
+
+def test_a_full_folder_is_left_as_it_is(tmp_path: Path, capsys: Any) -> None:
+    make_cvat(tmp_path / 'in')
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'classes.yaml').write_text('mine')
+    assert main(['convert', 'cvat', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    assert 'already holds files; choose another --out' in capsys.readouterr().err
+    assert (tmp_path / 'out' / 'classes.yaml').read_text() == 'mine'
+
+
+def test_names_of_an_export_stay_below_the_new_folder(tmp_path: Path) -> None:
+    make_cvat(tmp_path / 'in')
+    file = tmp_path / 'in' / 'annotations.xml'
+    file.write_text(file.read_text().replace('"c.jpg"', '"../../.images/c.jpg"'))
+    assert main(['convert', 'cvat', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 0
+    assert (tmp_path / 'out' / 'images' / 'images' / 'c.jpg').is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['in', 'out']
+
+
+def damage(case: str, root: Path) -> None:
+    if case == 'no image':
+        for path in (root / 'images').rglob('c.jpg'):
+            path.unlink()
+    if case == 'xml':
+        file = root / 'annotations.xml'
+        file.write_text(file.read_text()[:-30])
+    if case == 'runs':
+        file = root / 'annotations.xml'
+        file.write_text(file.read_text().replace('rle="0, 48"', 'rle="0, 49"'))
+    if case == 'label':
+        file = root / 'annotations.xml'
+        file.write_text(file.read_text().replace('<polygon label="road"', '<polygon label="no"'))
+    if case == 'size':
+        file = root / 'annotations.xml'
+        file.write_text(file.read_text().replace(f'width="{WIDTH}"', 'width="-1"'))
+    if case == 'empty':
+        (root / 'annotations.xml').unlink()
+
+
+@pytest.mark.parametrize(
+    ('case', 'text'),
+    [
+        ('no image', 'image \'c.jpg\' of .* is not in .*; export with "Save images"'),
+        ('xml', 'annotations.xml. is not valid XML'),
+        ('runs', r"image 'sub/a b.jpg' of .*: run lengths add up to 49, the mask is \(6, 8\)"),
+        ('label', "image 'sub/a b.jpg' of .*: 'no'"),
+        ('size', "image 'sub/a b.jpg' of .*: a frame of -1x20 pixels"),
+        ('empty', 'no annotations.xml and no labelmap.txt in .*; export as "CVAT for images 1.1"'),
+    ],
+)
+def test_a_broken_export_is_one_line_and_leaves_nothing(
+    case: str, text: str, tmp_path: Path, capsys: Any
+) -> None:
+    make_cvat(tmp_path / 'in')
+    damage(case, tmp_path / 'in')
+    assert main(['convert', 'cvat', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert not (tmp_path / 'out').exists()
+    assert re.search(text, error)
+
+
+@pytest.mark.parametrize('kind', sorted(CONVERTERS))
+def test_a_folder_of_something_else_says_what_is_missing(
+    kind: str, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / 'in').mkdir()
+    write_json(tmp_path / 'in' / 'other.json', {'a': [1]})
+    assert main(['convert', kind, str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith('anomaly_seg convert: no ')
+    assert str(tmp_path / 'in') in error
+
+
+def test_a_cut_brush_is_an_error() -> None:
+    data = bytes(brush(truth(0, 1) == 1))
+    assert unpack_brush(data).sum() == 255 * 4 * 48
+    for length in (3, 9, len(data) - 2):
+        with pytest.raises(ValueError, match='cut short'):
+            unpack_brush(data[:length])
+
+
+def test_no_zip_is_one_line(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / 'in.zip').write_bytes(b'PK no')
+    assert main(['convert', 'cvat', str(tmp_path / 'in.zip'), '--out', str(tmp_path / 'o')]) == 2
+    assert 'as a .zip' in capsys.readouterr().err
+    assert main(['convert', 'voc', str(tmp_path), '--out', str(tmp_path / 'o')]) == 2
+    assert "unknown kind 'voc'; choose one of: coco, coco_panoptic" in capsys.readouterr().err

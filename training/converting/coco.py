@@ -1,0 +1,148 @@
+"""COCO's panoptic and instance formats.
+
+Source: https://cocodataset.org/#format-data. The instances format is what Roboflow, CVAT and most
+other tools export too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+import re
+from typing import Any
+
+import numpy as np
+
+from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.frames.images import read_image
+from training.datasets.splits import SPELLINGS
+from training.negatives.coco_masks import decode_segmentation
+
+from .drawing import checked_size, empty_labels, paste_mask
+from .export import Export, Labelled
+from .files import ImagesByName, read_json
+
+Annotated = tuple[Path, Mapping[str, Any], Sequence[Mapping[str, Any]]]
+"""The JSON file, an entry of its images, and its annotations."""
+
+
+def coco_panoptic(folder: Path) -> Export:
+    """Reads `panoptic_*.json` with its folder of PNG and the images, in any depth.
+
+    Raises:
+        FileNotFoundError: No such file, or an image or PNG is missing.
+        ValueError: A file is broken.
+    """
+    return _export(folder, 'segments_info', 'panoptic')
+
+
+def coco(folder: Path) -> Export:
+    """Reads files of instances (polygons or run lengths) and the images, in any depth.
+
+    Where objects overlap the smaller one is in front.
+
+    Raises:
+        FileNotFoundError: No such file, or an image is missing.
+        ValueError: A file is broken.
+    """
+    return _export(folder, 'segmentation', 'instances')
+
+
+def _export(folder: Path, mark: str, kind: str) -> Export:
+    contents = [(path, read_json(path)) for path in sorted(folder.rglob('*.json'))]
+    files = [(path, content) for path, content in contents if _is_coco(content, mark)]
+    if not files:
+        raise FileNotFoundError(f'no JSON file of COCO {kind} in {str(folder)!r}')
+    names: dict[str, dict[str, Any]] = {}
+    annotated: list[Annotated] = []
+    left = 0
+    try:
+        for path, content in files:
+            for category in content['categories']:
+                known = {'color': tuple(category['color'])} if 'color' in category else {}
+                names.setdefault(str(category['name']), {'name': str(category['name']), **known})
+            own: dict[str, list[Mapping[str, Any]]] = {}
+            for annotation in content['annotations']:
+                own.setdefault(str(annotation['image_id']), []).append(annotation)
+            for image in content['images']:
+                if found := own.get(str(image['id'])):
+                    annotated.append((path, image, found))
+                else:
+                    left += 1
+        places = {name: place for place, name in enumerate(names)}
+        classes_of = {
+            path: {str(c['id']): places[str(c['name'])] for c in content['categories']}
+            for path, content in files
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'a file of COCO {kind} in {str(folder)!r} is broken: {error!r}'
+        ) from None
+    left_out = [f'{left} images without annotation'] if left else []
+    frames = _frames(folder, annotated, classes_of, kind)
+    return Export(list(names.values()), frames, len(annotated), left_out)
+
+
+def _is_coco(content: Any, mark: str) -> bool:
+    return (
+        isinstance(content, dict)
+        and all(isinstance(content.get(k), list) for k in ('images', 'annotations', 'categories'))
+        and bool(content['annotations'])
+        and mark in content['annotations'][0]
+    )
+
+
+def _frames(
+    folder: Path,
+    annotated: Sequence[Annotated],
+    classes_of: Mapping[Path, Mapping[str, int]],
+    kind: str,
+) -> Iterator[Labelled]:
+    # The PNG of the segments may be named as the photos are.
+    files = ImagesByName(folder, [path.with_suffix('') for path in classes_of])
+    for path, image, own in annotated:
+        name = str(image.get('file_name', ''))
+        file = files.find(name)
+        if file is None:
+            raise FileNotFoundError(f'image {name!r} of {str(path)!r} is not in {str(folder)!r}')
+        try:
+            labels = empty_labels(checked_size(image['height'], image['width']))
+            if kind == 'instances':
+                _draw_instances(labels, own, classes_of[path])
+            else:
+                _draw_segments(labels, own[0], classes_of[path], path)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'image {name!r} of {str(path)!r}: {error}') from None
+        yield Labelled(str(Path(name).with_suffix('')), file, labels, _split(path))
+
+
+def _split(path: Path) -> str:
+    """Gives the split that a file's name or folder tells, as `panoptic_val2017.json` does."""
+    words = [*re.split('[^a-z]+', path.stem.lower()), path.parent.name]
+    return next((SPELLINGS[word] for word in words if word in SPELLINGS), '')
+
+
+def _draw_instances(
+    labels: Any, annotations: Sequence[Mapping[str, Any]], places: Mapping[str, int]
+) -> None:
+    masks = [
+        (decode_segmentation(annotation['segmentation'], labels.shape), annotation)
+        for annotation in annotations
+        if annotation['segmentation']
+    ]
+    for mask, annotation in sorted(masks, key=lambda pair: -int(pair[0].sum())):
+        paste_mask(labels, mask, (0, 0), places[str(annotation['category_id'])])
+
+
+def _draw_segments(
+    labels: Any, annotation: Mapping[str, Any], places: Mapping[str, int], path: Path
+) -> None:
+    file = path.with_suffix('') / str(annotation['file_name'])
+    red, green, blue = np.moveaxis(read_image(file).astype(np.int64), 2, 0)
+    segments = red + 256 * green + 65536 * blue
+    if segments.shape != labels.shape:
+        raise ValueError(f'{str(file)!r} is {segments.shape}, the image {labels.shape}')
+    meaning = {int(s['id']): places[str(s['category_id'])] for s in annotation['segments_info']}
+    ids, inverse = np.unique(segments, return_inverse=True)
+    table = np.array([meaning.get(int(i), IGNORE) for i in ids], np.uint8)
+    labels[:] = table[inverse.reshape(segments.shape)]

@@ -1,0 +1,180 @@
+"""CVAT's two exports that hold segmentations: "CVAT for images 1.1" and "Segmentation mask 1.1".
+
+Source: the formats' descriptions at https://docs.cvat.ai/docs/manual/advanced/formats/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from anomaly_seg_ros.classes import IGNORE
+from training.datasets.classes import read_colors
+from training.datasets.classes_file import color_code
+from training.datasets.splits import SPELLINGS
+
+from .drawing import (
+    checked_size,
+    empty_labels,
+    fill_ellipse,
+    fill_polygon,
+    fill_rectangle,
+    paste_mask,
+)
+from .export import Export, Labelled, Labels
+from .files import image_files, ImagesByName, key_of
+
+BACKGROUND = 'background'
+"""What "Segmentation mask" calls pixels without a label."""
+
+
+def cvat(folder: Path) -> Export:
+    """Reads an unpacked export with its images ("Save images" in CVAT's dialogue).
+
+    Raises:
+        FileNotFoundError: It is neither of the two.
+        ValueError: It is broken.
+    """
+    if xml := sorted(folder.rglob('annotations.xml')):
+        return _for_images(xml[0])
+    if maps := sorted(folder.rglob('labelmap.txt')):
+        return _masks(maps[0])
+    raise FileNotFoundError(
+        f'no annotations.xml and no labelmap.txt in {str(folder)!r}; export as "CVAT for images '
+        '1.1" or "Segmentation mask 1.1", with images'
+    )
+
+
+def _for_images(path: Path) -> Export:
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise ValueError(f'{str(path)!r} is not valid XML: {error}') from None
+    classes: list[dict[str, Any]] = []
+    for label in root.iterfind('.//meta//labels/label'):
+        name, color = label.findtext('name', ''), label.findtext('color', '')
+        if name and name not in [entry['name'] for entry in classes]:
+            known = {'color': tuple(bytes.fromhex(color[1:7]))} if color.startswith('#') else {}
+            classes.append({'name': name, **known})
+    places = {str(entry['name']): place for place, entry in enumerate(classes)}
+    images = root.findall('image')
+    if not images:
+        raise ValueError(f'{str(path)!r} holds no image; export as "CVAT for images 1.1"')
+    drawn = [image for image in images if any(_is_area(shape) for shape in image)]
+    left_out = []
+    if count := len(images) - len(drawn):
+        left_out.append(f'{count} images without polygon, mask, box or ellipse')
+    return Export(classes, _drawn(path, drawn, places), len(drawn), left_out)
+
+
+def _is_area(shape: ElementTree.Element) -> bool:
+    return shape.tag in ('polygon', 'mask', 'box', 'ellipse')
+
+
+def _drawn(
+    path: Path, images: Sequence[ElementTree.Element], places: dict[str, int]
+) -> Iterator[Labelled]:
+    files = ImagesByName(path.parent)
+    for image in images:
+        name = image.get('name', '')
+        file = files.find(name)
+        if file is None:
+            raise FileNotFoundError(
+                f'image {name!r} of {str(path)!r} is not in {str(path.parent)!r}; export with '
+                '"Save images"'
+            )
+        try:
+            labels = empty_labels(checked_size(image.get('height'), image.get('width')))
+            shapes = [shape for shape in image if _is_area(shape)]
+            for shape in sorted(shapes, key=lambda shape: int(shape.get('z_order') or 0)):
+                _fill(labels, shape, places[shape.get('label', '')])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'image {name!r} of {str(path)!r}: {error}') from None
+        split = SPELLINGS.get(image.get('subset', '').lower(), '')
+        yield Labelled(str(Path(name).with_suffix('')), file, labels, split)
+
+
+def _fill(labels: Labels, shape: ElementTree.Element, place: int) -> None:
+    def number(key: str) -> float:
+        return float(shape.get(key) or 0)
+
+    if shape.tag == 'polygon':
+        points = [pair.split(',') for pair in shape.get('points', '').split(';')]
+        fill_polygon(labels, points, place)
+    elif shape.tag == 'box':
+        left, top = number('xtl'), number('ytl')
+        size = number('xbr') - left, number('ybr') - top
+        middle = left + size[0] / 2, top + size[1] / 2
+        fill_rectangle(labels, (left, top), size, place, number('rotation'), middle)
+    elif shape.tag == 'ellipse':
+        centre, radii = (number('cx'), number('cy')), (number('rx'), number('ry'))
+        fill_ellipse(labels, centre, radii, place, number('rotation'))
+    else:
+        size = checked_size(shape.get('height'), shape.get('width'))
+        counts = [int(count) for count in shape.get('rle', '').split(',')]
+        if sum(counts) > size[0] * size[1] or min(counts) < 0:
+            raise ValueError(f'run lengths add up to {sum(counts)}, the mask is {size}')
+        # Background first; what is left at the end is what follows the last run.
+        counts.append(size[0] * size[1] - sum(counts))
+        bits = np.repeat(np.arange(len(counts)) % 2, counts).reshape(size)
+        paste_mask(labels, bits, (int(number('left')), int(number('top'))), place)
+
+
+def _masks(path: Path) -> Export:
+    """Reads `labelmap.txt` (`NAME:R,G,B::` a line), `SegmentationClass/` and `JPEGImages/`."""
+    classes: list[dict[str, Any]] = []
+    codes: dict[int, int] = {}
+    for line in path.read_text(encoding='utf-8-sig').splitlines():
+        name, _, rest = line.partition(':')
+        if not name.strip() or name.startswith('#'):
+            continue
+        try:
+            color = tuple(int(value) for value in rest.split(':')[0].split(','))
+            code = color_code(color)
+        except ValueError:
+            raise ValueError(f'{str(path)!r}: {line!r} is not of the form NAME:R,G,B') from None
+        if name == BACKGROUND:
+            codes[code] = IGNORE
+        else:
+            codes[code] = len(classes)
+            classes.append({'name': name, 'color': color})
+    folder = path.parent / 'SegmentationClass'
+    masks = sorted(folder.rglob('*.png'))
+    return Export(classes, _painted(path.parent, folder, masks, codes), len(masks))
+
+
+def _painted(
+    root: Path, folder: Path, masks: Sequence[Path], codes: dict[int, int]
+) -> Iterator[Labelled]:
+    images = {key_of(p, root / 'JPEGImages'): p for p in image_files(root / 'JPEGImages')}
+    splits = {
+        key.strip(): split
+        for name, split in SPELLINGS.items()
+        for lists in (root / 'ImageSets' / 'Segmentation').glob('*.txt')
+        if lists.stem.lower() == name
+        for key in lists.read_text(encoding='utf-8-sig').splitlines()
+    }
+    for mask in masks:
+        key = key_of(mask, folder)
+        if key not in images:
+            raise FileNotFoundError(
+                f'{str(mask)!r} has no image in {str(root / "JPEGImages")!r}; export with "Save '
+                'images", or copy them there'
+            )
+        colors = read_colors(mask)
+        labels = empty_labels(colors.shape)
+        unknown = np.ones(colors.shape, np.bool_)
+        for code, place in codes.items():
+            labels[colors == code] = place
+            unknown &= colors != code
+        if unknown.any():
+            code = int(colors[unknown][0])
+            raise ValueError(
+                f'{str(mask)!r} holds colour {[code >> 16, code >> 8 & 255, code & 255]}, which '
+                'labelmap.txt does not name'
+            )
+        yield Labelled(key, images[key], labels, splits.get(key, ''))

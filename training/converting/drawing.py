@@ -1,0 +1,96 @@
+"""Draws the shapes of label tools into maps of class ids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_seg_ros.classes import IGNORE
+
+from .export import Labels
+
+_FAR = 2**15
+
+
+def checked_size(height: Any, width: Any) -> tuple[int, int]:
+    """Gives a frame's size.
+
+    Raises:
+        ValueError: It is none.
+    """
+    size = int(height), int(width)
+    if min(size) < 1 or size[0] * size[1] > 1 << 27:
+        raise ValueError(f'a frame of {size[1]}x{size[0]} pixels')
+    return size
+
+
+def empty_labels(size: tuple[int, int]) -> Labels:
+    """Gives labels of (height, width) that say nothing."""
+    return np.full(size, IGNORE, np.uint8)
+
+
+def fill_polygon(labels: Labels, points: Any, place: int) -> None:
+    """Fills a polygon of (x, y) pixels with a class, its border included."""
+    corners = np.asarray(points, np.float64).reshape(-1, 2)
+    # A polygon may leave the frame, but not what OpenCV's integers hold.
+    rounded = np.round(corners).clip(-_FAR, _FAR).astype(np.int32)
+    cv2.fillPoly(labels, [rounded], (place,))
+
+
+def fill_ellipse(
+    labels: Labels,
+    centre: tuple[float, float],
+    radii: tuple[float, float],
+    place: int,
+    degrees: float = 0.0,
+) -> None:
+    """Fills an ellipse around (x, y), turned clockwise, with a class."""
+    angle = np.linspace(0, 2 * np.pi, 181)
+    x, y = radii[0] * np.cos(angle), radii[1] * np.sin(angle)
+    turn = np.radians(degrees)
+    fill_polygon(
+        labels,
+        np.stack([
+            centre[0] + x * np.cos(turn) - y * np.sin(turn),
+            centre[1] + x * np.sin(turn) + y * np.cos(turn),
+        ], 1),
+        place,
+    )  # fmt: skip
+
+
+def fill_rectangle(
+    labels: Labels,
+    corner: tuple[float, float],
+    size: tuple[float, float],
+    place: int,
+    degrees: float = 0.0,
+    about: tuple[float, float] | None = None,
+) -> None:
+    """Fills a rectangle with a class.
+
+    Args:
+        labels: Changed in place.
+        corner: (x, y) of its upper left corner.
+        size: Width and height.
+        place: The class.
+        degrees: By which it is turned clockwise.
+        about: What it is turned about; None: its corner.
+    """
+    (x, y), (width, height) = corner, size
+    corners = np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
+    pivot = np.asarray(corner if about is None else about)
+    turn = np.radians(degrees)
+    matrix = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    fill_polygon(labels, (corners - pivot) @ matrix + pivot, place)
+
+
+def paste_mask(labels: Labels, mask: NDArray[Any], corner: tuple[int, int], place: int) -> None:
+    """Gives a class to the pixels of a mask whose upper left corner lies at (x, y)."""
+    x, y = corner
+    top, left = max(y, 0), max(x, 0)
+    inside = mask[top - y :, left - x :]
+    part = labels[top : top + inside.shape[0], left : left + inside.shape[1]]
+    part[inside[: part.shape[0], : part.shape[1]] > 0] = place

@@ -1,0 +1,116 @@
+"""LabelMe: one JSON file beside each image, with outlined shapes.
+
+Source: the files that labelme 4 and 5 write, https://github.com/wkentaro/labelme.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.frames.image_bytes import content_format, decode
+
+from .drawing import (
+    checked_size,
+    empty_labels,
+    fill_ellipse,
+    fill_polygon,
+    fill_rectangle,
+    paste_mask,
+)
+from .export import Export, Labelled, Labels
+from .files import key_of, read_json
+
+IGNORED = '__ignore__'
+"""Label of shapes that mean nothing."""
+
+AREAS = ('polygon', 'rectangle', 'circle', 'mask')
+
+
+def labelme(folder: Path) -> Export:
+    """Reads a folder of images and JSON files, in any depth.
+
+    Raises:
+        FileNotFoundError: No such file, or one without its image.
+        ValueError: A file is broken.
+    """
+    found = [(path, read_json(path)) for path in sorted(folder.rglob('*.json'))]
+    files = [
+        (path, content)
+        for path, content in found
+        if isinstance(content, dict) and isinstance(content.get('shapes'), list)
+    ]
+    if not files:
+        raise FileNotFoundError(f'no JSON file with shapes, as LabelMe writes, in {str(folder)!r}')
+    drawn = [(path, content) for path, content in files if any(map(_is_area, content['shapes']))]
+    names = sorted(
+        {str(s['label']) for _, content in drawn for s in content['shapes'] if _is_area(s)}
+        - {IGNORED}
+    )
+    places = {name: place for place, name in enumerate(names)} | {IGNORED: IGNORE}
+    left_out = []
+    if count := len(files) - len(drawn):
+        left_out.append(f'{count} images without polygon, rectangle, circle or mask')
+    return Export(
+        [{'name': name} for name in names], _frames(folder, drawn, places), len(drawn), left_out
+    )
+
+
+def _is_area(shape: Any) -> bool:
+    return isinstance(shape, dict) and shape.get('shape_type', 'polygon') in AREAS
+
+
+def _frames(
+    folder: Path, files: Sequence[tuple[Path, Mapping[str, Any]]], places: Mapping[str, int]
+) -> Iterator[Labelled]:
+    for path, content in files:
+        yield Labelled(key_of(path, folder), _image(path, content), _draw(path, content, places))
+
+
+def _draw(path: Path, content: Mapping[str, Any], places: Mapping[str, int]) -> Labels:
+    try:
+        size = checked_size(content.get('imageHeight'), content.get('imageWidth'))
+        labels = empty_labels(size)
+        for shape in filter(_is_area, content['shapes']):
+            _fill(labels, shape, places[str(shape['label'])])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ValueError(f'cannot read {str(path)!r} as a file of LabelMe: {error}') from None
+    return labels
+
+
+def _image(path: Path, content: Mapping[str, Any]) -> Path | tuple[bytes, str]:
+    """Gives the file beside the JSON, else the image that the JSON holds."""
+    name = str(content.get('imagePath') or '').replace('\\', '/')
+    for place in (path.parent / name, path.parent / Path(name).name):
+        if name and place.is_file():
+            return place
+    if not content.get('imageData'):
+        raise FileNotFoundError(
+            f'image {name!r} of {str(path)!r} is neither beside it nor in it; copy it there'
+        )
+    data = b64decode(content['imageData'])
+    return data, {'jpeg': '.jpg'}.get(kind := content_format(data) or 'png', f'.{kind}')
+
+
+def _fill(labels: Labels, shape: Mapping[str, Any], place: int) -> None:
+    points = np.asarray(shape['points'], np.float64).reshape(-1, 2)
+    kind = shape.get('shape_type', 'polygon')
+    if kind == 'polygon':
+        fill_polygon(labels, points, place)
+    elif kind == 'circle':
+        radius = float(np.hypot(*(points[1] - points[0])))
+        fill_ellipse(labels, (points[0, 0], points[0, 1]), (radius, radius), place)
+    else:
+        (left, top), (right, bottom) = points.min(0), points.max(0)
+        if kind == 'rectangle':
+            fill_rectangle(labels, (left, top), (right - left, bottom - top), place)
+        else:
+            data = np.frombuffer(b64decode(shape['mask']), np.uint8)
+            mask = decode(data, cv2.IMREAD_GRAYSCALE)
+            paste_mask(labels, mask, (round(left), round(top)), place)
