@@ -14,13 +14,14 @@ import pytest
 
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint import folder as folder_file
+from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import (
     Checkpoint,
     DEFAULT_FOLDER,
     save_checkpoint,
     WEIGHTS_FILE,
 )
-from anomaly_seg_ros.checkpoint.meta import CalibratedOn, CheckpointMeta, META_FILE, write_meta
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta, META_FILE, write_meta
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import label_info
@@ -52,7 +53,11 @@ def test_meta_comes_back_as_it_was(tmp_path: Path, make_fake_meta: Callable[...,
             'msp': Calibration((0.0, 0.1, 0.5)),
             'max_logit': Calibration((-9.25, 1e-7)),
         },
-        calibrated_on={'msp': CalibratedOn('camvid', 'val', 101, 'abc')},
+        calibrated_on={
+            'msp': CalibratedOn('camvid', 'val', 101, 'abc'),
+            'max_logit': CalibratedOn('a', '', 9, '', 0.011, (0.008, 0.02), {'0016E5': 0.011}),
+        },
+        cameras={'front': {'msp': FRONT}},
         thresholds={'msp': 0.98},
         training={'recipe': {'lr': 0.003}, 'note': 'ä'},
         model_options={'channels': [1, 2]},
@@ -65,6 +70,22 @@ def test_meta_comes_back_as_it_was(tmp_path: Path, make_fake_meta: Callable[...,
     assert [path.name for path in tmp_path.iterdir()] == [META_FILE]
 
 
+def test_a_camera_has_its_own_calibration_in_place_of_the_common_one(
+    make_fake_meta: Callable[..., Any],
+) -> None:
+    common = Calibration((0.0, 0.1, 0.5))
+    meta = make_fake_meta(
+        calibrations={'msp': common, 'max_logit': common},
+        thresholds={'msp': 0.98},
+        cameras={'front': {'msp': FRONT}},
+    )
+    front = meta.of_camera('front')
+    assert front.calibrations == {'msp': FRONT.calibration, 'max_logit': common}
+    assert front.thresholds == {'msp': FRONT.threshold}
+    assert front.calibrated_on == {'msp': FRONT.calibrated_on}
+    assert meta.of_camera('left') == meta.of_camera('') == meta
+
+
 def test_update_changes_only_what_is_named(fake_checkpoint: Path) -> None:
     before = Checkpoint.open(fake_checkpoint).meta
     after = Checkpoint.open(fake_checkpoint).with_meta(thresholds={'msp': 0.5})
@@ -73,6 +94,9 @@ def test_update_changes_only_what_is_named(fake_checkpoint: Path) -> None:
     assert after.meta.calibrations == before.calibrations
 
 
+FRONT = CameraCalibration(
+    Calibration((0.2, 0.3)), 0.995, CalibratedOn('frames', '', 20, 'abc', 0.006, (0.004, 0.009))
+)
 ORIGIN = {'dataset': 'camvid', 'split': 'val', 'frames': 101, 'commit': 'abc'}
 NAN, INFINITE = float('nan'), float('inf')
 BAD_NUMBERS = (NAN, INFINITE, True, '0.5', None, [0.5], 10**400)
@@ -141,9 +165,23 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
             ({'dataset': 'camvid'}, ' is .* an object with dataset, split, frames, commit'),
             ({**ORIGIN, 'frames': 0}, '.frames is 0; it must be a whole number of 1 or more'),
             ({**ORIGIN, 'split': 1}, '.split is 1; it must be a text'),
+            ({**ORIGIN, 'share': 2}, '.share is 2; it must be a number from 0 to 1'),
+            ({**ORIGIN, 'interval': [0.1]}, r'.interval is .*a list of 2'),
+            ({**ORIGIN, 'scenes': {'a': -1}}, '.scenes.a is -1; it must be a number from 0 to 1'),
+            ({**ORIGIN, 'shares': 0.1}, ' is .* an object with dataset, split'),
         )
     ),
     ({'calibrated_on': {'msx': ORIGIN}}, "a key of calibrated_on is 'msx'; it must be one of"),
+    ({'cameras': {'': {}}}, 'a key of cameras is .*a text that is not empty'),
+    ({'cameras': {'front': {'msx': {}}}}, 'a key of cameras.front is .*one of'),
+    (
+        {'cameras': {'front': {'msp': {'levels': [0.0, 1.0]}}}},
+        'cameras.front.msp is .*an object with levels, threshold, calibrated_on',
+    ),
+    (
+        {'cameras': {'front': {'msp': {**FRONT.to_json(), 'levels': [1.0, 0.0]}}}},
+        'cameras.front.msp.levels: .*never fall',
+    ),
     ({'trained_on': 'camvid train'}, "trained_on is 'camvid train'; it must be a list"),
     ({'trained_on': [1]}, r'trained_on\[0\] is 1; it must be a text'),
     ({'commit': 1}, 'commit is 1; it must be a text'),

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.checkpoint.meta import CalibratedOn
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
@@ -302,13 +302,26 @@ def test_mahalanobis_needs_the_classes_of_the_checkpoint(
 def test_the_checkpoint_says_what_a_calibration_was_fitted_on(
     fitted: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    origin = CalibratedOn('camvid', 'val', 1, code_version())
-    assert Checkpoint.open(fitted).meta.calibrated_on == {'mahalanobis': origin, 'sml': origin}
+    of_fitted = Checkpoint.open(fitted).meta.calibrated_on
+    assert set(of_fitted) == {'mahalanobis', 'sml'}
+    share = of_fitted['sml'].share
+    assert share == pytest.approx(0.01, abs=0.002)
+    # One frame says nothing of others.
+    assert of_fitted['sml'] == CalibratedOn(
+        'camvid', 'val', 1, code_version(), share, (0, 1), {'val': share}
+    )
     out = tmp_path / 'out'
     assert fit(fitted, frames, out, 'sml', '--split', 'train') == 0
-    assert 'warning: 2 frames of camvid train are few for a calib' in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert 'warning: 2 frames of camvid train are few for a calib' in said.err
+    assert 'sml: 2 frames, threshold 0.990; of frames that were left out' in said.out
     meta = Checkpoint.open(out).meta
-    assert meta.calibrated_on['sml'] == CalibratedOn('camvid', 'train', 2, code_version())
+    on = meta.calibrated_on['sml']
+    assert (on.dataset, on.split, on.frames) == ('camvid', 'train', 2)
+    assert on.share is not None
+    assert on.interval is not None
+    assert 0 <= on.interval[0] < on.share < on.interval[1] <= 1
+    assert on.scenes == {'train': on.share}
     assert fit(out, frames, out, 'msp', '--gamma', '0.5') == 0
     assert set(Checkpoint.open(out).meta.calibrated_on) == {'msp'}
 
@@ -344,10 +357,10 @@ def test_pixels_without_a_class_are_no_part_of_a_calibration() -> None:
     labels = np.zeros((4, 8), np.uint8)
     labels[:, 5:] = 255
     dark, void = (0, labels), (200, np.full((4, 8), 255, np.uint8))
-    levels = fit_calibration(Brightness(), Frames(dark, void)).levels
+    levels = fit_calibration(Brightness(), Frames(dark, void), 0.01).calibration.levels
     assert (levels[0], levels[-1]) == (0, 4)
     with pytest.raises(ValueError, match='at least one pixel'):
-        fit_calibration(Brightness(), Frames(void))
+        fit_calibration(Brightness(), Frames(void), 0.01)
 
 
 @pytest.mark.parametrize(('side', 'classified', 'last'), [(16, 3, 0), (20, 6, 1), (8, 5, 4)])
@@ -359,7 +372,8 @@ def test_labels_come_to_the_size_of_a_score_as_evaluate_brings_them(
     labels[:, :classified] = 0
     classified_columns = np.flatnonzero(labels_at(labels, (4, 8), 'exact')[0] == 0)
     assert classified_columns.tolist() == list(range(last + 1))
-    assert fit_calibration(Brightness(), Frames((0, labels))).levels[-1] == last
+    fit = fit_calibration(Brightness(), Frames((0, labels)), 0.01)
+    assert fit.calibration.levels[-1] == last
 
 
 # What is there stays whole until the new state is

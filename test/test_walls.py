@@ -41,8 +41,8 @@ LIGHT = (
 
 ORDER = {
     'anomaly_seg_ros': (
-        'cli.py', 'commands', 'demo', 'bags ros', 'node', 'engines', 'frames', 'checkpoint',
-        'models scores', 'process *',
+        'cli.py', 'commands', 'demo', 'bags ros', 'node', 'adaptation engines', 'frames',
+        'checkpoint', 'models scores', 'process *',
     ),
     'training': (
         'commands study', 'bench converting', 'fitting reporting', 'evaluation loop', 'objectives',

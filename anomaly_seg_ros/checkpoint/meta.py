@@ -12,6 +12,14 @@ from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.scores import SCORES
 
+from .calibrated import (
+    calibrated_on,
+    CalibratedOn,
+    calibration,
+    camera_calibration,
+    CameraCalibration,
+    share,
+)
 from .fields import (
     anything,
     Check,
@@ -29,16 +37,6 @@ from .fields import (
 
 FORMAT = 1
 META_FILE = 'meta.json'
-
-
-@dataclass(frozen=True)
-class CalibratedOn:
-    """The normal frames that a calibration was fitted on, and the commit that did it."""
-
-    dataset: str
-    split: str
-    frames: int
-    commit: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +61,7 @@ class CheckpointMeta:
         calibrations: Score name to its calibration on normal validation pixels.
         calibrated_on: Score name to what its calibration was fitted on, where that is known.
         thresholds: Score name to the calibrated value (0..1) above which a pixel is anomalous.
+        cameras: Name of one of several cameras to score name to what it has of its own.
         trained_on: Data sets and splits the weights have seen.
         training: How the weights were made: recipe, selection, measured quality.
         weights_sha256: Of the bytes of `weights.safetensors`; '' in folders of before.
@@ -87,6 +86,7 @@ class CheckpointMeta:
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     calibrated_on: dict[str, CalibratedOn] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
+    cameras: dict[str, dict[str, CameraCalibration]] = field(default_factory=dict)
     trained_on: tuple[str, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ''
@@ -118,10 +118,27 @@ class CheckpointMeta:
         """Channels of the network's own output: the classes, and void where it is trained."""
         return len(self.class_names) + (self.void_index is not None)
 
+    def of_camera(self, camera: str) -> CheckpointMeta:
+        """Gives the same with the calibrations of a camera in place of those that it replaces."""
+        return self.with_calibrations(self.cameras.get(camera, {}))
+
+    def with_calibrations(self, own: Mapping[str, CameraCalibration]) -> CheckpointMeta:
+        """Gives the same with other calibrations, by score."""
+        return replace(
+            self,
+            calibrations=self.calibrations | {k: fit.calibration for k, fit in own.items()},
+            thresholds=self.thresholds | {k: fit.threshold for k, fit in own.items()},
+            calibrated_on=self.calibrated_on | {k: fit.calibrated_on for k, fit in own.items()},
+        )
+
     def to_json(self) -> str:
         """Gives the text of `meta.json`."""
         values = asdict(self)
         values['calibrations'] = {k: list(c.levels) for k, c in self.calibrations.items()}
+        values['cameras'] = {
+            camera: {score: own.to_json() for score, own in scores.items()}
+            for camera, scores in self.cameras.items()
+        }
         return json.dumps(values, indent=1) + '\n'
 
     @classmethod
@@ -156,28 +173,6 @@ def _as_trained(meta: CheckpointMeta) -> CheckpointMeta:
     return replace(meta, model_options=options)
 
 
-def _calibration(key: str, value: Any) -> Calibration:
-    """Checks for the levels of a calibration."""
-    if isinstance(value, Calibration):
-        return value
-    levels = listed(number('a number'))(key, value)
-    try:
-        return Calibration(levels)
-    except ValueError as error:
-        raise ValueError(f'{key}: {error}') from None
-
-
-def _calibrated_on(key: str, value: Any) -> CalibratedOn:
-    """Checks for what a calibration was fitted on."""
-    values = asdict(value) if isinstance(value, CalibratedOn) else value
-    checks = {'dataset': text, 'split': text, 'frames': whole(1), 'commit': text}
-    if not isinstance(values, dict) or values.keys() != checks.keys():
-        raise unfit(key, value, f'an object with {", ".join(checks)}')
-    return CalibratedOn(
-        **{own: check(f'{key}.{own}', values[own]) for own, check in checks.items()}
-    )
-
-
 _score = one_of(SCORES)
 _positive = number('a number above 0', lambda value: value > 0)
 _CHECKS: dict[str, Check] = {
@@ -195,9 +190,10 @@ _CHECKS: dict[str, Check] = {
     'temperature': _positive,
     'score_options': mapped(mapped(anything), _score),
     'fitted': mapped(text, _score),
-    'calibrations': mapped(_calibration, _score),
-    'calibrated_on': mapped(_calibrated_on, _score),
-    'thresholds': mapped(number('a number from 0 to 1', lambda value: 0 <= value <= 1), _score),
+    'calibrations': mapped(calibration, _score),
+    'calibrated_on': mapped(calibrated_on, _score),
+    'thresholds': mapped(share, _score),
+    'cameras': mapped(mapped(camera_calibration, _score), name),
     'trained_on': listed(text),
     'training': mapped(anything),
     'weights_sha256': matching('(?:[0-9a-f]{64})?', "64 digits of 0..9 and a..f, or ''"),

@@ -7,6 +7,7 @@ ASCII under `LC_ALL=C`, ends the process in its own functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import os
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,12 @@ def write_image(path: Path, image: NDArray[np.uint8]) -> None:
     path.write_bytes(encode_image(image, path.suffix))
 
 
-def find_images(paths: list[Path]) -> list[Path]:
+def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
     """Lists the image files among `paths` and, sorted by name, in those that are folders.
+
+    Args:
+        paths: Files, taken as they are, and folders.
+        below: Also those in folders of these folders, at any depth, but not in hidden ones.
 
     Raises:
         FileNotFoundError: A path does not exist, or nothing was found.
@@ -141,13 +146,28 @@ def find_images(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += list_files(path, SUFFIXES)
+            folders = folders_below(path) if below else [path]
+            found += [file for folder in folders for file in list_files(folder, SUFFIXES)]
         elif path.is_file():
             found.append(path)
         else:
             raise FileNotFoundError(f'no file or folder {str(path)!r}')
     if not found:
         raise FileNotFoundError(f'no images in {", ".join(repr(str(p)) for p in paths)}')
+    return found
+
+
+def folders_below(top: Path) -> list[Path]:
+    """Lists a folder and those below it, sorted, links followed once, hidden ones left out."""
+    found: list[Path] = []
+    seen: set[Path] = set()
+    for name, below, _ in os.walk(top, followlinks=True):
+        below[:] = sorted(part for part in below if not is_hidden(part))
+        if (real := Path(name).resolve()) in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        found.append(Path(name))
     return found
 
 

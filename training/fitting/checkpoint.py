@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 import shutil
 from typing import Any
 
+from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.checkpoint.meta import CalibratedOn
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.folder import engine_folders
-from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.scores import is_tempered, score_class, SCORES
 from training.datasets import Dataset
 from training.evaluation.network_pass import open_pass
@@ -177,14 +176,17 @@ def with_calibration(
 ) -> Checkpoint:
     """Fits the calibration of a score and puts it in with the threshold."""
     engine = open_engine(checkpoint, request.engine, score)
-    calibration = fit_calibration(engine, validation.frames)
+    fit = fit_calibration(engine, validation.frames, 1 - request.threshold)
     engine.close()
-    count = len(validation.frames)
-    say(f'{score}: {count} frames, threshold {request.threshold:.3f}')
+    origin = calibrated_on(fit, validation.dataset, validation.split)
+    say(
+        f'{score}: {fit.frames} frames, threshold {request.threshold:.3f}; of frames that were '
+        f'left out {fit.promise} of the pixels lie above, promised '
+        f'{100 * (1 - request.threshold):.2f} %'
+    )
     meta = checkpoint.meta
-    origin = CalibratedOn(validation.dataset, validation.split, count, code_version())
     return checkpoint.with_meta(
-        calibrations={**meta.calibrations, score: calibration},
+        calibrations={**meta.calibrations, score: fit.calibration},
         calibrated_on={**meta.calibrated_on, score: origin},
         thresholds={**meta.thresholds, score: request.threshold},
     )
@@ -192,10 +194,16 @@ def with_calibration(
 
 def uncalibrated(checkpoint: Checkpoint, scores: Collection[str]) -> dict[str, Any]:
     """Gives the fields of the meta data that hold calibrations, without those of some scores."""
-    kept = ('calibrations', 'calibrated_on', 'thresholds')
+    meta = checkpoint.meta
+
+    def without(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {score: value for score, value in values.items() if score not in scores}
+
     return {
-        name: {k: v for k, v in getattr(checkpoint.meta, name).items() if k not in scores}
-        for name in kept
+        'calibrations': without(meta.calibrations),
+        'calibrated_on': without(meta.calibrated_on),
+        'thresholds': without(meta.thresholds),
+        'cameras': {camera: without(own) for camera, own in meta.cameras.items()},
     }
 
 
