@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 IGNORE = 255
 """Label of a pixel that belongs to no class; never counted, never trained on."""
+
+
+_DYNAMIC = frozenset(
+    {
+        'person', 'pedestrian', 'rider', 'bicyclist', 'car', 'truck', 'bus', 'train', 'motorcycle',
+        'bicycle', 'animal', 'caravan', 'trailer',
+    }
+)  # fmt: skip
+
+
+def dynamic_ids(names: Sequence[str]) -> tuple[int, ...]:
+    """Gives the train ids of the classes that may move by themselves, a parked car too.
+
+    >>> dynamic_ids(CAMVID.names)
+    (8, 9, 10)
+    """
+    return tuple(index for index, name in enumerate(names) if name in _DYNAMIC)
 
 
 class LabelSet(NamedTuple):

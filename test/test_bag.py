@@ -192,7 +192,8 @@ def test_the_outputs_are_those_of_the_node(
     assert '3 frames of 3 messages on /front/image' in capsys.readouterr().out
     with BagReader(tmp_path / 'out' / 'bag') as reader:
         info_topic = '/anomaly_seg/label_info_json'
-        assert reader.topics == {**dict.fromkeys(OUTPUT_TOPICS, RAW), info_topic: TEXT}
+        texts = (info_topic, '/anomaly_seg/regions_json')
+        assert reader.topics == {**dict.fromkeys(OUTPUT_TOPICS, RAW), **dict.fromkeys(texts, TEXT)}
         assert reader.problems() == []
         for topic, encoding in OUTPUT_TOPICS.items():
             frames = list(reader.images(topic))

@@ -30,12 +30,16 @@ from rclpy.event_handler import QoSSubscriptionEventType
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.rosbag2 import Reader
 from std_msgs.msg import String
 
+from anomaly_seg_ros.bags.reader import TYPESTORE
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines.building import BuildNotice, TIMES_FILE
 from anomaly_seg_ros.frames.images import encode_image
-from anomaly_seg_ros.frames.pipeline import build_pipeline, PipelineSettings
+from anomaly_seg_ros.frames.maps import PipelineSettings
+from anomaly_seg_ros.frames.pipeline import build_pipeline
 from anomaly_seg_ros.node import build_watch, topics, watchdog
 from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
 from anomaly_seg_ros.node.statistics import UNPROCESSED
@@ -449,7 +453,7 @@ def test_a_failed_activate_leaves_no_publisher_active(
             assert node.trigger_configure() == SUCCESS
             publishers = [output.publisher for output in node.cameras[0].outputs.values()]
     assert node.trigger_activate() == SUCCESS
-    assert len(publishers) == len(OUTPUTS)
+    assert len(publishers) == len(node.cameras[0].outputs)
     assert all(publisher.is_activated for publisher in publishers)
 
 
@@ -543,6 +547,67 @@ def test_network_resolution(rig: Any, image_message: Callable[..., Any]) -> None
     assert set_parameter(node, output_resolution='input').successful
     answers = rig.answer(image_message(image), *OUTPUTS)
     assert {(answer.height, answer.width) for answer in answers} == {(48, 64)}
+
+
+def test_masks_for_other_stacks(rig: Any, image_message: Callable[..., Any]) -> None:
+    node = rig.activate()
+    outputs = (topics.CONFIDENCE, topics.OPEN_SET_MASK, topics.STATIC_MASK)
+    rig.connect(*outputs, topics.ANOMALY_SCORE)
+    *answers, score = rig.answer(image_message(picture()), *outputs, topics.ANOMALY_SCORE)
+    confidence, open_set, static = map(pixels, answers)
+    assert (confidence == 255 - pixels(score)).all()
+    assert [open_set[0, 0], open_set[23, 0], open_set[0, 31]] == [3, 8, 11]
+    assert [static[0, 0], static[23, 0], static[0, 31]] == [255, 0, 0]  # road, car, anomaly
+    assert set_parameter(node, static_mask_inverted=True).successful
+    (turned,) = rig.answer(image_message(picture()), topics.STATIC_MASK)
+    assert (pixels(turned) == 255 - static).all()
+
+
+def test_the_bag_holds_what_the_node_publishes(
+    rig: Any,
+    image_message: Callable[..., Any],
+    make: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Masks, regions and ids; read by `rosbags` alone."""
+    images = []
+    for step in range(4):
+        image = picture(step, 48, 64)
+        image[..., 1] = 0
+        image[10:20, 4 + 3 * step : 16 + 3 * step, 1] = 255
+        image[30:40, 40:50, 1] = 255 * (step % 2)
+        images.append(image)
+    monkeypatch.setattr('training.commands.bag.open_engine', lambda *args: rig.engine)
+    argv = ['bag', str(make(images)), '--checkpoint', str(rig.checkpoint)]
+    assert main([*argv, '--out', str(tmp_path / 'out')]) == 0
+    with Reader(tmp_path / 'out' / 'bag') as reader:
+        found: dict[str, list[Any]] = {}
+        for connection, _, data in reader.messages():
+            message = TYPESTORE.deserialize_cdr(data, connection.msgtype)
+            found.setdefault(connection.topic.replace('/anomaly_seg/', '~/'), []).append(message)
+    rig.activate()
+    rig.connect(*MASKS)
+    rig.listen(topics.REGIONS_JSON, kind=String)
+    for number, image in enumerate(images):
+        sent = image_message(image)
+        stamp = found[topics.SEMANTIC_MASK][number].header.stamp
+        sent.header.stamp.sec, sent.header.stamp.nanosec = stamp.sec, stamp.nanosec
+        sent.header.frame_id = found[topics.SEMANTIC_MASK][number].header.frame_id
+        for topic, answer in zip(MASKS, rig.answer(sent, *MASKS), strict=True):
+            assert bytes(answer.data) == found[topic][number].data.tobytes()
+    rig.spin_until(lambda: len(rig.heard[topics.REGIONS_JSON]) == 4)
+    texts = [message.data for message in rig.heard[topics.REGIONS_JSON]]
+    assert texts == [message.data for message in found[topics.REGIONS_JSON]]
+    regions = [json.loads(text)['regions'] for text in texts]
+    assert [[(r['id'], r['seen']) for r in each] for each in regions] == [
+        [(1, 1)],
+        [(1, 2), (2, 1)],
+        [(1, 3)],
+        [(1, 4), (2, 2)],
+    ]
+    assert regions[3][0]['box'] == {'x': 14, 'y': 10, 'width': 10, 'height': 10}
+    assert topics.DETECTIONS not in rig.node.cameras[0].outputs, 'vision_msgs is not here'
 
 
 def test_compressed_images_come_in_and_go_out(

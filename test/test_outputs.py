@@ -17,7 +17,13 @@ from anomaly_seg_ros.bags.reader import BagReader, TEXT, TYPESTORE
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.node import launch_support
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.outputs import image_outputs, OUTPUTS, usual_outputs
+from anomaly_seg_ros.node.outputs import (
+    COMPRESSED_IMAGE,
+    IMAGE,
+    image_outputs,
+    OUTPUTS,
+    usual_outputs,
+)
 from training.bench.node_session import output_topics
 
 NEW = """
@@ -133,16 +139,28 @@ def test_the_shipped_table() -> None:
     encodings = {
         topic.removeprefix('~/'): output.encoding(NodeConfig())
         for topic, output in OUTPUTS.items()
+        if output.kind in (IMAGE, COMPRESSED_IMAGE)
     }
     assert encodings == {
         'semantic_mask': 'mono8',
         'anomaly_score': 'mono8',
         'anomaly_mask': 'mono8',
         'semantic_color': 'bgr8',
+        'confidence': 'mono8',
+        'open_set_mask': 'mono8',
+        'static_mask': 'mono8',
         'overlay': 'bgr8',
         'overlay/compressed': 'bgr8; jpeg compressed bgr8',
     }
     floats = NodeConfig(score_encoding='32FC1')
     assert OUTPUTS['~/anomaly_score'].encoding(floats) == '32FC1'
-    assert set(OUTPUTS) - set(image_outputs()) == {'~/overlay/compressed'}
-    assert set(OUTPUTS) - set(usual_outputs()) == {'~/semantic_color', '~/overlay/compressed'}
+    assert set(image_outputs()) == {
+        topic for topic, output in OUTPUTS.items() if output.kind == IMAGE
+    }
+    assert set(usual_outputs()) == {
+        '~/semantic_mask',
+        '~/anomaly_score',
+        '~/anomaly_mask',
+        '~/overlay',
+        '~/regions_json',
+    }

@@ -13,13 +13,9 @@ import pytest
 
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.overlay import color_table, colorize, draw_overlay
-from anomaly_seg_ros.frames.pipeline import (
-    build_pipeline,
-    default_threshold,
-    PipelineSettings,
-    run_engine,
-)
+from anomaly_seg_ros.frames.pipeline import build_pipeline, default_threshold, run_engine
 from anomaly_seg_ros.frames.preprocess import to_input_size
 
 
@@ -87,7 +83,7 @@ def test_network_size_on_request(pipeline: Any) -> None:
 def test_network_size_is_the_result_itself_where_the_camera_has_it(pipeline: Any) -> None:
     result = pipeline(picture())
     assert result.at(whole=False) is result
-    assert pipeline(picture(48, 64)).at(whole=True)._size == (48, 64)
+    assert pipeline(picture(48, 64)).at(whole=True).size == (48, 64)
 
 
 def test_float_and_byte_score_agree_at_any_size(pipeline: Any) -> None:

@@ -1,35 +1,10 @@
-"""Small regions, and back to the camera's size."""
+"""Back to the camera's size."""
 
 import numpy as np
 import pytest
 
 from anomaly_seg_ros.frames.nearest import resize_ids
-from anomaly_seg_ros.frames.postprocess import drop_small_regions, resize_linear
-
-PICTURE = [
-    '##....#',
-    '##...#.',
-    '.......',
-    '#..###.',
-]
-"""Regions of 4, 2 (they touch at a corner), 1 and 3 pixels."""
-
-
-@pytest.mark.parametrize(
-    ('min_area', 'left'), [(0, 10), (1, 10), (2, 9), (2.5, 7), (3, 7), (4, 4), (5, 0)]
-)
-def test_regions_below_the_area_are_dropped(min_area: float, left: int) -> None:
-    mask = np.array([[255 * (c == '#') for c in row] for row in PICTURE], np.uint8)
-    size = mask.size
-    mask = drop_small_regions(mask, min_area)
-    assert (mask == 255).sum() == left
-    assert (mask == 0).sum() == size - left
-
-
-@pytest.mark.parametrize('min_area', [0, 1, 100])
-def test_an_empty_and_a_full_mask(min_area: float) -> None:
-    assert not drop_small_regions(np.zeros((12, 10), np.uint8), min_area).any()
-    assert (drop_small_regions(np.full((12, 10), 255, np.uint8), min_area) == 255).all()
+from anomaly_seg_ros.frames.postprocess import resize_linear
 
 
 def test_nearest_makes_blocks_and_no_new_values() -> None:

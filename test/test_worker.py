@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 import pytest
 
-from anomaly_seg_ros.frames.pipeline import build_pipeline, Prepared
+from anomaly_seg_ros.frames.pipeline import build_pipeline
+from anomaly_seg_ros.frames.result import Prepared
 from anomaly_seg_ros.node import worker as worker_module
 from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Prediction

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
+from anomaly_seg_ros.bags.fields import add_vision_msgs
 from anomaly_seg_ros.bags.message import BagMessage, Channel, COMPRESSED, RAW, Storage, types_of
 from anomaly_seg_ros.bags.storage import find_bag_files, open_storage, unpack_message
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
@@ -28,6 +29,7 @@ NAME_SUFFIX = '/name'
 
 # These three are the same in every distribution, so what the bag says of them is not needed.
 TYPESTORE = get_typestore(Stores.ROS2_HUMBLE)
+add_vision_msgs(TYPESTORE)
 
 
 @dataclass(frozen=True)

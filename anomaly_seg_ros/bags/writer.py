@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 import sqlite3
 from types import TracebackType
@@ -21,6 +22,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
+from anomaly_seg_ros.bags.fields import filled
 from anomaly_seg_ros.bags.message import COMPRESSED, RAW
 from anomaly_seg_ros.bags.reader import TYPESTORE
 from anomaly_seg_ros.process.path_errors import system_errors
@@ -152,10 +154,10 @@ class BagWriter:
         )
         self._write(topic, COMPRESSED, at.log_time, message)
 
-    def add_data(self, topic: str, log_time: int, data: Any) -> None:
-        """Writes a message that has only a field `data`, such as a `std_msgs/String`."""
+    def add_fields(self, topic: str, at: Stamp, fields: Mapping[str, Any]) -> None:
+        """Writes a message of any type; see `filled`."""
         kind = self._connections[topic].msgtype
-        self._write(topic, kind, log_time, TYPESTORE.types[kind](data=data))
+        self._write(topic, kind, at.log_time, filled(TYPESTORE, kind, fields, _header(at)))
 
     def _write(self, topic: str, kind: str, log_time: int, message: object) -> None:
         data = TYPESTORE.serialize_cdr(message, kind)

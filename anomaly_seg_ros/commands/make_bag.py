@@ -107,7 +107,7 @@ def write_bag(
                     bag.add_compressed(topic, at, data, f'rgb8; {compressed} compressed bgr8')
                 else:
                     bag.add_image(topic, at, image, 'rgb8')
-                bag.add_data(name_topic, stamp, printable(path.name))
+                bag.add_fields(name_topic, at, {'data': printable(path.name)})
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise

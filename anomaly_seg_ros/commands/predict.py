@@ -16,7 +16,8 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
 from anomaly_seg_ros.frames.images import find_images, read_image, write_image
-from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline, Result
+from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
+from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, Field, field, fields, replace
 from typing import Any, NamedTuple
 
 from anomaly_seg_ros.engines import AUTO, ENGINES, precisions
+from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.registry import did_you_mean
 
 READ_ONLY = 'read-only'
@@ -104,6 +105,21 @@ class NodeConfig:
     min_region_area: int = param(
         0, 'anomalous regions of fewer camera pixels are dropped', DYNAMIC, range=(0, 10**9)
     )
+    max_regions: int = param(
+        100, 'anomalous regions that are listed, the largest first', DYNAMIC, range=(0, 10000)
+    )
+    persistence: str = param(
+        '1/5',
+        'regions count that were there in so many of the last frames: 3/5 drops what flickers and '
+        'delays what is new by 2 frames',
+        DYNAMIC,
+    )
+    smoothing: float = param(
+        0.0,
+        'share of the frames before in the score that is compared with the threshold; 0: none',
+        DYNAMIC,
+        range=(0.0, 0.95),
+    )
     overlay_alpha: float = param(
         0.45, 'share of the class colours in the overlay', DYNAMIC, range=(0.0, 1.0)
     )
@@ -139,6 +155,11 @@ class NodeConfig:
         'gives it, with 32FC1 only',
         choices=('calibrated', 'raw'),
     )
+    static_mask_inverted: bool = param(
+        False,
+        'turns static_mask round: 255 where the class moves or the pixel is anomalous',
+        DYNAMIC,
+    )
     output_resolution: str = param(
         'input',
         'size of the published masks and scores: of the camera image or of the network',
@@ -167,6 +188,7 @@ class NodeConfig:
     def __post_init__(self) -> None:
         for parameter in parameters():
             parameter.check(getattr(self, parameter.name))
+        Persistence.parse(self.persistence)
         if self.score_scale == 'raw' and self.score_encoding != '32FC1':
             raise ValueError(
                 'score_scale raw does not fit score_encoding mono8; set score_encoding to 32FC1'

@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
-from anomaly_seg_ros.frames.pipeline import (
-    build_pipeline,
-    default_threshold,
-    Pipeline,
-    PipelineSettings,
-)
+from anomaly_seg_ros.frames.maps import PipelineSettings
+from anomaly_seg_ros.frames.persistence import Persistence
+from anomaly_seg_ros.frames.pipeline import build_pipeline, default_threshold, Pipeline
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.prediction import Engine
 
@@ -26,7 +23,8 @@ def node_pipeline(engine: Engine, meta: CheckpointMeta, config: NodeConfig) -> P
             f'score {engine.score_name!r} of this checkpoint has no calibration; run fit_score '
             'on it first'
         )
-    return build_pipeline(engine, meta, pipeline_settings(engine, meta, config))
+    settings = pipeline_settings(engine, meta, config)
+    return build_pipeline(engine, meta, settings, remembers=True)
 
 
 def pipeline_settings(
@@ -36,7 +34,14 @@ def pipeline_settings(
     threshold = config.threshold
     if threshold < 0:
         threshold = default_threshold(meta, engine.score_name)
-    return PipelineSettings(threshold, config.min_region_area, config.overlay_alpha)
+    return PipelineSettings(
+        threshold,
+        config.min_region_area,
+        config.overlay_alpha,
+        config.max_regions,
+        Persistence.parse(config.persistence),
+        config.smoothing,
+    )
 
 
 def warm_up(engine: Engine, most: int = 1) -> None:

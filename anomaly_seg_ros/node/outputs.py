@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+import json
 from typing import Any, TYPE_CHECKING
 
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.regions import detections_content, regions_content
 
 if TYPE_CHECKING:
-    from anomaly_seg_ros.frames.pipeline import Result
+    from anomaly_seg_ros.frames.result import Result
 
 IMAGE = 'sensor_msgs/msg/Image'
 """The kind of a picture; the message also carries the header of the camera image."""
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 """The kind of the bytes of an image file, likewise with that header."""
-
+TEXT = 'std_msgs/msg/String'
+"""The kind of JSON; its text begins with the stamp and the frame of the camera image."""
+DETECTIONS = 'vision_msgs/msg/Detection2DArray'
 
 JPEG = 'bgr8; jpeg compressed bgr8'
 """The field `format` of a JPEG, as image_transport writes it."""
@@ -31,12 +35,11 @@ class Output:
 
     Attributes:
         content: Gives it of a `Result`, which has the size to publish, and of the parameters: an
-            array for an `IMAGE`, bytes for a `COMPRESSED_IMAGE`, else the value of the message's
-            field `data`.
+            array for an `IMAGE`, bytes for a `COMPRESSED_IMAGE`, else the message's fields by
+            name, or the one of it that is called `data`; see `stamped_text` for a `TEXT`.
         encoding: Of an `IMAGE`, by the parameters: 'mono8' (H, W) uint8, '32FC1' (H, W) float32,
             or 'bgr8' (H, W, 3) RGB; of a `COMPRESSED_IMAGE` its field `format`.
-        kind: Message type: one of the two, or one that has only a field `data`, as
-            'std_msgs/msg/String'.
+        kind: Message type: one of those above, or any other one.
         usual: Whether `demo` and `bag` take it unasked.
     """
 
@@ -52,16 +55,39 @@ def _score(result: Result, config: NodeConfig) -> Any:
     return result.score if config.score_scale == 'raw' else result.share
 
 
+def _static(result: Result, config: NodeConfig) -> Any:
+    return ~result.static if config.static_mask_inverted else result.static
+
+
 OUTPUTS: dict[str, Output] = {
     topics.SEMANTIC_MASK: Output(lambda result, _: result.labels),
     topics.ANOMALY_SCORE: Output(_score, lambda config: config.score_encoding),
     topics.ANOMALY_MASK: Output(lambda result, _: result.mask),
+    topics.CONFIDENCE: Output(lambda result, _: ~result.heat, usual=False),
+    topics.OPEN_SET_MASK: Output(lambda result, _: result.open_set, usual=False),
+    topics.STATIC_MASK: Output(_static, usual=False),
     topics.SEMANTIC_COLOR: Output(lambda result, _: result.color, lambda _: 'bgr8', usual=False),
     topics.OVERLAY: Output(lambda result, _: result.overlay, lambda _: 'bgr8'),
     topics.OVERLAY_COMPRESSED: Output(
         lambda result, _: result.overlay_jpeg, lambda _: JPEG, COMPRESSED_IMAGE, usual=False
     ),
+    topics.REGIONS_JSON: Output(lambda result, _: regions_content(result), kind=TEXT),
+    topics.DETECTIONS: Output(
+        lambda result, _: detections_content(result), kind=DETECTIONS, usual=False
+    ),
 }
+
+
+def stamped_text(content: Any, sec: int, nanosec: int, frame_id: str) -> str:
+    """Gives the text of a message that has no header: a text as it is, a mapping as JSON.
+
+    >>> stamped_text({'regions': []}, 1, 2, 'front')
+    '{"stamp": {"sec": 1, "nanosec": 2}, "frame_id": "front", "regions": []}'
+    """
+    if isinstance(content, str):
+        return content
+    stamp = {'sec': sec, 'nanosec': nanosec}
+    return json.dumps({'stamp': stamp, 'frame_id': frame_id, **content})
 
 
 def usual_outputs() -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import threading
 from typing import Generic, Protocol, TypeVar
 
-from anomaly_seg_ros.frames.pipeline import Prepared, run_engine
+from anomaly_seg_ros.frames.pipeline import run_engine
+from anomaly_seg_ros.frames.result import Prepared
 from anomaly_seg_ros.node.inbox import Inbox
 from anomaly_seg_ros.prediction import Engine, Prediction
 

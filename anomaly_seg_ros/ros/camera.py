@@ -16,7 +16,7 @@ from std_msgs.msg import String
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
-from anomaly_seg_ros.frames.pipeline import Prepared
+from anomaly_seg_ros.frames.result import Prepared
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics, watchdog
 from anomaly_seg_ros.node.config import NodeConfig
@@ -93,9 +93,15 @@ class Camera:
     def advertise(self) -> None:
         """Makes the publishers and publishes the label info."""
         for topic, output in OUTPUTS.items():
+            name = topics.of_camera(topic, self.name)
+            try:
+                kind = message_type(output.kind)
+            except ImportError as error:
+                self._node.get_logger().info(f'{name} is not published: {error}')
+                continue
             publisher = self._node.create_lifecycle_publisher(
-                message_type(output.kind),
-                topics.of_camera(topic, self.name),
+                kind,
+                name,
                 qos.output(),
                 qos_overriding_options=qos.output_overrides(),
             )

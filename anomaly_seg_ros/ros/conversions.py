@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 import importlib
 from typing import Any, Protocol
 
@@ -10,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 
-from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE
+from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE, stamped_text, TEXT
 
 _OUTPUT_TYPES = {
     'mono8': (np.uint8, 1),
@@ -79,20 +80,53 @@ class CompressedWriter:
         return self._message
 
 
-class DataWriter:
-    """Fills one reused message that has only a field `data`.
+class TextWriter:
+    """Fills one reused `String` message."""
+
+    def __init__(self) -> None:
+        self._message = String()
+
+    def fill(self, content: Any, header: Header) -> String:
+        """Gives the message of a text, or of a mapping as JSON with stamp and frame."""
+        stamp = header.stamp
+        self._message.data = stamped_text(content, stamp.sec, stamp.nanosec, header.frame_id)
+        return self._message
+
+
+class FieldsWriter:
+    """Makes messages of any type.
 
     Args:
-        kind: Its type, as 'std_msgs/msg/String'.
+        kind: The type, as 'vision_msgs/msg/Detection2DArray'.
+
+    Raises:
+        ImportError: Its package is not installed.
     """
 
     def __init__(self, kind: str):
-        self._message = message_type(kind)()
+        self._type = message_type(kind)
 
-    def fill(self, data: Any, header: Header) -> Any:
-        """Gives the message with these data; there is no place for the header in it."""
-        self._message.data = data
-        return self._message
+    def fill(self, content: Any, header: Header) -> Any:
+        """Gives a message of its fields by name, or of the one that is called `data`."""
+        fields = content if isinstance(content, Mapping) else {'data': content}
+        return _filled(self._type(), fields, header)
+
+
+def _filled(message: Any, fields: Mapping[str, Any], header: Header) -> Any:
+    """Fills a message and those inside of it; each that has a header gets this one."""
+    types = message.get_fields_and_field_types()
+    if 'header' in types:
+        message.header = header
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            _filled(getattr(message, name), value, header)
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            package, _, kind = types[name].removeprefix('sequence<').rstrip('>').partition('/')
+            inner = message_type(f'{package}/msg/{kind}')
+            setattr(message, name, [_filled(inner(), each, header) for each in value])
+        else:
+            setattr(message, name, value)
+    return message
 
 
 class Writer(Protocol):
@@ -120,4 +154,6 @@ def message_writer(kind: str, encoding: str) -> Writer:
     """Gives what fills the messages of an output; see `Output` for both."""
     if kind == IMAGE:
         return ImageWriter(encoding)
-    return CompressedWriter(encoding) if kind == COMPRESSED_IMAGE else DataWriter(kind)
+    if kind == COMPRESSED_IMAGE:
+        return CompressedWriter(encoding)
+    return TextWriter() if kind == TEXT else FieldsWriter(kind)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.demo.frame_source import open_frames
 from anomaly_seg_ros.frames.image_message import Bytes, to_frame
-from anomaly_seg_ros.frames.pipeline import Pipeline, Result
+from anomaly_seg_ros.frames.pipeline import Pipeline
 from anomaly_seg_ros.frames.preprocess import to_input_size
+from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.prediction import Engine
 from training.bench.timing import Stages, Work
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.frames.pipeline import Result
+from anomaly_seg_ros.frames.result import Result
 from training.datasets import NO_CLASSES
 from training.datasets.label_ids import AS_IS
 from training.evaluation.frame import Frame

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 import shutil
 from types import TracebackType
 
-from anomaly_seg_ros.bags.reader import BagImage, TEXT
+from anomaly_seg_ros.bags.reader import BagImage
 from anomaly_seg_ros.bags.storage import METADATA
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp
 from anomaly_seg_ros.frames.images import is_hidden
-from anomaly_seg_ros.frames.pipeline import Result
+from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE, OUTPUTS
+from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE, OUTPUTS, stamped_text, TEXT
 from training.results import CURVES_FILE, FRAMES_FILE, PICTURES_FILE, PICTURES_FOLDER, RESULTS_FILE
 
 
@@ -67,18 +67,22 @@ class OutputBag:
     def add(self, image: BagImage, result: Result) -> None:
         """Writes the outputs of a frame with the times of its input."""
         assert image.stamp is not None
-        if not self._explained:
-            self._bag.add_data(self._info_topic, image.log_time, self._label_info)
-            self._explained = True
         at = Stamp(image.log_time, image.stamp, image.frame_id)
+        if not self._explained:
+            self._bag.add_fields(self._info_topic, at, {'data': self._label_info})
+            self._explained = True
         for topic, output in self._outputs.items():
             content = output.content(result, self._config)
             if output.kind == IMAGE:
                 self._bag.add_image(topic, at, content, output.encoding(self._config))
             elif output.kind == COMPRESSED_IMAGE:
                 self._bag.add_compressed(topic, at, content, output.encoding(self._config))
+            elif output.kind == TEXT:
+                text = stamped_text(content, *divmod(at.stamp, 10**9), at.frame_id)
+                self._bag.add_fields(topic, at, {'data': text})
             else:
-                self._bag.add_data(topic, at.log_time, content)
+                fields = content if isinstance(content, Mapping) else {'data': content}
+                self._bag.add_fields(topic, at, fields)
 
     def __enter__(self) -> OutputBag:
         return self

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 from typing import NamedTuple, TextIO
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.bags.reader import BagImage
-from anomaly_seg_ros.frames.pipeline import Result
+from anomaly_seg_ros.frames.result import Result
 
 FRAME_SCORE_RULE = (
     'mean calibrated score of all pixels at the size of the network: about 0.5 on frames like '
@@ -26,7 +25,7 @@ class TimelineRow(NamedTuple):
         stamp: Header stamp in nanoseconds.
         frame_score: By `FRAME_SCORE_RULE`.
         mask_share: Share of the pixels that the published mask marks.
-        regions: 8-connected regions of the published mask.
+        regions: 8-connected regions of the mask at the network's size.
         number: Place of the message on its topic, from 0.
         log_time: When it was recorded, in nanoseconds.
         name: Source file, where the bag tells it.
@@ -49,7 +48,7 @@ def frame_row(image: BagImage, name: str, result: Result) -> TimelineRow:
         stamp=image.stamp,
         frame_score=round(mean_share(result.at(False).share), 6),
         mask_share=round(float((result.mask != 0).mean()), 6),
-        regions=cv2.connectedComponents(result.mask, connectivity=8)[0] - 1,
+        regions=result.maps.anomalies.total,
         number=image.number,
         log_time=image.log_time,
         name=name,

@@ -1,0 +1,187 @@
+"""What is known of a frame at the network's size; each map is computed when first asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_seg_ros.calibration import CalibrationTable, score_bits
+from anomaly_seg_ros.prediction import Prediction
+
+from .persistence import ALWAYS, Persistence
+from .regions import find_regions, Whole
+from .tracks import follow, Tracks
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """What may change between two frames.
+
+    Attributes:
+        threshold: Calibrated score (0..1) at or above which a pixel is anomalous.
+        min_region_area: Regions of fewer pixels of the camera image are dropped.
+        overlay_alpha: Share of the class colours in the overlay, 0..1.
+        max_regions: Regions that are listed, at most; the mask holds all of them.
+        persistence: Regions that were there less often are dropped.
+        smoothing: Share that the frames before have in the score that is compared with the
+            threshold, 0..1 without 1; 0 for none.
+    """
+
+    threshold: float
+    min_region_area: int = 0
+    overlay_alpha: float = 0.45
+    max_regions: int = 100
+    persistence: Persistence = ALWAYS
+    smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the frames before leave to the next one.
+
+    Attributes:
+        tracks: Of their regions.
+        smoothed: (h, w) calibrated score of all of them; None where nothing is smoothed.
+    """
+
+    tracks: Tracks = field(default_factory=Tracks)
+    smoothed: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Anomalies:
+    """The regions of a frame that are large and lasting enough.
+
+    (n,) are of each that is listed, by size times score, the largest first.
+
+    Attributes:
+        boxes: (n, 4) first column, first row, columns and rows.
+        areas: (n,) pixels.
+        scores: (n,) mean calibrated score.
+        ids: (n,) that stay over frames.
+        seen: (n,) in how many of the last frames each was there.
+        total: Regions, those too that are not listed.
+        pixels: (p,) places of the pixels of all regions in the flattened picture.
+        delays: Of each region that counts for the first time: frames since it was first there.
+        memory: For the next frame.
+    """
+
+    boxes: Whole
+    areas: Whole
+    scores: NDArray[np.float64]
+    ids: Whole
+    seen: Whole
+    total: int
+    pixels: Whole
+    delays: Whole
+    memory: Memory
+
+
+class Maps:
+    """A frame's maps at the network's size.
+
+    Args:
+        prediction: Of the network.
+        settings: That held when the frame came.
+        min_area: Anomalous regions of fewer pixels are dropped.
+        calibration: Of the score, or None.
+        before: What the frames before have left.
+    """
+
+    def __init__(
+        self,
+        prediction: Prediction,
+        settings: PipelineSettings,
+        min_area: float,
+        calibration: CalibrationTable | None,
+        before: Memory,
+    ):
+        self.prediction = prediction
+        self.settings = settings
+        self.before = before
+        self._min_area = min_area
+        self._calibration = calibration
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the score has a calibration, which most of the maps need."""
+        return self._calibration is not None
+
+    @property
+    def _table(self) -> CalibrationTable:
+        if self._calibration is None:
+            raise ValueError('the score has no calibration; run fit_score on the checkpoint first')
+        return self._calibration
+
+    @cached_property
+    def _bits(self) -> NDArray[np.uint16]:
+        return score_bits(self.prediction.score)
+
+    @cached_property
+    def share(self) -> NDArray[np.float32]:
+        """(h, w) calibrated score, 0..1."""
+        return self._table.share(self._bits)
+
+    @cached_property
+    def heat(self) -> NDArray[np.uint8]:
+        """(h, w) calibrated score times 255."""
+        return self._table.heat(self._bits)
+
+    @cached_property
+    def smoothed(self) -> NDArray[np.float32] | None:
+        """(h, w) calibrated score with that of the frames before; None where none is wanted."""
+        weight = self.settings.smoothing
+        if not weight:
+            return None
+        before = self.before.smoothed
+        if before is None:
+            return self.share
+        mixed = cv2.addWeighted(self.share, 1 - weight, before, weight, 0)
+        return mixed.astype(np.float32, copy=False)
+
+    @cached_property
+    def above(self) -> NDArray[np.uint8]:
+        """(h, w) 255 where the calibrated score is at or above the threshold."""
+        if self.smoothed is None:
+            return self._table.above(self._bits, self.settings.threshold)
+        return np.negative((self.smoothed >= self.settings.threshold).view(np.uint8))
+
+    @cached_property
+    def anomalous_share(self) -> float:
+        """Share of pixels at or above the threshold, 0..1, before any region is dropped."""
+        return cv2.countNonZero(self.above) / self.above.size
+
+    @cached_property
+    def mask(self) -> NDArray[np.uint8]:
+        """(h, w) 255 where a region is that is large and lasting enough, else 0."""
+        if self._min_area <= 1 and self.settings.persistence.needed == 1:
+            return self.above
+        mask = np.zeros_like(self.above)
+        mask.ravel()[self.anomalies.pixels] = 255
+        return mask
+
+    @cached_property
+    def anomalies(self) -> Anomalies:
+        """The regions of what is above, and of them those that are large and lasting enough."""
+        settings = self.settings
+        found = find_regions(self.above, self._min_area)
+        past = follow(self.before.tracks, found, self.above.size, settings.persistence)
+        lasting = past.seen >= settings.persistence.needed
+        regions = found.only(lasting)
+        scores = regions.means(self._table.share(self._bits.ravel()[regions.pixels]))
+        order = np.argsort(-regions.areas * scores, kind='stable')[: settings.max_regions]
+        return Anomalies(
+            regions.boxes[order],
+            regions.areas[order],
+            scores[order],
+            past.ids[lasting][order],
+            past.seen[lasting][order],
+            len(regions),
+            regions.pixels,
+            past.delays,
+            Memory(past.tracks, self.smoothed),
+        )

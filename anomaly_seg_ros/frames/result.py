@@ -1,0 +1,188 @@
+"""What is known of one frame at the size that is published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_seg_ros.prediction import Prediction
+
+from .camera_frame import CameraFrame
+from .images import encode_image
+from .label_tables import LabelTables
+from .maps import Maps, PipelineSettings
+from .nearest import resize_ids
+from .overlay import colorize, draw_overlay
+from .postprocess import resize_linear
+
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A frame that is ready for the engine.
+
+    Attributes:
+        frame: As the camera gave it.
+        network_input: (h, w, 3) RGB, the same at the network's size.
+        began: When its way began, by `time.perf_counter`.
+        times_ms: Stage to milliseconds, the one record of the frame's way: whoever does a stage
+            writes it here, and the `Result` goes on with it.
+    """
+
+    frame: CameraFrame
+    network_input: NDArray[np.uint8]
+    began: float
+    times_ms: dict[str, float]
+
+
+class Region(NamedTuple):
+    """An anomalous region.
+
+    Attributes:
+        id: Stays while the region moves on over the frames.
+        box: First column, first row, columns and rows.
+        area: Pixels.
+        score: Mean calibrated score, 0..1.
+        seen: In how many of the last frames it was there, this one included.
+    """
+
+    id: int
+    box: tuple[int, int, int, int]
+    area: int
+    score: float
+    seen: int
+
+
+class Result:
+    """What is known of one frame; each output is computed when it is first asked for.
+
+    All outputs have the size of the camera image.
+
+    Args:
+        prepared: The frame, also at the network's size.
+        maps: What the network says of it.
+        tables: Of the classes.
+
+    Attributes:
+        maps: All of it at the network's size.
+        size: (H, W).
+        times_ms: Stage to milliseconds, as far as the frame has come.
+    """
+
+    def __init__(self, prepared: Prepared, maps: Maps, tables: LabelTables):
+        self._prepared = prepared
+        self.network_input = prepared.network_input
+        self.maps = maps
+        self.times_ms = prepared.times_ms
+        self._tables = tables
+        self.size = prepared.frame.size
+
+    def at(self, whole: bool) -> Result:
+        """Gives the same frame at camera size, or (`whole` False) at network size."""
+        if whole or self.size == self.prediction.labels.shape:
+            return self
+        small = replace(self._prepared, frame=CameraFrame(self.network_input))
+        return Result(small, self.maps, self._tables)
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the network said, at its size."""
+        return self.maps.prediction
+
+    @property
+    def settings(self) -> PipelineSettings:
+        """Those that held when the frame came."""
+        return self.maps.settings
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB camera image."""
+        return self._prepared.frame.rgb
+
+    @cached_property
+    def labels(self) -> NDArray[np.uint8]:
+        """(H, W) train ids, 255 = unlabelled."""
+        return resize_ids(self.prediction.labels, self.size)
+
+    @cached_property
+    def score(self) -> NDArray[np.float32]:
+        """(H, W) raw anomaly score."""
+        return resize_linear(self.prediction.score.astype(np.float32, copy=False), self.size)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the score has a calibration, which `share`, `heat` and `mask` need."""
+        return self.maps.calibrated
+
+    @property
+    def anomalous_share(self) -> float:
+        """Share of pixels at or above the threshold, 0..1, before any region is dropped."""
+        return self.maps.anomalous_share
+
+    @cached_property
+    def share(self) -> NDArray[np.float32]:
+        """(H, W) calibrated score: the share of normal pixels that score lower, 0..1."""
+        return resize_linear(self.maps.share, self.size)
+
+    @cached_property
+    def heat(self) -> NDArray[np.uint8]:
+        """(H, W) calibrated score times 255."""
+        return resize_linear(self.maps.heat, self.size)
+
+    @cached_property
+    def mask(self) -> NDArray[np.uint8]:
+        """(H, W) 255 where anomalous, else 0."""
+        return resize_ids(self.maps.mask, self.size)
+
+    @cached_property
+    def open_set(self) -> NDArray[np.uint8]:
+        """(H, W) train ids, the one behind the last class where anomalous, 255 = unlabelled."""
+        ids = self.prediction.labels.copy()
+        ids[self.maps.mask != 0] = self._tables.anomaly
+        return resize_ids(ids, self.size)
+
+    @cached_property
+    def static(self) -> NDArray[np.uint8]:
+        """(H, W) 255 where the class stays in its place and nothing is anomalous, else 0."""
+        return resize_ids(self._tables.static[self.prediction.labels] & ~self.maps.mask, self.size)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The anomalous regions, by size times score, the largest first."""
+        found = self.maps.anomalies
+        rows, columns = self.size
+        height, width = self.maps.above.shape
+        scale = np.array([columns / width, rows / height])
+        # A pixel of the network's size covers those of the camera's whose centres lie in it.
+        starts = np.ceil(found.boxes[:, :2] * scale - 0.5).astype(int)
+        ends = np.ceil((found.boxes[:, :2] + found.boxes[:, 2:]) * scale - 0.5).astype(int)
+        boxes = np.hstack([starts, ends - starts]).tolist()
+        areas = np.rint(found.areas * scale.prod()).astype(int).tolist()
+        scores = np.round(found.scores, 6).tolist()
+        ids, seen = found.ids.tolist(), found.seen.tolist()
+        return tuple(
+            Region(ids[i], tuple(boxes[i]), areas[i], scores[i], seen[i]) for i in range(len(ids))
+        )
+
+    @cached_property
+    def color(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB class colours."""
+        return colorize(self.labels, self._tables.colors)
+
+    @cached_property
+    def overlay(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB: image, class colours and, where calibrated, the anomalies."""
+        heat, mask = (self.maps.heat, self.maps.mask) if self.calibrated else (None, None)
+        colors = colorize(self.prediction.labels, self._tables.colors)
+        return draw_overlay(self.image, colors, self.settings.overlay_alpha, heat, mask)
+
+    @cached_property
+    def overlay_jpeg(self) -> bytes:
+        """The overlay as a JPEG file."""
+        return encode_image(self.overlay, '.jpg', (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))

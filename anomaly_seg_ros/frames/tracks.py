@@ -1,0 +1,131 @@
+"""Which regions of a frame were there before: ids that stay, and in how many frames each was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .persistence import Persistence
+from .regions import Regions, Whole
+
+
+def _none() -> Whole:
+    return np.zeros(0, np.intp)
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """What is remembered of the regions of the last frames, after one of them.
+
+    Attributes:
+        ids: (n,) of each region that is remembered.
+        histories: (n,) its last frames as bits, the newest the lowest: set where it was there.
+        ages: (n,) frames since it was first there.
+        raised: (n,) 1 where it has counted once, else 0.
+        pixels: (p,) places in the flattened picture where one was when it was last there.
+        owners: (p,) which one.
+        next_id: Of the next region that is new.
+    """
+
+    ids: Whole = field(default_factory=_none)
+    histories: Whole = field(default_factory=_none)
+    ages: Whole = field(default_factory=_none)
+    raised: Whole = field(default_factory=_none)
+    pixels: Whole = field(default_factory=_none)
+    owners: Whole = field(default_factory=_none)
+    next_id: int = 1
+
+
+class Followed(NamedTuple):
+    """What the past says of the regions of a frame; (n,) are of each region.
+
+    Attributes:
+        tracks: What is remembered now.
+        ids: Of the regions.
+        seen: In how many of the last frames each was there, this one included.
+        delays: Of those that count now and never did before: frames since each was first there.
+    """
+
+    tracks: Tracks
+    ids: Whole
+    seen: Whole
+    delays: Whole
+
+
+def follow(tracks: Tracks, regions: Regions, size: int, persistence: Persistence) -> Followed:
+    """Takes the regions of the next frame.
+
+    A region has the past of the remembered one that most of its pixels lie on, and its id where no
+    other region of this frame shares more pixels with it; else the id is new. So a region that
+    falls apart keeps its past in all parts and its id in the largest.
+
+    Args:
+        tracks: After the frame before.
+        regions: Of the frame.
+        size: Pixels of the picture.
+        persistence: What counts, and how far back is remembered.
+    """
+    parents, children = _related(tracks, regions, size)
+    # Sorted by shared pixels: the first of a parent's children is the one that shares most.
+    heirs = np.unique(parents, return_index=True)[1]
+    heirs_of, heirs = parents[heirs], children[heirs]
+    past, ages, raised, ids = np.zeros((4, len(regions)), np.intp)
+    past[children] = tracks.histories[parents]
+    ages[children] = tracks.ages[parents] + 1
+    raised[children] = tracks.raised[parents]
+    ids[heirs] = tracks.ids[heirs_of]
+    new = np.flatnonzero(ids == 0)
+    ids[new] = tracks.next_id + np.arange(new.size)
+    known = (1 << persistence.frames) - 1
+    now = (past << 1 | 1) & known
+    seen = _set_bits(now)
+    first = (seen >= persistence.needed) & (raised == 0)
+    later = tracks.histories << 1 & known
+    later[heirs_of] = 0
+    kept = np.flatnonzero(later)
+    inside = np.isin(tracks.owners, kept)
+    after = Tracks(
+        ids=np.concatenate([tracks.ids[kept], ids]),
+        histories=np.concatenate([later[kept], now]),
+        ages=np.concatenate([tracks.ages[kept] + 1, ages]),
+        raised=np.concatenate([tracks.raised[kept], raised | first]),
+        # Where two were, the later one counts: it comes last.
+        pixels=np.concatenate([tracks.pixels[inside], regions.pixels]),
+        owners=np.concatenate(
+            [np.searchsorted(kept, tracks.owners[inside]), regions.owners + kept.size]
+        ),
+        next_id=tracks.next_id + int(new.size),
+    )
+    return Followed(after, ids, seen, ages[first])
+
+
+def _related(tracks: Tracks, regions: Regions, size: int) -> tuple[Whole, Whole]:
+    """Gives remembered and present regions that share pixels, the most shared first.
+
+    Each present region comes once, with the remembered one that it shares most with.
+    """
+    place = np.zeros(size, np.intp)
+    place[tracks.pixels] = tracks.owners + 1
+    parent = place[regions.pixels]
+    shared = parent > 0
+    pairs, counts = np.unique(
+        regions.owners[shared] * (len(tracks.ids) + 1) + parent[shared], return_counts=True
+    )
+    order = np.argsort(-counts, kind='stable')
+    children, parents = np.divmod(pairs[order], len(tracks.ids) + 1)
+    first = np.sort(np.unique(children, return_index=True)[1])
+    return parents[first] - 1, children[first]
+
+
+def _set_bits(numbers: Whole) -> Whole:
+    """Gives how many bits are set in each number.
+
+    >>> _set_bits(np.array([0, 1, 6, 2**40 + 3])).tolist()
+    [0, 1, 2, 3]
+    """
+    octets: NDArray[np.uint8] = numbers.astype('<i8').view(np.uint8).reshape(-1, 8)
+    found: Whole = np.unpackbits(octets, axis=1).sum(axis=1, dtype=np.intp)
+    return found
