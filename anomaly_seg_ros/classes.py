@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 IGNORE = 255
 """Label of a pixel that belongs to no class; never counted, never trained on."""
-
-
-_DYNAMIC = frozenset(
-    {
-        'person', 'pedestrian', 'rider', 'bicyclist', 'car', 'truck', 'bus', 'train', 'motorcycle',
-        'bicycle', 'animal', 'caravan', 'trailer',
-    }
-)  # fmt: skip
-
-
-def dynamic_ids(names: Sequence[str]) -> tuple[int, ...]:
-    """Gives the train ids of the classes that may move by themselves, a parked car too.
-
-    >>> dynamic_ids(CAMVID.names)
-    (8, 9, 10)
-    """
-    return tuple(index for index, name in enumerate(names) if name in _DYNAMIC)
 
 
 class LabelSet(NamedTuple):
@@ -96,3 +79,19 @@ STREETHAZARDS = LabelSet(
     dynamic=STREETHAZARDS_ORIGINAL.dynamic,
 )
 """Those without "other", which open-set evaluation ignores."""
+
+
+def dynamic_ids(names: Sequence[str], dynamic: Collection[str] | None = None) -> tuple[int, ...]:
+    """Gives the train ids of the classes that can move by themselves, a parked car too.
+
+    Args:
+        names: Of all classes, in train-id order.
+        dynamic: Names of those that can; None: nobody has said, so those that can in one of the
+            label sets above.
+
+    >>> dynamic_ids(('road', 'car', 'tumbleweed')), dynamic_ids(('road', 'car'), ('road',))
+    ((1,), (0,))
+    """
+    if dynamic is None:
+        dynamic = {*(CITYSCAPES.dynamic or ()), *(CAMVID.dynamic or ())}
+    return tuple(index for index, name in enumerate(names) if name in dynamic)

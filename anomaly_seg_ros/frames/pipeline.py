@@ -121,7 +121,7 @@ def build_pipeline(
     calibration = meta.calibrations.get(engine.score_name)
     if settings is None:
         settings = PipelineSettings(default_threshold(meta, engine.score_name))
-    tables = LabelTables(meta.class_colors, dynamic_ids(meta.class_names))
+    tables = LabelTables(meta.class_colors, dynamic_ids(meta.class_names, meta.dynamic_classes))
     return Pipeline(engine, tables, calibration, settings, remembers, ignored)
 
 
