@@ -113,16 +113,30 @@ def test_the_public_enet_with_void_has_it_last(tmp_path, capsys):
 
 
 @needs_weights
+def test_the_public_espnetv2_loses_the_channel_that_no_pixel_was_labelled_as(tmp_path, capsys):
+    file = WEIGHTS / 'espnetv2_s_2.0_city_1024x512.pth'
+    assert import_file(file, 'espnetv2', tmp_path / 'c') == 0
+    line = capsys.readouterr().out
+    assert line.startswith('espnetv2, layout EdgeNets: 526 of 526 tensors matched')
+    assert 'void index none (channel 19 is untrained and was dropped)' in line
+    _, _, meta = logits_of(tmp_path / 'c')
+    assert (meta.channels, meta.input_size) == (19, (512, 1024))
+    assert meta.mean == (0.485, 0.456, 0.406)
+    assert meta.std == (0.229, 0.224, 0.225)
+
+
+@needs_weights
 @needs_frames
 @pytest.mark.parametrize(
-    ('name', 'more'),
+    ('name', 'model', 'more'),
     [
-        ('enet_cityscapes_19.pth', ()),
-        ('enet_cityscapes_void_20.pth', ('--repair-phase',)),
+        ('enet_cityscapes_19.pth', 'enet', ()),
+        ('enet_cityscapes_void_20.pth', 'enet', ('--repair-phase',)),
+        ('espnetv2_s_2.0_city_1024x512.pth', 'espnetv2', ()),
     ],
 )
-def test_on_a_street_the_road_is_class_0_and_the_sky_class_10(name, more, tmp_path):
-    assert import_file(WEIGHTS / name, 'enet', tmp_path, *more) == 0
+def test_on_a_street_the_road_is_class_0_and_the_sky_class_10(name, model, more, tmp_path):
+    assert import_file(WEIGHTS / name, model, tmp_path, *more) == 0
     checkpoint = Checkpoint.open(tmp_path)
     model, meta = checkpoint.network(), checkpoint.meta
     frame = sorted(FRAMES.iterdir())[0]

@@ -419,6 +419,7 @@ def holds(test: Callable[..., None], name: str, tmp_path: Path) -> bool:
         ('bisenetv1', 19, {}, 13_275_539, 206),
         ('bisenetv2', 19, {'aux_heads': True}, 5_231_487, 383),
         ('bisenetv2', 19, {}, 3_358_627, 327),
+        ('espnetv2', 20, {}, 789_242, 526),
         ('fast_scnn', 19, {}, 1_138_051, 268),
         ('efficientnet_lite_seg', 11, {}, 3_394_763, 356),
         ('efficientnet_lite_seg', 11, {'decoder': 'lraspp'}, 3_042_883, 297),
@@ -470,6 +471,7 @@ def test_features_are_what_the_last_layer_reads(name, head):
     ('name', 'options', 'size'),
     [
         ('bisenetv1', {}, (32, 64)),
+        ('espnetv2', {}, (80, 144)),
         ('fast_scnn', {'head': 'isomax'}, (45, 61)),
         ('efficientnet_lite_seg', {}, (96, 160)),
         ('efficientnet_lite_seg', {'decoder': 'lraspp'}, (64, 96)),

@@ -17,6 +17,7 @@ MODELS = {
     'efficientnet_lite_seg': 'anomaly_seg_ros.models.efficientnet_lite_seg:EfficientNetLiteSeg',
     'enet': 'anomaly_seg_ros.models.enet:ENet',
     'erfnet': 'anomaly_seg_ros.models.erfnet:ERFNet',
+    'espnetv2': 'anomaly_seg_ros.models.espnetv2:ESPNetv2',
     'fast_scnn': 'anomaly_seg_ros.models.fast_scnn:FastSCNN',
     'ldn121': 'anomaly_seg_ros.models.ldn121:LDN121',
 }
