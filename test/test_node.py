@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import importlib
 import json
 import logging
@@ -26,11 +27,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Log
+import rclpy
 from rclpy.event_handler import QoSSubscriptionEventType
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import Reader
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
 
 from anomaly_seg_ros.bags.reader import TYPESTORE
@@ -40,7 +44,7 @@ from anomaly_seg_ros.engines.building import BuildNotice, TIMES_FILE
 from anomaly_seg_ros.frames.images import encode_image
 from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.pipeline import build_pipeline
-from anomaly_seg_ros.node import build_watch, topics, watchdog
+from anomaly_seg_ros.node import build_watch, input_watch, topics, watchdog
 from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
 from anomaly_seg_ros.node.statistics import UNPROCESSED
 from anomaly_seg_ros.ros import autostart
@@ -127,6 +131,19 @@ def next_status(rig: Any, task: str, until: Callable[[Any], object] = lambda _: 
 
     rig.spin_until(look, f'a diagnostic of {task}')
     return found[-1]
+
+
+@contextmanager
+def other_process(namespace: str) -> Iterator[Any]:
+    """A node that ROS takes for one of another process: there a topic may have another type."""
+    context = rclpy.Context()
+    rclpy.init(context=context, signal_handler_options=SignalHandlerOptions.NO)
+    node = rclpy.create_node('other', namespace=namespace, context=context)
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
 
 
 def values(status: Any) -> dict[str, str]:
@@ -613,8 +630,6 @@ def test_the_bag_holds_what_the_node_publishes(
 def test_compressed_images_come_in_and_go_out(
     rig: Any, image_message: Callable[..., Any], capfd: Any
 ) -> None:
-    from sensor_msgs.msg import CompressedImage
-
     rig.activate(input_transport='compressed')
     rig.connect(topics.SEMANTIC_MASK, topic=rig.name('image/compressed'), kind=CompressedImage)
     rig.listen(topics.OVERLAY_COMPRESSED, kind=CompressedImage)
@@ -630,6 +645,7 @@ def test_compressed_images_come_in_and_go_out(
     # What the text says must be true of the bytes, and depth is no picture.
     sent.format = 'jpeg'
     rig.send(sent)
+    rig.settle()
     sent.format = '16UC1; compressedDepth png'
     rig.send(sent)
     rig.settle()
@@ -680,35 +696,48 @@ def test_nothing_is_made_for_nobody(
 
 
 def test_it_is_idle_until_somebody_listens(rig: Any, image_message: Callable[..., Any]) -> None:
+    """No subscription and no inference for nobody; the first image behind a match is processed."""
     node = rig.activate(idle_without_listeners=True)
-    rig.connect()
+    camera = node.cameras[0]
+    rig.camera()
     # Neither is made of images.
     rig.listen(topics.LABEL_INFO_JSON, kind=String, latched=True)
     status = next_status(rig, 'inference')
-    for mark in (1, 2):
-        rig.send(image_message(picture(mark)))
-    assert rig.engine.seen == []
-    status = next_status(rig, 'inference', lambda s: values(s)['frames_processed'] == '0')
     assert (status.level, status.message) == (DiagnosticStatus.OK, watchdog.IDLE)
-    assert values(next_status(rig, 'input'))['frames_idle'] == '2'
+    status = next_status(rig, 'input', lambda s: values(s)['publishers'] == '1')
+    assert (status.level, status.message) == (DiagnosticStatus.OK, watchdog.IDLE)
+    assert camera.input.subscription is None
+    assert rig.publisher.get_subscription_count() == 0
     for mark, topic in ((3, topics.OVERLAY), (4, topics.SEMANTIC_MASK)):
         rig.listen(topic)
+        rig.spin_until(rig.publisher.get_subscription_count, 'the node to read the camera')
         rig.answer(image_message(picture(mark)), topic)
         assert rig.engine.seen.pop() == mark
         rig.settle()
         rig.deafen(topic)
-        rig.send(image_message(picture()))
-        rig.settle()
+        if camera.input.subscription is not None:  # until the second is over
+            rig.send(image_message(picture()))
+            rig.settle()
         assert rig.engine.seen == []
+        rig.spin_until(lambda: camera.input.subscription is None, 'it to leave the camera alone')
+        rig.spin_until(lambda: not rig.publisher.get_subscription_count())
     assert set_parameter(node, idle_without_listeners=False).successful
+    rig.spin_until(rig.publisher.get_subscription_count, 'the node to read the camera again')
     rig.send(image_message(picture(5)))
     rig.settle()
     assert rig.engine.seen == [5]
-    assert {key: n for key, n in counts(node).items() if n} == {
-        'received': 7,
-        'processed': 3,
-        'idle': 4,
-    }
+    found = counts(node)
+    assert found['processed'] == 3
+    assert found['received'] == found['processed'] + found['idle']
+
+
+def test_an_idle_node_says_what_would_keep_images_away(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_watch, 'INPUT_TIMEOUT_S', 0.2)
+    rig.activate(idle_without_listeners=True)
+    status = next_status(rig, 'input', lambda s: s.level == DiagnosticStatus.WARN)
+    assert status.message.startswith('nobody publishes ')
 
 
 def test_listeners_of_both_kinds_are_served(rig: Any, image_message: Callable[..., Any]) -> None:
@@ -750,7 +779,7 @@ def test_newest_frame_wins(rig: Any, image_message: Callable[..., Any]) -> None:
 
 def test_depth_of_the_input_is_one(rig: Any) -> None:
     node = rig.activate()
-    assert node.cameras[0].subscription.qos_profile.depth == 1
+    assert node.cameras[0].input.subscription.qos_profile.depth == 1
 
 
 def test_a_slow_engine_leaves_the_node_responsive(
@@ -1420,22 +1449,54 @@ def test_diagnostics_come_every_second(rig: Any) -> None:
 
 
 def test_nobody_publishes(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog, 'INPUT_TIMEOUT_S', 0.2)
+    monkeypatch.setattr(input_watch, 'INPUT_TIMEOUT_S', 0.2)
     rig.activate()
     image = rig.name(topics.IMAGE)
     status = next_status(rig, 'input', lambda s: s.level == DiagnosticStatus.WARN)
     assert status.message == f'nobody publishes {image}; remap image to the camera topic'
+    # There are images elsewhere: most likely that is the camera.
+    raw = rig.camera(topic=rig.name('camera/image_raw'))
+    status = next_status(rig, 'input', lambda s: 'image_raw' in s.message)
+    assert status.message == (
+        f'nobody publishes {image}; remap image to one that has images: {raw.topic_name}'
+    )
+    # Something else is on the topic.
+    with other_process(rig.namespace) as other:
+        other.create_publisher(CompressedImage, image, 1)
+        status = next_status(rig, 'input', lambda s: 'carries' in s.message)
+        kinds = 'sensor_msgs/msg/CompressedImage, and sensor_msgs/msg/Image is read'
+        assert f'{image} carries {kinds}; remap image to one that' in status.message
+        other.create_publisher(CompressedImage, f'{image}/compressed', 1)
+        next_status(rig, 'input', lambda s: 'set input_transport to compressed' in s.message)
     # A camera that says nothing is another matter.
-    rig.camera()
+    rig.camera(reliable=False)
     status = next_status(rig, 'input', lambda s: 'has a publisher' in s.message)
     assert 'config/fastdds_shm.xml' in status.message
+
+
+def test_strange_stamps_are_said_and_the_images_processed(
+    rig: Any, image_message: Callable[..., Any], capfd: Any
+) -> None:
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    first, second = image_message(picture()), image_message(picture())
+    rig.answer(second, topics.SEMANTIC_MASK)
+    rig.answer(first, topics.SEMANTIC_MASK)
+    status = next_status(rig, 'input', lambda s: values(s)['stamps_back'] == '1')
+    assert status.level == DiagnosticStatus.OK
+    assert 'stamps went back by 1.0 s: a bag began again, or the clock' in capfd.readouterr().err
+    ahead = image_message(picture())
+    ahead.header.stamp.sec = int(node.get_clock().now().nanoseconds * 1e-9) + 3600
+    rig.answer(ahead, topics.SEMANTIC_MASK)
+    status = next_status(rig, 'input', lambda s: 'ahead of the clock' in s.message)
+    assert status.level == DiagnosticStatus.WARN
 
 
 def test_lost_images_are_counted_and_said(rig: Any) -> None:
     node = rig.activate()
     camera = node.cameras[0]
     lost = QoSSubscriptionEventType.RCL_SUBSCRIPTION_MESSAGE_LOST
-    handlers = {h.event_type: h for h in camera.subscription.event_handlers}
+    handlers = {h.event_type: h for h in camera.input.subscription.event_handlers}
     handlers[lost].callback(types.SimpleNamespace(total_count=40, total_count_change=34))
     status = next_status(rig, 'input', lambda s: 'were lost on the way' in s.message)
     assert status.level == DiagnosticStatus.ERROR
@@ -1453,7 +1514,7 @@ def test_a_middleware_that_does_not_count_lost_images(
             raise UnsupportedEventTypeError('as rmw would say')
         return SubscriptionEventCallbacks(**events)
 
-    monkeypatch.setattr('anomaly_seg_ros.ros.camera.SubscriptionEventCallbacks', callbacks)
+    monkeypatch.setattr('anomaly_seg_ros.ros.camera_input.SubscriptionEventCallbacks', callbacks)
     rig.activate()
     rig.connect(topics.SEMANTIC_MASK)
     rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
@@ -1482,7 +1543,7 @@ def test_an_output_that_cannot_be_trusted_is_an_error(
 def test_incompatible_qos_is_reported_while_it_lasts_with_the_way_out(
     rig: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
-    monkeypatch.setattr(watchdog, 'INPUT_TIMEOUT_S', 0.2)
+    monkeypatch.setattr(input_watch, 'INPUT_TIMEOUT_S', 0.2)
     rig.activate(input_reliability='reliable')
     rig.camera(reliable=False)
     status = next_status(rig, 'input', lambda s: values(s)['incompatible_qos'] != '0')
@@ -1504,11 +1565,16 @@ def test_auto_reads_any_camera_that_comes(
 ) -> None:
     node = rig.activate()
     rig.listen(topics.SEMANTIC_MASK)
-    assert node.cameras[0].subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    assert (
+        node.cameras[0].input.subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    )
     # A reliable camera: the node becomes reliable too.
     first = rig.camera(reliable=True)
     rig.spin_until(
-        lambda: node.cameras[0].subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE,
+        lambda: (
+            node.cameras[0].input.subscription.qos_profile.reliability
+            == ReliabilityPolicy.RELIABLE
+        ),
         'the upgrade',
     )
     rig.spin_until(first.get_subscription_count)
@@ -1519,7 +1585,9 @@ def test_auto_reads_any_camera_that_comes(
     rig.user.destroy_publisher(first)
     second = rig.camera(reliable=False)
     rig.spin_until(second.get_subscription_count, 'the way back')
-    assert node.cameras[0].subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    assert (
+        node.cameras[0].input.subscription.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    )
     rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
     status = next_status(rig, 'input', lambda s: values(s)['reliability'] == 'best_effort')
     assert values(status)['incompatible_qos'] == '0'
@@ -1534,7 +1602,7 @@ def test_the_reliability_that_is_asked_for_stays(asked: str, rig: Any) -> None:
     rig.spin_until(rig.publisher.get_subscription_count)
     next_status(rig, 'input', lambda s: values(s)['publishers'] == '1')
     assert values(next_status(rig, 'input'))['reliability'] == asked
-    assert node.cameras[0].subscription.qos_profile.reliability.name.lower() == asked
+    assert node.cameras[0].input.subscription.qos_profile.reliability.name.lower() == asked
 
 
 def test_quality_of_service_can_be_overridden(rig: Any, image_message: Callable[..., Any]) -> None:
@@ -1544,7 +1612,7 @@ def test_quality_of_service_can_be_overridden(rig: Any, image_message: Callable[
         f'qos_overrides.{mask}.publisher.reliability': 'best_effort',
     }
     node = rig.activate(**overrides)
-    assert node.cameras[0].subscription.qos_profile.depth == 3
+    assert node.cameras[0].input.subscription.qos_profile.depth == 3
     (info,) = node.get_publishers_info_by_topic(mask)
     assert info.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
     # Only what was named.
@@ -1556,7 +1624,7 @@ def test_quality_of_service_can_be_overridden(rig: Any, image_message: Callable[
     assert node.trigger_cleanup() == SUCCESS
     assert node.trigger_configure() == SUCCESS
     assert node.trigger_activate() == SUCCESS
-    assert node.cameras[0].subscription.qos_profile.depth == 3
+    assert node.cameras[0].input.subscription.qos_profile.depth == 3
 
 
 def test_an_override_that_makes_no_sense_is_an_error_and_no_hang(rig: Any, capfd: Any) -> None:
@@ -1599,6 +1667,7 @@ def test_humbles_names_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     clock: Any = importlib.import_module('rclpy.clock')
     old: Any = types.ModuleType('rclpy.qos_event')
     old.SubscriptionEventCallbacks = 'of Humble'
+    old.PublisherEventCallbacks = lambda incompatible_qos=None: 'knows no matched'
     old.UnsupportedEventTypeError = ValueError
     monkeypatch.setitem(sys.modules, 'rclpy.event_handler', None)
     monkeypatch.setitem(sys.modules, 'rclpy.clock_type', None)
@@ -1606,4 +1675,5 @@ def test_humbles_names_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, 'anomaly_seg_ros.ros.compat')
     compat: Any = importlib.import_module('anomaly_seg_ros.ros.compat')
     assert compat.SubscriptionEventCallbacks == 'of Humble'
+    assert compat.publisher_events(print) == 'knows no matched'
     assert compat.ClockType is clock.ClockType

@@ -122,6 +122,7 @@ class Viewer:
             lambda: all(self.bench.user.count_publishers(self.name(topic)) for topic in outputs),
             f'publishers of {outputs}',
         )
+        self.wait_for(self.camera.get_subscription_count, 'the node to read the camera')
 
     def wait_for(self, predicate: Callable[[], object], what: str) -> None:
         self.bench.spin_until(lambda: self.node.alive() and predicate(), what, START_S)
@@ -129,7 +130,7 @@ class Viewer:
     def wait_until_active(self) -> dict[str, Any]:
         """Gives the label info."""
         self.wait_for(lambda: self.infos, 'the label info')
-        self.wait_for(self.camera.get_subscription_count, 'the node to read the camera')
+        self.wait_for(lambda: 'anomaly_seg]: reading ' in self.node.text(), 'it to be active')
         info: dict[str, Any] = json.loads(self.infos[-1].data)
         return info
 

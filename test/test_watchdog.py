@@ -8,6 +8,13 @@ from typing import Any
 import pytest
 
 from anomaly_seg_ros.node import statistics as frame_statistics
+from anomaly_seg_ros.node.input_watch import (
+    AHEAD_S,
+    input_status,
+    INPUT_TIMEOUT_S,
+    InputState,
+    stamp_problem,
+)
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.node.watchdog import (
     anomaly_status,
@@ -15,9 +22,6 @@ from anomaly_seg_ros.node.watchdog import (
     engine_status,
     IDLE,
     inference_status,
-    input_status,
-    INPUT_TIMEOUT_S,
-    InputState,
     LASTING_S,
     Level,
     LONGEST_TEXT,
@@ -44,6 +48,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 
 def state(**changes: Any) -> InputState:
     values = {'topic': '/front/image', 'reliability': 'best_effort', 'publishers': 1}
+    values['kind'] = 'sensor_msgs/msg/Image'
     return InputState(**{**values, 'incompatible': 0, 'waiting_s': 0.1, **changes})
 
 
@@ -58,15 +63,36 @@ def frames_at(clock: FakeTime, rate_hz: float, skips: str) -> FrameStatistics:
     return frames
 
 
+OTHER = 'sensor_msgs/msg/CompressedImage'
+
+
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        ({'publishers': 0}, 'nobody publishes /front/image; remap image'),
-        ({'incompatible': 2}, 'the publisher of /front/image offers other QoS; set input_reli'),
+        ({'publishers': 0}, 'nobody publishes /front/image; remap image to the camera topic'),
+        (
+            {'publishers': 0, 'elsewhere': tuple('/abcdefg'[1:])},
+            'nobody publishes /front/image; remap image to one that has images: '
+            'a, b, c, d, e and 2 more',
+        ),
+        (
+            {'other_kinds': (OTHER,), 'incompatible': 1},
+            f'/front/image carries {OTHER}, and sensor_msgs/msg/Image is read; remap image',
+        ),
+        (
+            {'publishers': 0, 'other_transport': 'compressed', 'elsewhere': ('/x',)},
+            'nobody publishes /front/image; set input_transport to compressed',
+        ),
+        ({'incompatible': 1}, 'the publisher of /front/image offers other QoS; set input_reli'),
         ({}, 'although /front/image has a publisher; .* config/fastdds_shm.xml'),
+        ({'reliability': 'reliable'}, 'has a publisher; it is paused, or hangs$'),
+        ({'middleware': 'rmw_zenoh_cpp'}, 'its frames are more than rmw_zenoh_cpp carries'),
+        # One of several that is right takes the blame from the others.
+        ({'publishers': 2, 'incompatible': 1}, 'although /front/image has a publisher'),
+        ({'publishers': 2, 'other_kinds': (OTHER,)}, 'although /front/image has a publisher'),
     ],
 )
-def test_a_silent_camera_and_its_likely_cause(changes: dict[str, int], words: str) -> None:
+def test_a_silent_camera_and_its_likely_cause(changes: dict[str, Any], words: str) -> None:
     late = state(waiting_s=INPUT_TIMEOUT_S + 0.1, **changes)
     status = input_status(late, FrameStatistics())
     assert status.level == Level.WARN
@@ -173,6 +199,49 @@ def test_when_all_are_lost_that_is_the_cause_of_the_silence(clock: FakeTime) -> 
     assert status.message.startswith('100 % of the images of the last 5 s were lost on the way')
     reliable = input_status(state(waiting_s=9.0, reliability='reliable'), frames)
     assert 'fastdds_shm' not in reliable.message
+
+
+def test_only_what_is_sure_is_said_of_a_camera_that_is_not_read() -> None:
+    idle = {'idle': True, 'waiting_s': LASTING_S + 1}
+    status = input_status(state(**idle), FrameStatistics())
+    assert (status.level, status.message) == (Level.OK, IDLE)
+    status = input_status(state(**idle, publishers=0), FrameStatistics())
+    assert (status.level, status.message[:17]) == (Level.WARN, 'nobody publishes ')
+
+
+def test_a_clock_that_stands() -> None:
+    status = input_status(state(clock_stands=True), FrameStatistics())
+    assert status.level == Level.WARN
+    assert 'use_sim_time is set and nobody publishes /clock' in status.message
+
+
+@pytest.mark.parametrize(
+    ('stamp_s', 'now_s', 'max_age_s', 'words', 'left'),
+    [
+        (99.0, 100.0, 0.0, '', ''),
+        (99.0, 100.0, 2.0, '', ''),
+        (1.0, 100.0, 0.0, '', ''),  # a bag, or a clock of its own
+        (
+            1.0,
+            100.0,
+            2.0,
+            'its stamp is 99.0 s old, max_age_s is 2.0; does the camera share',
+            'too_old',
+        ),
+        (0.0, 100.0, 0.0, 'images carry no stamp (0); mend the camera driver', ''),
+        (0.0, 100.0, 2.0, 'carry no stamp (0), and max_age_s is 2.0; mend', 'too_old'),
+        (100.0 + AHEAD_S, 100.0, 0.0, '', ''),
+        (160.0, 100.0, 2.0, 'are 60.0 s ahead of the clock of this node; synchronise', ''),
+        (160.0, 0.0, 2.0, '', ''),  # no /clock yet
+    ],
+)
+def test_what_a_stamp_tells(
+    stamp_s: float, now_s: float, max_age_s: float, words: str, left: str
+) -> None:
+    problem, why = stamp_problem(stamp_s, now_s, max_age_s)
+    assert why == left
+    assert words in problem
+    assert bool(problem) == bool(words)
 
 
 def test_it_is_an_error_when_most_images_cannot_be_used(clock: FakeTime) -> None:

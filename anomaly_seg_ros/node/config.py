@@ -168,8 +168,8 @@ class NodeConfig:
     )
     idle_without_listeners: bool = param(
         True,
-        'leave images alone while nobody listens to an output of their camera; false: process '
-        'them for /diagnostics alone',
+        'read no camera while nobody listens to an output of it; false: process its images for '
+        '/diagnostics alone',
         DYNAMIC,
     )
     tune_allocator: bool = param(

@@ -74,8 +74,16 @@ class FrameStatistics:
         """
         self._note(why)
         if problem:
-            with self._lock:
-                self._problem = (problem, time.monotonic())
+            self.strange(problem)
+
+    def strange(self, problem: str) -> None:
+        """Notes what a user should know of a frame that is processed all the same."""
+        with self._lock:
+            self._problem = (problem, time.monotonic())
+
+    def stamps_back(self) -> None:
+        """Notes that a stamp lies before that of the frame before."""
+        self._note('stamps_back')
 
     def _note(self, what: str, count: int = 1) -> None:
         with self._lock:

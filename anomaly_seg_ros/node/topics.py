@@ -51,6 +51,15 @@ def compressed(topic: str) -> str:
     return topic if topic.endswith(COMPRESSED_SUFFIX) else topic + COMPRESSED_SUFFIX
 
 
+def uncompressed(topic: str) -> str:
+    """The name of the raw images of a resolved topic of compressed ones; the way back.
+
+    >>> uncompressed('/camera/image_raw/compressed')
+    '/camera/image_raw'
+    """
+    return topic.removesuffix(COMPRESSED_SUFFIX)
+
+
 def resolve(name: str, namespace: str = '', node_name: str = NODE_NAME) -> str:
     """The absolute name that ROS gives to a name of this module.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from statistics import median
 
-from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S, UNPROCESSED, UNUSABLE
+from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S
 from anomaly_seg_ros.prediction import Engine
 
 NOT_CONFIGURED = 'not configured'
@@ -16,15 +16,8 @@ NOT_CONFIGURED = 'not configured'
 IDLE = 'idle: nobody listens to an output'
 """Message of the inference while frames are left alone."""
 
-INPUT_TIMEOUT_S = 2.0
-"""Silence of a camera after which the input is reported."""
 LASTING_S = 10.0
 """What lasts longer than this without an image, or without a result, is an error."""
-
-MOST = 0.5
-"""Share above which it is said that images are skipped, and that lost or bad ones are an error."""
-MUCH_LOST = 0.2
-"""Share of lost images above which it is said."""
 
 MUCH_ANOMALOUS, MOST_ANOMALOUS = 0.25, 0.5
 """Share of the pixels which ought to lie below the threshold, of those anomalous beyond what is
@@ -63,25 +56,6 @@ class Status:
 
 
 @dataclass(frozen=True)
-class InputState:
-    """What the transport knows of the camera topic.
-
-    Attributes:
-        topic: Fully resolved name.
-        reliability: Of our subscription: 'reliable' or 'best_effort'.
-        publishers: Publishers of the topic.
-        incompatible: Those of them, now, whose QoS keeps their images from this subscription.
-        waiting_s: Seconds since the last frame, or since activation.
-    """
-
-    topic: str
-    reliability: str
-    publishers: int
-    incompatible: int
-    waiting_s: float
-
-
-@dataclass(frozen=True)
 class WorkState:
     """Whether frames ought to be processed.
 
@@ -97,87 +71,6 @@ class WorkState:
 
 
 Problem = tuple[Level, str]
-
-
-def input_status(state: InputState, frames: FrameStatistics) -> Status:
-    """Says whether images come in and are taken, and if not, why probably."""
-    # The worst; of equals the first.
-    level, message = max(
-        [*_input_problems(state, frames), (Level.OK, 'images arrive')], key=lambda found: found[0]
-    )
-    height, width = frames.size
-    counted = ('received', 'lost', *UNPROCESSED)
-    return Status(
-        'input',
-        level,
-        message,
-        {
-            'topic': state.topic,
-            'publishers': state.publishers,
-            'reliability': state.reliability,
-            'incompatible_qos': state.incompatible,
-            'rate_hz': frames.rate_hz(),
-            'lost_share': frames.share('lost'),
-            'skipped_share': frames.share('skipped'),
-            'encoding': frames.encoding or None,
-            'size': f'{height}x{width}' if height else None,
-            **{f'frames_{what}': frames.count(what) for what in counted},
-        },
-    )
-
-
-def _input_problems(state: InputState, frames: FrameStatistics) -> Iterator[Problem]:
-    """Gives what is wrong with the input, what keeps most images away first."""
-    lost = frames.share('lost')
-    if lost is not None and lost > MUCH_LOST:
-        yield Level.ERROR if lost > MOST else Level.WARN, _why_lost(lost, state.reliability)
-    elif state.waiting_s > INPUT_TIMEOUT_S:
-        level = Level.ERROR if state.waiting_s > LASTING_S else Level.WARN
-        yield level, _why_silent(state)
-    if problem := frames.recent_problem():
-        unusable = frames.share(*UNUSABLE)
-        if unusable is None:
-            yield Level.WARN, problem
-        else:
-            level = Level.ERROR if unusable > MOST else Level.WARN
-            yield level, f'{problem} ({_of_images(unusable)})'
-    skipped = frames.share('skipped')
-    if skipped is not None and skipped > MOST:
-        yield (
-            Level.WARN,
-            f'{_of_images(skipped)} were skipped: they come faster than they are processed; '
-            'lower the rate of the camera, or take a faster engine',
-        )
-
-
-def _of_images(share: float) -> str:
-    return f'{share * 100:.0f} % of the images of the last {RECENT_S:.0f} s'
-
-
-def _why_lost(share: float, reliability: str) -> str:
-    if reliability == 'reliable':
-        why = 'the camera replaces them before they are delivered; lower its rate or size'
-    else:
-        why = (
-            'they are above the shared-memory segment of the camera, or more than the network '
-            'carries: start the camera with config/fastdds_shm.xml, or let it publish reliably'
-        )
-    return f'{_of_images(share)} were lost on the way: {why}'
-
-
-def _why_silent(state: InputState) -> str:
-    if not state.publishers:
-        return f'nobody publishes {state.topic}; remap image to the camera topic'
-    if state.incompatible:
-        return (
-            f'no image for {state.waiting_s:.0f} s: the publisher of {state.topic} offers other '
-            f'QoS; set input_reliability to best_effort or auto'
-        )
-    return (
-        f'no image for {state.waiting_s:.0f} s although {state.topic} has a publisher; it is '
-        'paused, or its frames are above its shared-memory segment: start the camera with '
-        'config/fastdds_shm.xml'
-    )
 
 
 def inference_status(frames: FrameStatistics, state: WorkState) -> Status:

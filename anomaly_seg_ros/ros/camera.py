@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 import json
 import time
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import rclpy
 from rclpy.lifecycle import LifecycleNode
 from rclpy.time import Time
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
 from anomaly_seg_ros.frames.result import Prepared
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
-from anomaly_seg_ros.node import topics, watchdog
+from anomaly_seg_ros.node import input_watch, topics, watchdog
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import label_info
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, pipeline_settings
@@ -26,13 +26,13 @@ from anomaly_seg_ros.node.outputs import Output, OUTPUTS
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine, Prediction
 from anomaly_seg_ros.ros import qos
-from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
+from anomaly_seg_ros.ros.camera_input import CameraInput, ImageInput, THROTTLE_S
+from anomaly_seg_ros.ros.compat import (
+    publisher_events,
+    PublisherEventCallbacks,
+    UnsupportedEventTypeError,
+)
 from anomaly_seg_ros.ros.conversions import message_type, message_writer, Writer
-
-ImageInput: TypeAlias = Image | CompressedImage
-
-THROTTLE_S = 5.0
-"""Seconds between two log lines of the same kind."""
 
 
 class Advertised(NamedTuple):
@@ -46,8 +46,8 @@ class Advertised(NamedTuple):
 class Camera:
     """Owns all that there is once a camera, from configure to cleanup; the engine is shared.
 
-    Publishers and the subscription are made and destroyed by the executor's thread; `prepare`,
-    `finish` and `fail` are called by the worker's. What both read is replaced by one reference.
+    Publishers are made and destroyed by the executor's thread; `prepare`, `finish` and `fail` are
+    called by the worker's. What both read is replaced by one reference.
 
     Args:
         node: Where it belongs.
@@ -71,19 +71,16 @@ class Camera:
         self.name = name
         self.statistics = FrameStatistics()
         self.outputs: dict[str, Advertised] = {}
-        self.subscription: Any = None
+        self.input = CameraInput(
+            node, name, config, self.statistics, self._receive, lambda: not self._is_idle()
+        )
         self._node = node
-        self._kind: type[ImageInput] = Image
-        # Resolved first, so that a remap of the image reaches its compressed topic too.
-        self.topic = node.resolve_topic_name(topics.of_camera(topics.IMAGE, name))
-        if config.input_transport == 'compressed':
-            self._kind, self.topic = CompressedImage, topics.compressed(self.topic)
         self._engine, self._checkpoint = engine, checkpoint
         self._config = config
         self._pipeline = node_pipeline(engine, checkpoint.meta, config)
         self._label_info: Any = None
         self._put: Callable[[Camera, ImageInput], bool]
-        self._active_since = 0.0
+        self._last_stamp_s = 0.0
         self._bits = SignificantBits(config.significant_bits)
         self._encodings: set[str] = set()
         self._prefix = f'{name}: ' if name else ''
@@ -93,18 +90,13 @@ class Camera:
     def advertise(self) -> None:
         """Makes the publishers and publishes the label info."""
         for topic, output in OUTPUTS.items():
-            name = topics.of_camera(topic, self.name)
             try:
                 kind = message_type(output.kind)
             except ImportError as error:
+                name = topics.of_camera(topic, self.name)
                 self._node.get_logger().info(f'{name} is not published: {error}')
                 continue
-            publisher = self._node.create_lifecycle_publisher(
-                kind,
-                name,
-                qos.output(),
-                qos_overriding_options=qos.output_overrides(),
-            )
+            publisher = self._make_publisher(topic, kind)
             writer = message_writer(output.kind, output.encoding(self._config))
             self.outputs[topic] = Advertised(output, publisher, writer)
         # A plain publisher: what a lifecycle publisher gets while inactive never reaches late
@@ -114,6 +106,21 @@ class Camera:
         )
         self._publish_label_info()
 
+    def _make_publisher(self, topic: str, kind: type) -> Any:
+        def make(events: PublisherEventCallbacks) -> Any:
+            return self._node.create_lifecycle_publisher(
+                kind,
+                topics.of_camera(topic, self.name),
+                qos.output(),
+                event_callbacks=events,
+                qos_overriding_options=qos.output_overrides(),
+            )
+
+        try:
+            return make(publisher_events(self._on_listener))
+        except UnsupportedEventTypeError:  # not every middleware tells who comes: see `review`
+            return make(PublisherEventCallbacks())
+
     def subscribe(self, put: Callable[[Camera, ImageInput], bool]) -> None:
         """Reads the camera from now on.
 
@@ -121,18 +128,11 @@ class Camera:
             put: Takes each image; tells whether another one was dropped for it.
         """
         self._put = put
-        self._active_since = time.monotonic()
-        self._make_subscription()
-
-    def unsubscribe(self) -> None:
-        """Reads the camera no longer; may be called again."""
-        if self.subscription is not None:
-            self._node.destroy_subscription(self.subscription)
-            self.subscription = None
+        self.input.start()
 
     def close(self) -> None:
         """Destroys everything; nothing may be in work any more."""
-        self.unsubscribe()
+        self.input.stop()
         for advertised in self.outputs.values():
             self._node.destroy_lifecycle_publisher(advertised.publisher)
         self.outputs.clear()
@@ -155,47 +155,10 @@ class Camera:
 
     # --- input ---------------------------------------------------------------------------------
 
-    def _make_subscription(self) -> None:
-        try:
-            self.subscription = self._subscribe(message_lost=self._on_message_lost)
-        except UnsupportedEventTypeError:  # not every middleware counts what is lost
-            self.subscription = self._subscribe()
-
-    def _subscribe(self, **events: Any) -> Any:
-        reliability = qos.choose_reliability(
-            self._node, self.topic, self._config.input_reliability
-        )
-        return self._node.create_subscription(
-            self._kind,
-            self.topic,
-            self._receive,
-            qos.image_input(reliability),
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=self._on_incompatible_qos, **events
-            ),
-            qos_overriding_options=qos.image_input_overrides(),
-        )
-
-    def review_reliability(self) -> None:
-        """Subscribes anew when the camera that is there now wants another reliability."""
-        if self.subscription is None or not self._node.count_publishers(self.topic):
-            return
-        wanted = qos.choose_reliability(self._node, self.topic, self._config.input_reliability)
-        if wanted != self.subscription.qos_profile.reliability:
-            self.unsubscribe()
-            self._make_subscription()
-
-    def _on_message_lost(self, event: Any) -> None:
-        self.statistics.lost(event.total_count_change)
-
-    def _on_incompatible_qos(self, _: Any) -> None:
-        if self._config.input_reliability == 'auto':
-            return  # follows within a second by itself
-        self._node.get_logger().warning(
-            f'a publisher of {self.topic} offers incompatible QoS; set input_reliability to '
-            'best_effort or auto',
-            throttle_duration_sec=THROTTLE_S,
-        )
+    def _on_listener(self, event: Any) -> None:
+        """Subscribes at once for who comes; for who leaves the timer is early enough."""
+        if event.current_count_change > 0 and self.input.subscription is None:
+            self.input.review()
 
     def _receive(self, message: ImageInput) -> None:
         """Hands the newest image to the worker; the executor stays free."""
@@ -219,7 +182,7 @@ class Camera:
         Raises:
             ValueError: The message is no image that can be read.
         """
-        if self._is_too_old(message, self._config.max_age_s):
+        if self._is_left(message, self._config.max_age_s):
             return None
         began = time.perf_counter()
         if isinstance(message, Image):
@@ -276,54 +239,43 @@ class Camera:
         log = self._node.get_logger()
         log.error(f'{self._prefix}{watchdog.cut(problem)}', throttle_duration_sec=THROTTLE_S)
 
-    def _is_too_old(self, message: ImageInput, max_age_s: float) -> bool:
-        if max_age_s <= 0:
-            return False
-        clock = self._node.get_clock()
-        age = clock.now() - Time.from_msg(message.header.stamp, clock.clock_type)
-        age_s = age.nanoseconds * 1e-9
-        if age_s <= max_age_s:
-            return False
-        self._drop(
-            'too_old',
-            f'image dropped: its stamp is {age_s:.1f} s old, max_age_s is {max_age_s}; does the '
-            'camera share the clock of this node?',
-        )
-        return True
+    def _is_left(self, message: ImageInput, max_age_s: float) -> bool:
+        """Whether an image is not to be processed because of its stamp; says what is wrong."""
+        stamp_s = Time.from_msg(message.header.stamp).nanoseconds * 1e-9
+        if stamp_s < self._last_stamp_s:
+            self.statistics.stamps_back()
+            self._node.get_logger().info(
+                f'{self._prefix}stamps went back by {self._last_stamp_s - stamp_s:.1f} s: a bag '
+                'began again, or the clock of the camera was set',
+                throttle_duration_sec=THROTTLE_S,
+            )
+        self._last_stamp_s = stamp_s
+        now_s = self._node.get_clock().now().nanoseconds * 1e-9
+        problem, why = input_watch.stamp_problem(stamp_s, now_s, max_age_s)
+        if why:
+            self._drop(why, problem)
+        elif problem:
+            self.statistics.strange(problem)
+        return bool(why)
 
     # --- diagnostics ---------------------------------------------------------------------------
 
     def statuses(self) -> Iterator[watchdog.Status]:
-        """Gives what is said of this camera; of its input only while it is read."""
+        """Gives what is said of this camera; of its input only while the node is active."""
         frames, threshold = self.statistics, self._pipeline.settings.threshold
         found = [
             watchdog.inference_status(frames, self._work_state()),
             watchdog.anomaly_status(frames, threshold),
             watchdog.output_status(frames, threshold),
         ]
-        if self.subscription is not None:
-            found.insert(0, watchdog.input_status(self._input_state(), frames))
+        if self.input.active:
+            found.insert(0, input_watch.input_status(self.input.state(), frames))
         for status in found:
             yield replace(status, task=f'{self.name} {status.task}'.lstrip())
 
-    def _input_state(self) -> watchdog.InputState:
-        return watchdog.InputState(
-            topic=self.topic,
-            reliability=self.subscription.qos_profile.reliability.name.lower(),
-            publishers=self._node.count_publishers(self.topic),
-            incompatible=qos.incompatible(self._node, self.topic, self.subscription.qos_profile),
-            waiting_s=self._since_s('received'),
-        )
-
     def _work_state(self) -> watchdog.WorkState:
         return watchdog.WorkState(
-            active=self.subscription is not None,
+            active=self.input.active,
             idle=self._is_idle(),
-            waiting_s=min(self._since_s('processed'), self._since_s('idle')),
+            waiting_s=min(self.input.since_s('processed'), self.input.since_s('idle')),
         )
-
-    def _since_s(self, what: str) -> float:
-        """Gives the seconds since the last frame of a kind, or since activation."""
-        since_active = time.monotonic() - self._active_since
-        since = self.statistics.since_s(what)
-        return since_active if since is None else min(since, since_active)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -13,9 +13,14 @@ try:
 except ImportError:  # Humble
     from rclpy.clock import ClockType  # type: ignore[attr-defined]
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+    from rclpy.event_handler import (
+        PublisherEventCallbacks,
+        SubscriptionEventCallbacks,
+        UnsupportedEventTypeError,
+    )
 except ImportError:  # Humble
     from rclpy.qos_event import (
+        PublisherEventCallbacks,
         SubscriptionEventCallbacks,
         UnsupportedEventTypeError,
     )
@@ -28,9 +33,11 @@ except ImportError:  # before Kilted
 __all__ = [
     'ClockType',
     'NodeExecutor',
+    'PublisherEventCallbacks',
     'SubscriptionEventCallbacks',
     'UnsupportedEventTypeError',
     'lifecycle_state',
+    'publisher_events',
     'start_up_values',
 ]
 
@@ -45,3 +52,15 @@ def lifecycle_state(node: LifecycleNode) -> str:
     """Gives the state of a node, as 'unconfigured'; no version has a public name for it."""
     label: str = node._state_machine.current_state[1]
     return label
+
+
+def publisher_events(on_match: Callable[[Any], None]) -> PublisherEventCallbacks:
+    """Gives the callbacks of a publisher that hears of its subscribers.
+
+    Args:
+        on_match: Called with `current_count_change`; never on Humble, which has no such event.
+    """
+    try:
+        return PublisherEventCallbacks(matched=on_match)
+    except TypeError:
+        return PublisherEventCallbacks()

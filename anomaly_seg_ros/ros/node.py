@@ -25,7 +25,8 @@ from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.ros import diagnostics, parameters, qos
 from anomaly_seg_ros.ros.autostart import Autostart
-from anomaly_seg_ros.ros.camera import Camera, ImageInput
+from anomaly_seg_ros.ros.camera import Camera
+from anomaly_seg_ros.ros.camera_input import ImageInput
 from anomaly_seg_ros.ros.compat import ClockType, NodeExecutor
 from anomaly_seg_ros.ros.log_bridge import logging_through
 from anomaly_seg_ros.ros.transitions import logged_transition
@@ -129,7 +130,7 @@ class AnomalySegNode(LifecycleNode):
             raise
         for name in parameters.unused_overrides(self):
             self.get_logger().warning(f'parameter {name} is of no topic of this node')
-        read = ', '.join(camera.topic for camera in self.cameras)
+        read = ', '.join(camera.input.topic for camera in self.cameras)
         self.get_logger().info(f'reading {read}')
         return result
 
@@ -169,7 +170,7 @@ class AnomalySegNode(LifecycleNode):
 
     def _stop_work(self) -> None:
         for camera in self.cameras:
-            camera.unsubscribe()
+            camera.input.stop()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
@@ -191,7 +192,7 @@ class AnomalySegNode(LifecycleNode):
 
     def _every_second(self) -> None:
         for camera in self.cameras:
-            camera.review_reliability()
+            camera.input.review()
         self._publish_diagnostics()
 
     def _say(self, text: str) -> None:

@@ -59,7 +59,7 @@ def _newest(reliability: ReliabilityPolicy) -> QoSProfile:
     )
 
 
-def choose_reliability(node: Node, topic: str, asked: str) -> ReliabilityPolicy:
+def choose_reliability(node: Node, topic: str, kind: str, asked: str) -> ReliabilityPolicy:
     """Gives the reliability for reading `topic`.
 
     'auto' is reliable where there are publishers and all of them are: frames above the sender's
@@ -68,26 +68,34 @@ def choose_reliability(node: Node, topic: str, asked: str) -> ReliabilityPolicy:
     Args:
         node: Whose view of the graph is asked.
         topic: Fully resolved name.
+        kind: Of the messages that are read; publishers of others do not count.
         asked: 'auto', 'best_effort' or 'reliable'.
     """
     if asked != 'auto':
         reliable = asked == 'reliable'
     else:
-        offered = [info.qos_profile for info in node.get_publishers_info_by_topic(topic)]
+        offered = _offered(node, topic, kind)
         reliable = bool(offered) and all(
             profile.reliability == ReliabilityPolicy.RELIABLE for profile in offered
         )
     return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
 
 
-def incompatible(node: Node, topic: str, profile: QoSProfile) -> int:
+def incompatible(node: Node, topic: str, kind: str, profile: QoSProfile) -> int:
     """Gives the number of publishers that `topic` has now and whose images cannot reach a reader.
 
     Args:
         node: Whose view of the graph is asked.
         topic: Fully resolved name.
+        kind: Of the messages that are read; publishers of others do not count.
         profile: Of the reader.
     """
-    offered = [info.qos_profile for info in node.get_publishers_info_by_topic(topic)]
-    checked = [qos_check_compatible(each, profile)[0] for each in offered]
+    checked = [
+        qos_check_compatible(offered, profile)[0] for offered in _offered(node, topic, kind)
+    ]
     return checked.count(QoSCompatibility.ERROR)
+
+
+def _offered(node: Node, topic: str, kind: str) -> list[QoSProfile]:
+    found = node.get_publishers_info_by_topic(topic)
+    return [info.qos_profile for info in found if info.topic_type == kind]

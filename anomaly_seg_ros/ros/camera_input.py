@@ -1,0 +1,184 @@
+"""The subscription to a camera: made for somebody who listens, and as reliable as the camera."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import time
+from typing import Any, TypeAlias
+
+from rclpy.clock import ROSClock
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import ReliabilityPolicy
+from rclpy.utilities import get_rmw_implementation_identifier
+from sensor_msgs.msg import CompressedImage, Image
+
+from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.input_watch import InputState
+from anomaly_seg_ros.node.statistics import FrameStatistics
+from anomaly_seg_ros.ros import qos
+from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+ImageInput: TypeAlias = Image | CompressedImage
+
+THROTTLE_S = 5.0
+"""Seconds between two log lines of the same kind."""
+
+
+class CameraInput:
+    """Belongs to one camera; all calls come from the executor's thread.
+
+    Args:
+        node: Where it belongs.
+        camera: Name of one of several cameras; '' is the only one.
+        config: The parameters at configure.
+        statistics: Where lost images are counted.
+        receive: Takes each image.
+        is_wanted: Whether anything is to be made of images now.
+
+    Attributes:
+        topic: Fully resolved name.
+        subscription: None while nothing is wanted, or while the node is not active.
+        active: Whether the node is.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        camera: str,
+        config: NodeConfig,
+        statistics: FrameStatistics,
+        receive: Callable[[ImageInput], None],
+        is_wanted: Callable[[], bool],
+    ):
+        self._node, self._statistics = node, statistics
+        self._receive, self._is_wanted = receive, is_wanted
+        self._asked = config.input_reliability
+        self._type: type[ImageInput] = Image
+        # Resolved first, so that a remap of the image reaches its compressed topic too.
+        self.topic = node.resolve_topic_name(topics.of_camera(topics.IMAGE, camera))
+        if config.input_transport == 'compressed':
+            self._type, self.topic = CompressedImage, topics.compressed(self.topic)
+        self._kind = f'sensor_msgs/msg/{self._type.__name__}'
+        self.subscription: Any = None
+        self.active = False
+        self._reads_since = 0.0
+
+    def start(self) -> None:
+        """Reads the camera from now on, whenever something is wanted."""
+        self.active, self._reads_since = True, time.monotonic()
+        self._subscribe()  # in any case once: what was said of its quality of service is tried out
+        self.review()
+
+    def stop(self) -> None:
+        """Reads the camera no longer; may be called again."""
+        self.active = False
+        self._unsubscribe()
+
+    def review(self) -> None:
+        """Subscribes where something is wanted and nothing else; anew for another reliability."""
+        if not self.active:
+            return
+        if not self._is_wanted():
+            self._unsubscribe()
+        elif self.subscription is None:
+            self._reads_since = time.monotonic()
+            self._subscribe()
+        elif self._wants_another_reliability():
+            self._unsubscribe()
+            self._subscribe()
+
+    def _wants_another_reliability(self) -> bool:
+        has: ReliabilityPolicy = self.subscription.qos_profile.reliability
+        return bool(self._node.count_publishers(self.topic)) and self._fitting_reliability() != has
+
+    def _subscribe(self) -> None:
+        try:
+            self.subscription = self._make_subscription(message_lost=self._on_message_lost)
+        except UnsupportedEventTypeError:  # not every middleware counts what is lost
+            self.subscription = self._make_subscription()
+
+    def _make_subscription(self, **events: Any) -> Any:
+        return self._node.create_subscription(
+            self._type,
+            self.topic,
+            self._receive,
+            qos.image_input(self._fitting_reliability()),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._on_incompatible_qos, **events
+            ),
+            qos_overriding_options=qos.image_input_overrides(),
+        )
+
+    def _unsubscribe(self) -> None:
+        if self.subscription is not None:
+            self._node.destroy_subscription(self.subscription)
+            self.subscription = None
+
+    def _fitting_reliability(self) -> ReliabilityPolicy:
+        return qos.choose_reliability(self._node, self.topic, self._kind, self._asked)
+
+    def _on_message_lost(self, event: Any) -> None:
+        self._statistics.lost(event.total_count_change)
+
+    def _on_incompatible_qos(self, _: Any) -> None:
+        if self._asked == 'auto':
+            return  # follows within a second by itself
+        self._node.get_logger().warning(
+            f'a publisher of {self.topic} offers incompatible QoS; set input_reliability to '
+            'best_effort or auto',
+            throttle_duration_sec=THROTTLE_S,
+        )
+
+    # --- what is known of it -------------------------------------------------------------------
+
+    def state(self) -> InputState:
+        """Gives what the transport knows of the camera."""
+        profile = (
+            qos.image_input(self._fitting_reliability())
+            if self.subscription is None
+            else self.subscription.qos_profile
+        )
+        kinds = [info.topic_type for info in self._node.get_publishers_info_by_topic(self.topic)]
+        others = tuple(kind for kind in kinds if kind != self._kind)
+        clock = self._node.get_clock()
+        return InputState(
+            topic=self.topic,
+            kind=self._kind,
+            reliability=profile.reliability.name.lower(),
+            publishers=len(kinds),
+            incompatible=qos.incompatible(self._node, self.topic, self._kind, profile),
+            waiting_s=self.since_s('received'),
+            other_kinds=others,
+            idle=self.subscription is None,
+            elsewhere=self._elsewhere() if len(others) == len(kinds) else (),
+            other_transport=self._other_transport(),
+            middleware=get_rmw_implementation_identifier(),
+            clock_stands=isinstance(clock, ROSClock)
+            and clock.ros_time_is_active
+            and not clock.now().nanoseconds,
+        )
+
+    def _other_transport(self) -> str:
+        compressed, topic = topics.compressed(self.topic), topics.uncompressed(self.topic)
+        if self._type is CompressedImage:
+            return 'raw' if self._node.count_publishers(topic) else ''
+        return 'compressed' if self._node.count_publishers(compressed) else ''
+
+    def _elsewhere(self) -> tuple[str, ...]:
+        """Gives the topics that carry images and are not made by this node."""
+        own = f'{self._node.get_fully_qualified_name()}/'
+        return tuple(
+            name
+            for name, kinds in sorted(self._node.get_topic_names_and_types())
+            if self._kind in kinds
+            and name != self.topic
+            and not name.startswith(own)
+            and self._node.count_publishers(name)
+        )
+
+    def since_s(self, what: str) -> float:
+        """Gives the seconds since the last frame of a kind, or since it has been read."""
+        reads = time.monotonic() - self._reads_since
+        since = self._statistics.since_s(what)
+        return reads if since is None else min(since, reads)
