@@ -46,6 +46,7 @@ VERBS = {
     'demo': Verb(RUNTIME, 'camera frames in over DDS, masks and overlays out'),
     'predict': Verb(RUNTIME, 'labels, scores, masks and overlays of image files', True),
     'adapt': Verb(RUNTIME, 'fit a checkpoint to a camera by its ordinary frames', True),
+    'check': Verb(TRAINING, 'look at a dataset before anything is learned from it'),
     'convert': Verb(TRAINING, 'make a set of own classes from what label tools export'),
     'train': Verb(TRAINING, 'train a network from a YAML file', True),
     'train_flow': Verb(TRAINING, 'train a flow that draws outliers for nflow_js', True),

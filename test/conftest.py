@@ -90,6 +90,7 @@ def _same_signal_stack() -> Iterator[None]:
 LEAST_ARGUMENTS = {
     'demo': [],
     'predict': ['x.png'],
+    'check': ['--dataset', 'camvid', '--root', 'x'],
     'convert': ['labelme', 'x'],
     'train': ['x.yaml'],
     'train_flow': ['x.yaml'],

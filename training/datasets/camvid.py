@@ -39,6 +39,10 @@ class CamVid(Dataset):
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def files(self, index: int) -> tuple[Path, Path]:
+        """Gives the image and label file of a frame."""
+        return self.pairs[index][1:]
+
     def __getitem__(self, index: int) -> Sample:
         stem, image_path, label_path = self.pairs[index]
         image, labels = read_pair(image_path, label_path)

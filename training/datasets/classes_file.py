@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import colorsys
 from dataclasses import dataclass
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,12 @@ _CLASS_KEYS = ('name', 'id', 'color', 'dynamic')
 _KNOWN_COLORS = {
     name: color for known in (CAMVID, CITYSCAPES) for name, color in zip(*known[:2], strict=True)
 }
-_GOLDEN_ANGLE = 0.381966
-"""Share of the colour circle by which the hues of successive classes differ."""
+_STEPS = (0, 80, 140, 200, 255)
+_PALETTE = tuple(
+    (red, green, blue) for red in _STEPS for green in _STEPS for blue in _STEPS
+    if max(red, green, blue) - min(red, green, blue) > 100
+)  # fmt: skip
+"""What classes are displayed in that nobody gave a colour: no greys."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +108,13 @@ def _read(path: Path, content: Any) -> ClassesFile:
         _colors(entry.get('color'), name) if by_color else _ids(entry['id'], name)
         for name, entry in zip(names, entries, strict=True)
     ]
-    colors = [
-        _display_color(entry.get('color'), name, index, by_color)
-        for index, (name, entry) in enumerate(zip(names, entries, strict=True))
+    given = [
+        _given_color(entry.get('color'), name, by_color)
+        for name, entry in zip(names, entries, strict=True)
     ]
     return ClassesFile(
         path=path,
-        classes=LabelSet(names, tuple(colors), _dynamic(names, entries)),
+        classes=LabelSet(names, _display_colors(given), _dynamic(names, entries)),
         by_color=by_color,
         meanings=_meanings(names, stored, content.get('void'), by_color),
         rule=SplitRule.from_value(content.get('splits')),
@@ -164,17 +168,29 @@ def _colors(value: Any, name: str) -> list[int]:
     return [color_code(color) for color in colors]
 
 
-def _display_color(value: Any, name: str, index: int, by_color: bool) -> Color:
-    if value is not None:
-        codes = _colors(value, name)
-        if len(codes) > 1 and not by_color:
-            raise ValueError(f'color of {name!r} is {value!r}; beside an id there may be one')
-        return codes[0] >> 16, codes[0] >> 8 & 255, codes[0] & 255
-    if name in _KNOWN_COLORS:
-        return _KNOWN_COLORS[name]
-    rgb = colorsys.hsv_to_rgb(index * _GOLDEN_ANGLE % 1, 0.75, 0.6 + 0.4 * (index % 2))
-    red, green, blue = (round(255 * share) for share in rgb)
-    return red, green, blue
+def _given_color(value: Any, name: str, by_color: bool) -> Color | None:
+    """Gives the colour that a class is displayed in, if the file or its name says."""
+    if value is None:
+        return _KNOWN_COLORS.get(name)
+    codes = _colors(value, name)
+    if len(codes) > 1 and not by_color:
+        raise ValueError(f'color of {name!r} is {value!r}; beside an id there may be one')
+    return codes[0] >> 16, codes[0] >> 8 & 255, codes[0] & 255
+
+
+def _display_colors(given: Sequence[Color | None]) -> tuple[Color, ...]:
+    """Gives each class a colour; to those without one that which is least like the others."""
+    taken = [color for color in given if color is not None]
+    colors = []
+    for color in given:
+        if color is None:
+            color = max(
+                _PALETTE,
+                key=lambda own: min((math.dist(own, other) for other in taken), default=0),
+            )
+            taken.append(color)
+        colors.append(color)
+    return tuple(colors)
 
 
 def _dynamic(names: Sequence[str], entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | None:

@@ -77,6 +77,10 @@ class Dataset(Protocol):
 
     def __getitem__(self, index: int) -> Sample: ...
 
+    def files(self, index: int) -> tuple[Path, Path | None] | None:
+        """Gives the image and label file of a frame; None where it has no file of its own."""
+        return None
+
 
 def files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """Gives the files of a folder by the text of their stem, sorted; hidden ones are no data.

@@ -66,6 +66,10 @@ class Frames(Dataset):
     def __len__(self) -> int:
         return len(self.frames)
 
+    def files(self, index: int) -> tuple[Path, Path | None]:
+        """Gives the image and label file of a frame."""
+        return self.frames[index][1:]
+
     def __getitem__(self, index: int) -> Sample:
         """Reads one frame.
 

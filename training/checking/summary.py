@@ -1,0 +1,122 @@
+"""A survey as one screen of text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.frames.orientation import UPRIGHT
+
+from .survey import Finding, Survey
+
+MOST_CLASSES = 24
+MOST_FINDINGS = 14
+
+
+def summary(survey: Survey, findings: Sequence[Finding]) -> Iterator[str]:
+    """Gives the lines: what there is, what would be learned, what is wrong."""
+    counts = ', '.join(f'{split} {len(part)}' for split, part in survey.parts.items())
+    parted = f', parted by {survey.parted}' if survey.parted else ''
+    yield f'{survey.root}: {survey.name}, {len(survey.facts)} frames ({counts or "none"}{parted})'
+    if survey.facts:
+        yield f'images    {_images(survey)}'
+        yield f'labels    {_labels(survey)}'
+        yield from _table(survey)
+        yield _lesson(survey)
+    for finding in findings[:MOST_FINDINGS]:
+        yield f'{finding.kind}: {finding.text}'
+    if len(findings) > MOST_FINDINGS:
+        yield f'and {len(findings) - MOST_FINDINGS} more'
+    errors = sum(finding.kind == 'error' for finding in findings)
+    yield f'{errors} errors, {len(findings) - errors} warnings'
+
+
+def _images(survey: Survey) -> str:
+    read = [facts for facts in survey.facts if facts.size is not None]
+    sizes = Counter(facts.size for facts in read if facts.size is not None)
+    turned = sum(facts.turned != UPRIGHT for facts in read)
+    parts = [
+        _listed((f'{w}x{h}', n) for (h, w), n in sizes.most_common()),
+        _listed((f'{bits} bits', n) for bits, n in Counter(f.bits for f in read).most_common()),
+        _listed(
+            ({1: 'grey', 4: 'colour and alpha'}.get(c, 'colour'), n)
+            for c, n in Counter(f.channels for f in read).most_common()
+        ),
+    ]
+    if turned:
+        parts.append(f'{turned} turned by Exif')
+    if survey.unlabelled:
+        parts.append(f'{survey.unlabelled} more without labels')
+    return '; '.join(part for part in parts if part)
+
+
+def _listed(counts: Iterable[tuple[str, int]]) -> str:
+    found = list(counts)
+    if len(found) == 1:
+        return found[0][0]
+    text = ', '.join(f'{name} ({count})' for name, count in found[:3])
+    return text + (f' and {len(found) - 3} others' if len(found) > 3 else '')
+
+
+def _labels(survey: Survey) -> str:
+    pixels = max(sum(facts.pixels for facts in survey.facts), 1)
+    ignored = sum(facts.ignored for facts in survey.facts)
+    unknown = sum(sum(facts.unknown.values()) for facts in survey.facts)
+    what = 'colours' if survey.file is not None and survey.file.by_color else 'ids'
+    text = f'{what}; {ignored / pixels:.1%} of the pixels unlabelled'
+    return text + (f', {unknown / pixels:.1%} without a meaning' if unknown else '')
+
+
+def _table(survey: Survey) -> Iterator[str]:
+    """Gives a line a class, the largest first."""
+    names = survey.classes.names or (() if survey.name == 'classes' else ('normal', 'anomaly'))
+    if not names:
+        return
+    pixels: Counter[int] = Counter()
+    for facts in survey.facts:
+        pixels.update(facts.labelled)
+    whole = max(sum(pixels.values()), 1)
+    width = max(5, *map(len, names))
+    stored = _stored(survey)
+    splits = list(survey.parts)
+    yield f'{"class":{width}} {"stored as":14}  pixels  frames: {", ".join(splits)}'
+    order = sorted(range(len(names)), key=lambda train_id: -pixels[train_id])
+    for train_id in order[:MOST_CLASSES]:
+        shown = ', '.join(
+            str(sum(train_id in facts.labelled for facts in survey.of(split))) for split in splits
+        )
+        yield (
+            f'{names[train_id]:{width}} {stored.get(train_id, str(train_id)):14} '
+            f'{pixels[train_id] / whole:7.2%}  {shown}'
+        )
+    if len(order) > MOST_CLASSES:
+        rest = sum(pixels[train_id] for train_id in order[MOST_CLASSES:])
+        yield f'and {len(order) - MOST_CLASSES} smaller classes, {rest / whole:.2%} of the pixels'
+
+
+def _stored(survey: Survey) -> dict[int, str]:
+    """Gives what stands for a class in the label files, as text."""
+    if survey.file is None:
+        return {}
+    found: dict[int, list[str]] = {}
+    for value, meant in survey.file.meanings.items():
+        if meant != IGNORE:
+            text = f'{value:06x}' if survey.file.by_color else str(value)
+            found.setdefault(meant, []).append(text)
+    return {
+        meant: ' '.join(values) if len(values) < 4 else f'{values[0]} and {len(values) - 1} more'
+        for meant, values in found.items()
+    }
+
+
+def _lesson(survey: Survey) -> str:
+    """Says what training would take."""
+    if not survey.classes.names:
+        return 'no classes: it can be evaluated on, not learned'
+    learned = {t for facts in survey.of('train') for t in facts.labelled}
+    frames, measured = (len(survey.of(split)) for split in ('train', 'val'))
+    return (
+        f'would be learned: {len(learned)} of {len(survey.classes.names)} classes from {frames} '
+        f'frames, validated on {measured}'
+    )
