@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.calibration import Calibration
 
+from .limits import LEAST_FIT
 from .normal_scores import NormalFit, NormalScores
 from .promise import SureShare
 
-LEAST, MOST, LEAST_FIT = 10, 2000, 5
-"""Frames that a camera is known by, how many at most, and how many of them must be fit."""
 LEAST_CONTRAST = 12
 """Grey levels between the darkest and the brightest hundredth of an image that shows something."""
 MOST_ODD = 0.1
@@ -47,12 +46,14 @@ class CameraFit:
         before: What the calibration of before does on the same frames; None where there is none.
         left_out: Name of a frame to why it was left out.
         seen: How many frames came.
+        unlike: How many score unlike the others and are kept, being too many for an exception.
     """
 
     normal: NormalFit
     before: SureShare | None
     left_out: dict[str, str]
     seen: int
+    unlike: int
 
 
 class OrdinaryFrames:
@@ -122,9 +123,9 @@ class OrdinaryFrames:
         if count < LEAST_FIT:
             raise ValueError(self._too_few())
         rate = 1 - threshold
-        odd = self._scores.odd(rate)
+        odd, unlike = self._scores.odd(rate), 0
         if len(odd) > max(1, MOST_ODD * count):
-            odd = {}
+            odd, unlike = {}, len(odd)
         named = {
             self._names[index]: f'scores unlike the others: {100 * share:.0f} % of it is above '
             'their threshold'
@@ -134,7 +135,7 @@ class OrdinaryFrames:
         known = None
         if before is not None:
             known = self._scores.promise_of(before, before_threshold, odd)
-        return CameraFit(normal, known, {**self._left_out, **named}, len(self))
+        return CameraFit(normal, known, {**self._left_out, **named}, len(self), unlike)
 
     def _too_few(self) -> str:
         reasons = [f'{name!r} {why}' for name, why in self._left_out.items()]

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from anomaly_seg_ros.adaptation.limits import LEAST, MOST
 from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
-from anomaly_seg_ros.adaptation.ordinary_frames import CameraFit, LEAST, MOST, OrdinaryFrames
+from anomaly_seg_ros.adaptation.ordinary_frames import CameraFit, OrdinaryFrames
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic
 from anomaly_seg_ros.bags.storage import is_bag
 from anomaly_seg_ros.checkpoint.calibrated import CameraCalibration
@@ -202,6 +203,12 @@ def say(fit: CameraFit, threshold: float) -> None:
     )
     print(f'  before {fit.before or "unknown: the score had no calibration"}')
     print(f'  after {fit.normal.promise}, promised {100 * promised:.2f} %')
+    if fit.unlike:
+        print(
+            f'warning: {fit.unlike} of {fit.seen} frames score unlike the others; are all of them '
+            'ordinary, and of one camera?',
+            file=sys.stderr,
+        )
     if (high := fit.normal.promise.high) > TOO_UNSURE * promised:
         print(
             f'warning: on other frames it may be {100 * high:.1f} %; give more '

@@ -66,6 +66,10 @@ class Pipeline:
         self._memory = Memory()
         self._ignored = ignored
 
+    def recalibrate(self, calibration: Calibration) -> None:
+        """Takes another calibration, from the next frame on; from any thread."""
+        self._calibration = calibration.table()
+
     def __call__(self, image: NDArray[np.uint8] | CameraFrame) -> Result:
         """Takes one frame all the way; arguments and errors as of `prepare`."""
         prepared = self.prepare(image)

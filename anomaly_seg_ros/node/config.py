@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, Field, field, fields, replace
 from typing import Any, NamedTuple
 
+from anomaly_seg_ros.adaptation.limits import LEAST, MOST
 from anomaly_seg_ros.engines import AUTO, ENGINES, precisions
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.registry import did_you_mean
@@ -147,6 +148,14 @@ class NodeConfig:
         0,
         'bits that the camera uses of its 16-bit images; 0: found from the largest value so far',
         range=(0, 16),
+    )
+    calibration_file: str = param(
+        '',
+        'JSON file that keeps what ~/calibrate has found, and is read at configure; it need not '
+        'be there yet; empty: kept until cleanup',
+    )
+    calibration_frames: int = param(
+        100, 'frames that ~/calibrate takes as ordinary', DYNAMIC, range=(LEAST, MOST)
     )
     score_encoding: str = param('mono8', 'encoding of anomaly_score', choices=('mono8', '32FC1'))
     score_scale: str = param(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from anomaly_seg_ros.calibration import level_shares
@@ -26,6 +27,7 @@ def label_info(
     """
     meta = checkpoint.meta
     calibration = meta.calibrations[engine.score_name]
+    on = meta.calibrated_on.get(engine.score_name)
     mono8 = config.score_encoding == 'mono8'
     return {
         'schema': SCHEMA,
@@ -42,9 +44,10 @@ def label_info(
             'encoding': config.score_encoding,
             'scale': config.score_scale,
             'value': 'pixel / 255' if mono8 else 'pixel',
-            'calibrated_meaning': 'share of normal validation pixels that score lower, 0..1',
+            'calibrated_meaning': 'share of normal pixels that score lower, 0..1',
             'threshold': threshold,
             'false_positive_rate': round(1 - threshold, 6),
+            'calibrated_on': None if on is None else asdict(on),
             'calibration': {
                 'shares': [
                     round(float(share), 6) for share in level_shares(len(calibration.levels))

@@ -27,6 +27,9 @@ REGIONS_JSON = '~/regions_json'
 LABEL_INFO_JSON = '~/label_info_json'
 DIAGNOSTICS = '/diagnostics'
 
+CALIBRATE = '~/calibrate'
+SERVICES = (CALIBRATE,)
+
 COMPRESSED_SUFFIX = '/compressed'
 """Goes behind a topic name that is resolved already: a remap of `image` must reach it too."""
 

@@ -14,18 +14,25 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
+from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
+from anomaly_seg_ros.checkpoint.calibrated import CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
+from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.result import Prepared
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import input_watch, topics, watchdog
+from anomaly_seg_ros.node.calibration_file import camera_checkpoint, keep
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import label_info
+from anomaly_seg_ros.node.live_calibration import LiveCalibration, said
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, pipeline_settings
 from anomaly_seg_ros.node.outputs import Output, OUTPUTS
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine, Prediction
+from anomaly_seg_ros.process.path_errors import explain
 from anomaly_seg_ros.ros import qos
+from anomaly_seg_ros.ros.calibrator import Calibrator
 from anomaly_seg_ros.ros.camera_input import CameraInput, ImageInput, THROTTLE_S
 from anomaly_seg_ros.ros.compat import (
     publisher_events,
@@ -75,15 +82,21 @@ class Camera:
             node, name, config, self.statistics, self._receive, lambda: not self._is_idle()
         )
         self._node = node
-        self._engine, self._checkpoint = engine, checkpoint
+        self._engine = engine
+        self._checkpoint, note = camera_checkpoint(
+            checkpoint, name, engine.score_name, config.calibration_file
+        )
         self._config = config
-        self._pipeline = node_pipeline(engine, checkpoint.meta, config)
+        self._pipeline = node_pipeline(engine, self._checkpoint.meta, config)
+        self.calibrator = Calibrator(self._adopt)
         self._label_info: Any = None
         self._put: Callable[[Camera, ImageInput], bool]
         self._last_stamp_s = 0.0
         self._bits = SignificantBits(config.significant_bits)
         self._encodings: set[str] = set()
         self._prefix = f'{name}: ' if name else ''
+        if note:
+            node.get_logger().warning(f'{self._prefix}{note}')
 
     # --- what a transition of the node does ----------------------------------------------------
 
@@ -170,8 +183,13 @@ class Camera:
 
     def _is_idle(self) -> bool:
         """Whether nobody listens to anything that is made of images."""
-        return self._config.idle_without_listeners and not any(
-            advertised.publisher.get_subscription_count() for advertised in self.outputs.values()
+        return (
+            self._config.idle_without_listeners
+            and not self.calibrator.at_work
+            and not any(
+                advertised.publisher.get_subscription_count()
+                for advertised in self.outputs.values()
+            )
         )
 
     # --- frames, in the worker's thread --------------------------------------------------------
@@ -220,6 +238,36 @@ class Camera:
         result.times_ms['postprocess'] = (ended - began) * 1e3 - published_ms
         result.times_ms['processing'] = (ended - prepared.began) * 1e3
         self.statistics.done(result.times_ms, anomalous_share)
+        self.calibrator.take(prepared, prediction)
+
+    def calibrate(self, frames: int, answer: Any) -> None:
+        """Takes the next frames as ordinary, and sets in the future `answer` what came of it."""
+        self.calibrator.begin(frames, answer)
+        self.input.review()  # it wants images now, though nobody may listen
+
+    def _adopt(self, work: LiveCalibration) -> str:
+        """Fits the calibration to the frames that have come, and works with it from now on."""
+        meta, score = self._checkpoint.meta, self._engine.score_name
+        threshold = self._pipeline.settings.threshold
+        fit = work.fit(threshold, meta.calibrations[score])
+        own = CameraCalibration(
+            fit.normal.calibration,
+            default_threshold(meta, score),
+            calibrated_on(fit.normal, self.input.topic, 'live'),
+        )
+        self._checkpoint = self._checkpoint.in_memory(meta.with_calibrations({score: own}))
+        self._pipeline.recalibrate(own.calibration)
+        self._publish_label_info()
+        file = self._config.calibration_file
+        if not file:
+            return f'{said(fit, threshold)}; in force until cleanup: calibration_file is empty'
+        try:
+            keep(self._checkpoint, self.name, score, own, file)
+        except OSError as error:
+            raise OSError(
+                f'{said(fit, threshold)}; in force until cleanup, not kept: {explain(error, None)}'
+            ) from None
+        return f'{said(fit, threshold)}; kept in {file!r}'
 
     def fail(self, error: Exception) -> None:
         """Counts and reports a frame that was lost."""

@@ -23,7 +23,7 @@ from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.node_pipeline import warm_up
 from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Engine
-from anomaly_seg_ros.ros import diagnostics, parameters, qos
+from anomaly_seg_ros.ros import calibrator, diagnostics, parameters, qos
 from anomaly_seg_ros.ros.autostart import Autostart
 from anomaly_seg_ros.ros.camera import Camera
 from anomaly_seg_ros.ros.camera_input import ImageInput
@@ -68,6 +68,7 @@ class AnomalySegNode(LifecycleNode):
         )
         # A ROS-time timer would stand still under use_sim_time until /clock comes.
         self._second = self.create_timer(1.0, self._every_second, clock=self._steady)
+        calibrator.serve(self, self._names, self._calibrate)
         self._autostart = (
             Autostart(self, self._steady, tries_again=not self.config.exit_on_failure)
             if self.config.autostart
@@ -170,6 +171,7 @@ class AnomalySegNode(LifecycleNode):
 
     def _stop_work(self) -> None:
         for camera in self.cameras:
+            camera.calibrator.cancel('the node is not active any more')
             camera.input.stop()
         if self._worker is not None:
             self._worker.stop()
@@ -190,8 +192,16 @@ class AnomalySegNode(LifecycleNode):
             camera.change(config.in_force(self._configured))
         return SetParametersResult(successful=True)
 
+    def _calibrate(self, name: str, answer: Any) -> None:
+        if self._worker is None:
+            answer.set_result((False, 'the node is not active, so no frame comes'))
+            return
+        (camera,) = (camera for camera in self.cameras if camera.name == name)
+        camera.calibrate(self.config.calibration_frames, answer)
+
     def _every_second(self) -> None:
         for camera in self.cameras:
+            camera.calibrator.review()
             camera.input.review()
         self._publish_diagnostics()
 

@@ -1,0 +1,89 @@
+"""The file that keeps the calibrations of a node's cameras over its restarts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from anomaly_seg_ros.checkpoint.calibrated import camera_calibration, CameraCalibration
+from anomaly_seg_ros.checkpoint.fields import text
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+
+FORMAT = 1
+
+
+def camera_checkpoint(
+    checkpoint: Checkpoint, camera: str, score: str, file: str
+) -> tuple[Checkpoint, str]:
+    """Gives the checkpoint as a camera has it, and a word on the file where it is not used.
+
+    Args:
+        checkpoint: What the node runs; its `cameras` come first.
+        camera: '' is the only one.
+        score: The score that the engine gives.
+        file: Path of the file, which need not be there yet; '' for none.
+
+    Raises:
+        ValueError: The file is there and is not one of ours.
+    """
+    checkpoint = checkpoint.in_memory(checkpoint.meta.of_camera(camera))
+    entry = _read(Path(file).expanduser()).get(camera, {}).get(score) if file else None
+    if entry is None:
+        return checkpoint, ''
+    key, own = entry
+    if key != checkpoint.score_key(score):
+        return checkpoint, (
+            f'calibration_file {file!r} was made with another network or other options of '
+            f'{score!r} and is left alone; call ~/calibrate anew'
+        )
+    return checkpoint.in_memory(checkpoint.meta.with_calibrations({score: own})), ''
+
+
+def keep(
+    checkpoint: Checkpoint, camera: str, score: str, own: CameraCalibration, file: str
+) -> None:
+    """Puts the calibration of a camera into the file, at once; the other cameras' stay.
+
+    Raises:
+        OSError: It cannot be written.
+        ValueError: What is there is not one of ours.
+    """
+    path = Path(file).expanduser()
+    cameras = {
+        name: {own_score: _entry(*found) for own_score, found in scores.items()}
+        for name, scores in _read(path).items()
+    }
+    cameras.setdefault(camera, {})[score] = _entry(checkpoint.score_key(score), own)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'{path.name}.part')
+    content = json.dumps({'format': FORMAT, 'cameras': cameras}, indent=1)
+    part.write_text(f'{content}\n', encoding='utf-8')
+    part.replace(path)
+
+
+def _entry(key: str, own: CameraCalibration) -> dict[str, Any]:
+    return {'key': key, **own.to_json()}
+
+
+def _read(path: Path) -> dict[str, dict[str, tuple[str, CameraCalibration]]]:
+    """Gives camera to score to the key of the network and the calibration; nothing of no file."""
+    if not path.exists():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(values, dict) or values.get('format') != FORMAT:
+            raise ValueError(f'it holds no JSON object of format {FORMAT}')
+        return {
+            camera: {score: _parsed(f'{camera}.{score}', entry) for score, entry in own.items()}
+            for camera, own in values['cameras'].items()
+        }
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f'cannot use calibration_file {str(path)!r}: {error}; remove it and call ~/calibrate'
+        ) from None
+
+
+def _parsed(name: str, entry: dict[str, Any]) -> tuple[str, CameraCalibration]:
+    rest = {key: value for key, value in entry.items() if key != 'key'}
+    return text(f'{name}.key', entry['key']), camera_calibration(name, rest)

@@ -1,0 +1,264 @@
+"""`~/calibrate`: the next frames are ordinary, and the file that keeps what they gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+import pytest
+
+from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibration
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.node import live_calibration, topics
+from anomaly_seg_ros.node.calibration_file import camera_checkpoint, keep
+from anomaly_seg_ros.node.live_calibration import LiveCalibration, said
+
+BEFORE = Calibration.fit(np.linspace(-5, 5, 1001))
+OWN = CameraCalibration(BEFORE, 0.98, CalibratedOn('/image', 'live', 9, 'abc', 0.02, (0.01, 0.04)))
+
+
+def ordinary(number: int) -> NDArray[np.uint8]:
+    """A frame of the fake engine, whose score is the green value: 0..100 where 255 is odd."""
+    image = np.random.default_rng(number).integers(0, 100, (24, 32, 3), np.uint8)
+    image[0, 0, 2] = number
+    return image
+
+
+def score(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return (image[..., 1] / np.float32(25.5) - 5).astype(np.float32)
+
+
+# Without ROS
+
+
+def test_the_last_frame_gives_the_calibration() -> None:
+    work = LiveCalibration(10)
+    taken = [work.take(ordinary(i), score(ordinary(i))) for i in range(10)]
+    assert taken == [False] * 9 + [True]
+    fit = work.fit(0.9, BEFORE)
+    assert fit.normal.promise.share == pytest.approx(0.1, abs=0.02)
+    assert fit.before is not None
+    assert fit.before.share == 0
+    assert said(fit, 0.9).startswith(
+        'calibrated on 10 of 10 frames; share of pixels above the threshold: before 0.00 %'
+    )
+
+
+def test_unfit_frames_are_refused_as_soon_as_they_are_too_many() -> None:
+    work = LiveCalibration(20)
+    black = [np.full((24, 32, 3), grey, np.uint8) for grey in range(1, 6)]
+    for image in black[:4]:
+        assert not work.take(image, score(image))
+    with pytest.raises(ValueError, match='5 of 5 frames are unfit, the last is black: is the'):
+        work.take(black[4], score(black[4]))
+
+
+def test_a_camera_that_stands_still_is_refused() -> None:
+    work = LiveCalibration(10)
+    image = ordinary(1)
+    for _ in range(10):
+        work.take(image, score(image))
+    with pytest.raises(ValueError, match=r'1 of 10 frames are fit.*same image as frame 0'):
+        work.fit(0.9, BEFORE)
+
+
+def test_frames_of_which_many_differ_are_refused() -> None:
+    work = LiveCalibration(20)
+    for number in range(20):
+        image = ordinary(number)
+        work.take(image, score(image) + (8 if number % 4 == 0 else 0))
+    with pytest.raises(ValueError, match='5 of 20 frames score unlike the others'):
+        work.fit(0.99, BEFORE)
+
+
+def test_the_file_holds_cameras_and_scores_apart(fake_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint, file = Checkpoint.open(fake_checkpoint), str(tmp_path / 'new' / 'kept.json')
+    assert camera_checkpoint(checkpoint, 'front', 'max_logit', file) == (checkpoint, '')
+    keep(checkpoint, 'front', 'max_logit', OWN, file)
+    keep(checkpoint, 'left', 'max_logit', OWN, file)
+    keep(checkpoint, 'front', 'msp', OWN, file)
+    for camera in ('front', 'left'):
+        own, note = camera_checkpoint(checkpoint, camera, 'max_logit', file)
+        assert note == ''
+        assert own.meta.thresholds['max_logit'] == 0.98
+        assert own.meta.calibrated_on['max_logit'] == OWN.calibrated_on
+    assert camera_checkpoint(checkpoint, '', 'max_logit', file)[0].meta == checkpoint.meta
+    assert [path.name for path in (tmp_path / 'new').iterdir()] == ['kept.json']
+
+
+def test_the_file_of_another_network_is_left_alone(fake_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint, file = Checkpoint.open(fake_checkpoint), str(tmp_path / 'kept.json')
+    keep(checkpoint, '', 'max_logit', OWN, file)
+    other = checkpoint.with_meta(gamma=0.5)
+    found, note = camera_checkpoint(other, '', 'max_logit', file)
+    assert found.meta == other.meta
+    assert 'was made with another network' in note
+    assert 'call ~/calibrate anew' in note
+
+
+@pytest.mark.parametrize(
+    'content',
+    ['', '[]', '{"format": 2, "cameras": {}}', '{"format": 1}',
+     '{"format": 1, "cameras": {"": 3}}',
+     '{"format": 1, "cameras": {"": {"max_logit": {"key": "a", "levels": [1, 0]}}}}',
+     '{"format": 1, "cameras": {"": {"max_logit": {"levels": [0, 1]}}}}'],
+)  # fmt: skip
+def test_a_broken_file_is_one_clear_error(
+    content: str, fake_checkpoint: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / 'kept.json'
+    file.write_text(content)
+    with pytest.raises(ValueError, match=r'cannot use calibration_file .*remove it and call'):
+        camera_checkpoint(Checkpoint.open(fake_checkpoint), '', 'max_logit', str(file))
+
+
+def test_a_camera_of_the_checkpoint_comes_before_the_common_calibration(
+    fake_checkpoint: Path,
+) -> None:
+    checkpoint = Checkpoint.open(fake_checkpoint).with_meta(cameras={'left': {'max_logit': OWN}})
+    left, _ = camera_checkpoint(checkpoint, 'left', 'max_logit', '')
+    front, _ = camera_checkpoint(checkpoint, 'front', 'max_logit', '')
+    assert left.meta.thresholds['max_logit'] == 0.98
+    assert front.meta.thresholds == checkpoint.meta.thresholds
+
+
+# The service
+
+
+class Caller:
+    """Somebody who calls the service."""
+
+    def __init__(self, rig: Any, camera: str = ''):
+        from std_srvs.srv import Trigger
+
+        self.rig = rig
+        name = rig.name(topics.of_camera(topics.CALIBRATE, camera))
+        self.client = rig.user.create_client(Trigger, name)
+        rig.spin_until(self.client.service_is_ready, 'the service')
+        self.request = Trigger.Request()
+
+    def call(self) -> Any:
+        return self.client.call_async(self.request)
+
+    def answer(self, future: Any) -> Any:
+        self.rig.spin_until(future.done, 'the answer')
+        return future.result()
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(180)
+def test_the_next_frames_calibrate_the_node_and_outlive_it(
+    rig: Any, image_message: Callable[..., Any], tmp_path: Path
+) -> None:
+    from rclpy.lifecycle import TransitionCallbackReturn
+    from std_msgs.msg import String
+
+    file = tmp_path / 'kept.json'
+    node = rig.activate(
+        calibration_file=str(file), calibration_frames=10, idle_without_listeners=True
+    )
+    rig.listen(topics.LABEL_INFO_JSON, kind=String, latched=True)
+    caller = Caller(rig)
+    future = caller.call()
+    rig.spin_until(lambda: node.cameras[0].calibrator.at_work, 'it to begin')
+    # Nobody listens to a mask, and the images are taken all the same.
+    rig.connect()
+    refused = caller.answer(caller.call())
+    assert not refused.success
+    assert 'it is at work already, 0 of 10 frames' in refused.message
+    for number in range(10):
+        rig.send(image_message(ordinary(number)))
+        rig.settle()
+    answer = caller.answer(future)
+    assert answer.success, answer.message
+    assert 'calibrated on 10 of 10 frames' in answer.message
+    assert f'kept in {str(file)!r}' in answer.message
+
+    heard = rig.heard[topics.LABEL_INFO_JSON]
+    rig.spin_until(lambda: len(heard) > 1, 'the new label info')
+    info = json.loads(heard[-1].data)['score']
+    assert info['threshold'] == 0.9
+    assert info['calibration']['raw_scores'][-1] == pytest.approx(99 / 25.5 - 5, abs=1e-3)
+    assert info['calibrated_on']['frames'] == 10
+    low, high = info['calibrated_on']['interval']
+    assert low < info['calibrated_on']['share'] < high
+
+    assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    rig.spin_until(lambda: len(heard) > 2, 'the label info of the next start')
+    again = json.loads(heard[-1].data)['score']
+    assert again['calibration'] == info['calibration']
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(180)
+def test_it_says_why_it_does_not_calibrate(
+    rig: Any,
+    image_message: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = rig.start(calibration_frames=10, calibration_file=str(tmp_path / 'kept.json'))
+    caller = Caller(rig)
+    answer = caller.answer(caller.call())
+    assert (answer.success, answer.message) == (False, 'the node is not active, so no frame comes')
+
+    node.trigger_configure()
+    node.trigger_activate()
+    rig.connect()
+    before = node.cameras[0].calibrator
+    future = caller.call()
+    rig.spin_until(lambda: before.at_work, 'it to begin')
+    for grey in range(1, 4):
+        rig.send(image_message(np.full((24, 32, 3), grey, np.uint8)))
+        rig.settle()
+    answer = caller.answer(future)
+    assert not answer.success
+    assert '3 of 3 frames are unfit, the last is black: is the lens covered?' in answer.message
+    assert not (tmp_path / 'kept.json').exists()
+
+    monkeypatch.setattr(live_calibration, 'PATIENCE_S', 0.5)
+    answer = caller.answer(caller.call())
+    assert not answer.success
+    assert answer.message.endswith('after 0 of 10 frames')
+
+    monkeypatch.setattr(live_calibration, 'PATIENCE_S', 60.0)
+    future = caller.call()
+    rig.spin_until(lambda: before.at_work, 'it to begin')
+    node.trigger_deactivate()
+    assert 'the node is not active any more' in caller.answer(future).message
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(180)
+def test_what_cannot_be_kept_is_in_force_and_said(
+    rig: Any, image_message: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / 'file').write_text('no folder')
+    node = rig.start(
+        cameras=('front', 'left'),
+        calibration_frames=10,
+        calibration_file=str(tmp_path / 'file' / 'kept.json'),
+    )
+    node.trigger_configure()
+    node.trigger_activate()
+    rig.connect(topic=rig.name('front/image'))
+    caller = Caller(rig, 'front')
+    future = caller.call()
+    front, left = node.cameras
+    rig.spin_until(lambda: front.calibrator.at_work, 'it to begin')
+    assert not left.calibrator.at_work
+    for number in range(10):
+        rig.send(image_message(ordinary(number)))
+        rig.settle()
+    answer = caller.answer(future)
+    assert not answer.success
+    assert answer.message.startswith('front: calibrated on 10 of 10 frames')
+    assert 'in force until cleanup, not kept: ' in answer.message
+    assert front._checkpoint.meta.calibrations != left._checkpoint.meta.calibrations
