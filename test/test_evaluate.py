@@ -220,6 +220,38 @@ def test_a_row_says_how_it_was_made(
         assert row[key] is None
 
 
+def test_a_row_says_what_the_shipped_threshold_does_and_how_sure_it_is(
+    run: Callable[..., Any], fake_checkpoint: Path, tmp_path: Path
+) -> None:
+    meta_file = fake_checkpoint / 'meta.json'
+    values = json.loads(meta_file.read_text())
+    values['calibrations'] = {'msp': [-5.0, 0.0, 5.0]}
+    values['thresholds'] = {'msp': 31 / 32}
+    meta_file.write_text(json.dumps(values))
+    row = run(write_folder(tmp_path / 'data', FRAMES), '--score', 'msp')
+    scores = np.concatenate([fake_score(image)[labels != 255] for image, labels in FRAMES])
+    truth = np.concatenate([labels[labels != 255] for _, labels in FRAMES])
+    marked = scores >= 2.5
+    operating = {
+        'precision': (marked & (truth == 1)).sum() / marked.sum(),
+        'recall': marked[truth == 1].mean(),
+        'false_positive_share': marked[truth == 0].mean(),
+    }
+    assert row['operating'] == pytest.approx(operating)
+    assert 0 < operating['recall'] < 1
+    assert [group['third'] for group in row['by_third']] == ['top', 'middle', 'bottom']
+    assert sum(group['n_normal'] for group in row['by_third']) == (truth == 0).sum()
+    assert row['by_class_rule'] == 'predicted class'
+    assert sum(group['n_anomaly'] for group in row['by_class']) == (truth == 1).sum()
+    sure = row['bootstrap']
+    assert '1000 resamples' in sure.pop('rule')
+    assert sure.keys() == {'ap', 'fpr95', 'f1_mean', *operating} - (
+        {'f1_mean'} if row['f1_mean'] is None else set()
+    )
+    for key, (low, high) in sure.items():
+        assert low <= (operating.get(key) or row[key]) <= high, key
+
+
 def test_one_pass_gives_a_row_for_each_score(
     run: Callable[..., Any], opened: list[FakePass], tmp_path: Path
 ) -> None:

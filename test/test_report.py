@@ -640,6 +640,25 @@ def test_a_broken_curve_leaves_the_others(tmp_path: Path, make_page: Any) -> Non
     assert len([a for a in page.all('path') if 'data-series' in a]) == 2
 
 
+def test_the_shipped_threshold_has_columns_and_its_own_tables(page_of: Any) -> None:
+    group = {'n_normal': 1234, 'n_anomaly': 0, 'false_positive_share': 0.0321}
+    page = page_of(
+        row(
+            operating={'precision': 0.5, 'recall': 0.25, 'false_positive_share': 0.033},
+            by_third=[{'third': 'top', **group, 'recall': None}],
+            by_class=[{'class': 'road', **group}, 'x'],
+            by_class_rule='true class',
+            bootstrap={'rule': 'of resamples', 'ap': [0.41, 0.62], 'recall': [0.2, None]},
+        )
+    )
+    table = page.column('operating.false_positive_share')
+    assert table == ['3.30']
+    assert page.column('ap') == ['50.00[41.0 \N{EN DASH} 62.0]']
+    assert page.column('operating.recall') == ['25.00']
+    for words in ('by third of the image', 'by true class', 'top', 'road', '1,234', '3.21'):
+        assert words in page.text, words
+
+
 def test_no_rows_at_all_is_a_page(page_of: Any) -> None:
     assert page_of().cells == []
 

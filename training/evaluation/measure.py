@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
 from training.metrics.calibration_error import CalibrationError
-from training.metrics.component import ComponentMetrics, TRACKS
+from training.metrics.component import ComponentMetrics, level_counts, TRACKS
 from training.metrics.confusion import ConfusionMatrix
 from training.metrics.frame import FrameMetrics
+from training.metrics.frame_bins import FrameBins
 from training.metrics.openset import OpenSetMetrics
+from training.metrics.operating import OperatingPoint
 from training.metrics.pixel import FprRule, PixelMetrics, strict_threshold
 from training.metrics.protocols import build_pixel_metrics
 
@@ -84,6 +86,8 @@ class FirstPass:
         self.has_anomalies = has_anomalies
         self.pixel = {score: build_pixel_metrics(settings.protocol) for score in scores}
         self.confusion = ConfusionMatrix(classes)
+        # Frame number to its own confusion, of which that of a resample of frames is the sum.
+        self.confusions: dict[int, NDArray[np.int64]] = {}
         self.calibration = CalibrationError()
         self.calibration_before = CalibrationError()
         self.halves: dict[tuple[str, str], PixelMetrics] = {}
@@ -99,7 +103,7 @@ class FirstPass:
         Raises:
             ValueError: A score is NaN, or a label is not known.
         """
-        miou = self._add_classes(frame)
+        miou = self._add_classes(index, frame)
         self.stored |= frame.stored
         valid = frame.truth != IGNORE
         for score, values in frame.scores.items():
@@ -125,13 +129,14 @@ class FirstPass:
             return {}
         return {key: computed[key] for key in ('ap', 'auroc', 'fpr95')}
 
-    def _add_classes(self, frame: Frame) -> float | None:
+    def _add_classes(self, index: int, frame: Frame) -> float | None:
         """Adds the classes and gives the frame's own mIoU."""
         if frame.train_ids is None or frame.labels is None:
             return None
         single = ConfusionMatrix(self.confusion.classes)
         single.update(frame.labels, frame.train_ids)
         self.confusion.merge(single)
+        self.confusions[index] = single.counts
         if frame.logits is not None and frame.logit_labels is not None:
             temperature = self.settings.temperature
             self.calibration.update(frame.logits, frame.logit_labels, temperature)
@@ -154,6 +159,7 @@ class FirstPass:
         for score, metrics in self.pixel.items():
             metrics.merge(other.pixel[score])  # type: ignore[arg-type]
         self.confusion.merge(other.confusion)
+        self.confusions |= other.confusions
         self.calibration.merge(other.calibration)
         self.calibration_before.merge(other.calibration_before)
         for key, half in other.halves.items():
@@ -178,6 +184,16 @@ class FirstPass:
                 found[score] = None
         return found
 
+    def frame_bins(self) -> dict[str, FrameBins]:
+        """Gives for each score the bins in which single frames are kept for resampling."""
+        if not self.has_anomalies or self.settings.protocol != 'exact':
+            return {}
+        return {
+            score: FrameBins.of(metrics)
+            for score, metrics in self.pixel.items()
+            if isinstance(metrics, PixelMetrics)
+        }
+
     def open_thresholds(self) -> dict[tuple[str, str], float]:
         """Gives for each score and town the threshold that the other town sets, if any."""
         towns = sorted({town for _, town in self.halves})
@@ -199,10 +215,19 @@ class SecondPass:
         settings: MeasureSettings,
         limits: Mapping[str, Limit | None],
         open_thresholds: Mapping[tuple[str, str], float],
+        bins: Mapping[str, FrameBins],
         classes: int,
         has_anomalies: bool,
     ):
         """Starts with no frames."""
+        self.bins = bins
+        self.binned: dict[RowKey, NDArray[np.uint32]] = {}
+        self.levels: dict[RowKey, NDArray[np.int64]] = {}
+        self.points = {
+            score: OperatingPoint(strict_threshold(value))
+            for score, value in settings.thresholds.items()
+            if score in limits
+        }
         sizes = TRACKS[settings.track]
         known = {score: limit.value for score, limit in limits.items() if limit is not None}
         wanted = has_anomalies and settings.protocol != 'course'
@@ -237,7 +262,14 @@ class SecondPass:
                     row['mask_share'] = float((values[valid] > self.limits[score]).mean())
             self.rows[index, score] = row
             if score in self.components:
-                self.components[score].update(values, frame.truth)
+                components = self.components[score]
+                components.update(values, frame.truth)
+                self.levels[index, score] = level_counts(components.siou[-1], components.ppv[-1])
+            if score in self.points:
+                classes = frame.labels if frame.train_ids is None else frame.train_ids
+                self.points[score].update(index, full, frame.truth, classes)
+            if score in self.bins:
+                self.binned[index, score] = self.bins[score].count(full, frame.truth)
             self._add_open(score, values, frame)
 
     def _add_open(self, score: str, values: NDArray[np.floating], frame: Frame) -> None:
@@ -254,4 +286,8 @@ class SecondPass:
             frames.merge(other.frames[score])
         for key, open_set in self.open_sets.items():
             open_set.merge(other.open_sets[key])
+        for score, point in self.points.items():
+            point.merge(other.points[score])
+        self.binned |= other.binned
+        self.levels |= other.levels
         self.rows |= other.rows

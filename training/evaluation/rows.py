@@ -18,6 +18,7 @@ from training.metrics.per_image import KEYS, PerImageMean
 from training.metrics.pixel import PixelMetrics, Value
 from training.results import FrameRow, MAX_POINTS, ResultRow
 
+from .operating import bootstrap_values, operating_values
 from .run import Evaluation
 
 NEAR_BASE_RATE = 0.1
@@ -57,6 +58,8 @@ def result_row(evaluation: Evaluation, score: str, origin: ResultRow) -> ResultR
     extra['fpr95_rule'] = FPR95_RULES[evaluation.settings.protocol]
     extra |= _anomaly_extra(evaluation, score, pixel)
     extra |= component_extra | _frame_values(evaluation, score)
+    extra |= operating_values(evaluation, score, extra.get('class_names', ()))
+    extra |= bootstrap_values(evaluation, score)
     if evaluation.settings.towns:
         extra['per_image'] = _per_image(frame_rows)
         extra['anomaly_iou'] = open_values.get('anomaly_iou')

@@ -40,7 +40,14 @@ def evaluate_frames(source: FrameSource, settings: MeasureSettings, shards: Shar
     for other in others:
         first.merge(other)
     limits = first.limits()
-    second = SecondPass(settings, limits, first.open_thresholds(), classes, source.has_anomalies)
+    second = SecondPass(
+        settings,
+        limits,
+        first.open_thresholds(),
+        first.frame_bins(),
+        classes,
+        source.has_anomalies,
+    )
     for index in progress(shards.indices(len(source)), 'regions', shards):
         second.update(index, source.again(index))
     second, *rest = shards.gather(second)

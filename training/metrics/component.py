@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
 
+from .bootstrap import divided
 from .pixel import Value
 
 LEVELS = np.linspace(0.25, 0.75, 11)
@@ -198,6 +199,26 @@ def _siou(
     counts = own_sizes > 0
     union = touching + own_sizes - inside - elsewhere
     return inside[counts] / union[counts]
+
+
+def level_counts(siou: Doubles, ppv: Doubles) -> NDArray[np.int64]:
+    """Gives what F1 at each level adds up from, (2, 11): hits, and hits and misses of both kinds.
+
+    Args:
+        siou: Of the true components of a frame.
+        ppv: Of its predicted ones.
+    """
+    hits = (siou[:, None] >= LEVELS).sum(0)
+    wrong = siou.size - hits + (ppv[:, None] < LEVELS).sum(0)
+    return np.stack([hits, wrong])
+
+
+def mean_f1(sums: Doubles) -> dict[str, Doubles]:
+    """Gives 'f1_mean' of (n, 2, 11) summed `level_counts`, (n,), NaN without any component."""
+    hits, wrong = sums[:, 0], sums[:, 1]
+    f1 = divided(2 * hits, 2 * hits + wrong)
+    defined = ~np.isnan(f1)
+    return {'f1_mean': divided(np.where(defined, f1, 0).sum(1), defined.sum(1).astype(float))}
 
 
 def _pooled(frames: list[Doubles]) -> Doubles:

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
 
+from .bootstrap import divided, Doubles
+
 
 class ConfusionMatrix:
     """Counts of (true class, predicted class) over all pixels whose label is not 255.
@@ -61,3 +63,12 @@ class ConfusionMatrix:
         iou = self.iou()
         seen = ~np.isnan(iou)
         return float(iou[seen].mean()) if seen.any() else float('nan')
+
+
+def mean_ious(sums: Doubles) -> dict[str, Doubles]:
+    """Gives 'miou' of (n, K, K + 1) summed matrices, (n,), NaN where no class occurs."""
+    hit = np.diagonal(sums, axis1=1, axis2=2)
+    union = sums.sum(2) + sums[:, :, :-1].sum(1) - hit
+    iou = divided(hit, union)
+    seen = ~np.isnan(iou)
+    return {'miou': divided(np.where(seen, iou, 0).sum(1), seen.sum(1).astype(float))}

@@ -88,6 +88,7 @@ SETTINGS = (
 
 PIXELS, REGIONS, FRAMES = 'Anomalous pixels', 'Anomalous regions', 'Anomalous frames'
 CLASSES, TRUST, SPEED = 'Classes', 'Confidence', 'Speed'
+SHIPPED = 'At the shipped threshold'
 
 METRICS = (
     Column(
@@ -122,6 +123,18 @@ METRICS = (
     Column(
         'f1_mean', 'Mean F1', REGIONS, '%', 2, 1,
         'F1 over whole regions, averaged over 11 levels of overlap.',
+    ),
+    Column(
+        'operating.precision', 'Precision', SHIPPED, '%', 2, 1,
+        'Marked pixels that are anomalous, at the threshold that the checkpoint ships with.',
+    ),
+    Column(
+        'operating.recall', 'Recall', SHIPPED, '%', 2, 1,
+        'Anomalous pixels that are marked, at that threshold.',
+    ),
+    Column(
+        'operating.false_positive_share', 'False marks', SHIPPED, '%', 2, -1,
+        'Normal pixels that are marked, at that threshold; 1 % is promised unless said otherwise.',
     ),
     Column(
         'frame_auroc', 'AUROC', FRAMES, '%', 2, 1,

@@ -10,7 +10,9 @@ from .plots import row_labels
 from .runs import ReportRow
 from .speed import is_speed_extra
 
-UNLISTED = frozenset({'command', 'commit', 'iou', 'class_names', 'warnings'})
+UNLISTED = frozenset(
+    {'command', 'commit', 'iou', 'class_names', 'warnings', 'by_third', 'by_class', 'bootstrap'}
+)
 """Keys that have another place on the page."""
 
 OPEN = 12

@@ -12,6 +12,7 @@ from anomaly_seg_ros import __version__
 
 from .columns import METRICS
 from .markup import join, Markup, tag
+from .operating import operating_section
 from .origins import commit_words, origins_section
 from .pictures import frames_section
 from .plots import by_place, classes_section, curves_section, reliability_section
@@ -26,6 +27,7 @@ TITLES = {
     'curves': 'Curves',
     'reliability': 'Reliability',
     'classes': 'Classes',
+    'operating': 'Shipped threshold',
     'frames': 'Frames',
     'speed': 'Speed',
     'training': 'Training',
@@ -42,6 +44,7 @@ def build_page(runs: Sequence[Run], trainings: Sequence[Training] = ()) -> str:
         'curves': curves_section(rows),
         'reliability': reliability_section(rows),
         'classes': classes_section(rows),
+        'operating': operating_section(rows),
         'frames': frames_section(runs),
         'speed': speed_section(rows),
         'training': trainings_section(trainings),

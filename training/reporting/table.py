@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -176,8 +176,28 @@ def _cell(column: Column, row: ReportRow) -> Markup:
     value = column.show(row)
     if column.key == 'checkpoint':
         return tag('span', row.checkpoint, title=value)
-    bounds = ap_bounds(row) if column.key == 'ap' else ''
-    return join([value, tag('small', bounds, title='AP lies between these') if bounds else ''])
+    parts: list[object] = [value]
+    if column.key == 'ap' and (bounds := ap_bounds(row)):
+        parts.append(tag('small', bounds, title='AP lies between these'))
+    if interval := resampled(column, row):
+        parts.append(tag('small', interval, title=bootstrap_rule(row)))
+    return join(parts)
+
+
+def resampled(column: Column, row: ReportRow) -> str:
+    """Gives between which values a number lies over resamples of the frames, '' if unknown."""
+    found = row.values.get('bootstrap')
+    ends = found.get(column.key.rpartition('.')[2]) if isinstance(found, Mapping) else None
+    if not isinstance(ends, Sequence) or len(ends) != 2:
+        return ''
+    low, high = (finite(value) for value in ends)
+    return '' if low is None or high is None else f'[{low * 100:.1f} {DASH} {high * 100:.1f}]'
+
+
+def bootstrap_rule(row: ReportRow) -> str:
+    """Gives what these values mean."""
+    found = row.values.get('bootstrap')
+    return str(found.get('rule', '')) if isinstance(found, Mapping) else ''
 
 
 def ap_bounds(row: ReportRow) -> str:
