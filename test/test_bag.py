@@ -193,7 +193,11 @@ def test_the_outputs_are_those_of_the_node(
     with BagReader(tmp_path / 'out' / 'bag') as reader:
         info_topic = '/anomaly_seg/label_info_json'
         texts = (info_topic, '/anomaly_seg/regions_json')
-        assert reader.topics == {**dict.fromkeys(OUTPUT_TOPICS, RAW), **dict.fromkeys(texts, TEXT)}
+        assert reader.topics == {
+            **dict.fromkeys(OUTPUT_TOPICS, RAW),
+            **dict.fromkeys(texts, TEXT),
+            '/anomaly_seg/label_info': 'vision_msgs/msg/LabelInfo',
+        }
         assert reader.problems() == []
         for topic, encoding in OUTPUT_TOPICS.items():
             frames = list(reader.images(topic))

@@ -192,7 +192,7 @@ def test_camera_images_have_the_size() -> None:
 @pytest.mark.parametrize(
     ('name', 'stages'),
     [
-        ('frame', ['resize', 'inference', 'calibrate']),
+        ('frame', ['resize', 'inference', 'calibrate', 'regions']),
         ('frame_camera', ['resize', 'inference', 'calibrate', 'outputs']),
         ('pictures', ['resize', 'inference', 'calibrate', 'outputs', 'pictures']),
     ],

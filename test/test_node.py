@@ -49,6 +49,7 @@ from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
 from anomaly_seg_ros.node.statistics import UNPROCESSED
 from anomaly_seg_ros.ros import autostart
 from anomaly_seg_ros.ros.camera import THROTTLE_S
+from anomaly_seg_ros.ros.camera_info import rescaled
 from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from anomaly_seg_ros.ros.conversions import ImageWriter
 from anomaly_seg_ros.ros.log_bridge import logging_through
@@ -625,6 +626,62 @@ def test_the_bag_holds_what_the_node_publishes(
     ]
     assert regions[3][0]['box'] == {'x': 14, 'y': 10, 'width': 10, 'height': 10}
     assert topics.DETECTIONS not in rig.node.cameras[0].outputs, 'vision_msgs is not here'
+
+
+def test_camera_info_is_handed_on_at_the_published_size(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    from sensor_msgs.msg import CameraInfo
+
+    node = rig.activate(output_resolution='network')
+    rig.connect()
+    rig.listen(topics.CAMERA_INFO_OUT, kind=CameraInfo)
+    relay = node.cameras[0]._publications.camera_info
+    rig.spin_until(relay.wanted)
+    driver = rig.user.create_publisher(CameraInfo, rig.name(topics.CAMERA_INFO), 1)
+    # Half of the sensor, binned by two: 64x48 of it make an image of 32x24.
+    info = CameraInfo(height=96, width=128, binning_x=2, binning_y=2, distortion_model='plumb_bob')
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 40, 20, 64, 48
+    info.k = [100.0, 0.0, 70.0, 0.0, 110.0, 50.0, 0.0, 0.0, 1.0]
+    info.p = [100.0, 0.0, 70.0, -8.0, 0.0, 110.0, 50.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    info.d = [0.1, 0.2, 0.3, 0.4, 0.5]
+    sent = image_message(picture())
+    rig.send(sent)
+    rig.spin_until(driver.get_subscription_count)
+    driver.publish(info)
+    rig.spin_until(lambda: relay._newest is not None)
+    assert not rig.heard[topics.CAMERA_INFO_OUT], 'nothing came that could be handed on'
+    (found,) = rig.answer(sent, topics.CAMERA_INFO_OUT)
+    assert (found.height, found.width, found.binning_x, found.roi.width) == (24, 32, 0, 0)
+    assert found.k.tolist() == [50, 0, 15, 0, 55, 15, 0, 0, 1]
+    assert found.p.tolist() == [50, 0, 15, -4, 0, 55, 15, 0, 0, 0, 1, 0]
+    assert (list(found.d), found.distortion_model) == ([0.1, 0.2, 0.3, 0.4, 0.5], 'plumb_bob')
+    # Enlarged fourfold, of a driver that says no size.
+    larger = rescaled(CameraInfo(k=info.k), sent.header, (192, 512))
+    assert larger.k.tolist() == info.k.tolist()
+    larger = rescaled(CameraInfo(height=96, width=128, k=info.k), sent.header, (192, 512))
+    assert larger.k.tolist() == [400, 0, 280, 0, 220, 100, 0, 0, 1]
+
+
+def test_numbers_of_a_frame_and_runs_of_its_mask(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    from std_msgs.msg import Float32
+
+    rig.activate()
+    rig.connect(topics.ANOMALY_MASK)
+    rig.listen(topics.RLE_MASK, kind=String)
+    rig.listen(topics.FRAME_SCORE, kind=Float32)
+    sent = image_message(picture())
+    (mask,) = rig.answer(sent, topics.ANOMALY_MASK)
+    rig.spin_until(lambda: rig.heard[topics.RLE_MASK] and rig.heard[topics.FRAME_SCORE])
+    runs = json.loads(rig.heard[topics.RLE_MASK][0].data)
+    assert runs['stamp'] == {'sec': sent.header.stamp.sec, 'nanosec': 123_456_789}
+    assert runs['frame_id'] == 'front_camera'
+    turns = np.arange(len(runs['counts'])) % 2 * 255
+    unpacked = np.repeat(turns, runs['counts']).reshape(runs['height'], runs['width'])
+    assert (unpacked == pixels(mask)).all()
+    assert rig.heard[topics.FRAME_SCORE][0].data == pytest.approx(0.5, abs=0.01)
 
 
 def test_compressed_images_come_in_and_go_out(

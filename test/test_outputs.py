@@ -109,6 +109,7 @@ def test_a_line_is_written_by_bag(
     assert main([*argv, '--save', 'third,twice,words']) == 0
     with BagReader(tmp_path / 'out' / 'bag') as reader:
         assert reader.topics == {
+            '/anomaly_seg/label_info': 'vision_msgs/msg/LabelInfo',
             '/anomaly_seg/label_info_json': TEXT,
             '/anomaly_seg/third': RAW,
             '/anomaly_seg/twice': RAW,

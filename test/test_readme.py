@@ -16,8 +16,8 @@ import pytest
 from anomaly_seg_ros.cli import build_parser, VERBS
 from anomaly_seg_ros.node.config import parameters
 from anomaly_seg_ros.node.launch_support import NODE_ARGUMENTS, RVIZ_ARGUMENTS
-from anomaly_seg_ros.node.outputs import OUTPUTS
-from anomaly_seg_ros.node.topics import LABEL_INFO_JSON, SERVICES
+from anomaly_seg_ros.node.outputs import LATCHED, OUTPUTS
+from anomaly_seg_ros.node.topics import CAMERA_INFO_OUT, SERVICES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ('anomaly_seg_ros', 'training')
@@ -144,7 +144,7 @@ def test_every_launch_argument_and_parameter_shown_exists(page: Path) -> None:
 @pytest.mark.parametrize('page', [README, ROOT / 'docs' / 'vehicle.md'], ids=lambda p: p.stem)
 def test_the_outputs_of_the_node_are_all_named(page: Path) -> None:
     named = re.findall(r'`(~/[\w/]+)`', page.read_text(encoding='utf-8'))
-    assert set(named) - set(SERVICES) == {*OUTPUTS, LABEL_INFO_JSON}
+    assert set(named) - set(SERVICES) == {*OUTPUTS, *LATCHED, CAMERA_INFO_OUT}
 
 
 def test_what_runs_by_itself_reads_the_table() -> None:

@@ -127,6 +127,15 @@ class Maps:
         return self._table.share(self._bits)
 
     @cached_property
+    def frame_score(self) -> float:
+        """How anomalous the frame is as a whole, 0..1: the mean calibrated score.
+
+        About 0.5 on frames like those of the calibration, towards 1 for another domain or a
+        failing camera.
+        """
+        return float(self.share.mean(dtype=np.float64))
+
+    @cached_property
     def heat(self) -> NDArray[np.uint8]:
         """(h, w) calibrated score times 255."""
         return self._table.heat(self._bits)

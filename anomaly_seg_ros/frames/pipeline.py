@@ -19,6 +19,9 @@ from .label_tables import LabelTables
 from .maps import Maps, Memory, PipelineSettings
 from .result import Prepared, Result
 
+LEAST_SCORE = float(np.finfo(np.float16).min)
+"""What an ignored pixel scores."""
+
 
 def run_engine(engine: Engine, frames: Sequence[Prepared]) -> list[Prediction]:
     """Gives the predictions of frames, of one camera or of several, in one pass.
@@ -60,8 +63,6 @@ class Pipeline:
         self.settings = settings
         self._tables = tables
         self._calibration = None if calibration is None else calibration.table()
-        # Below all levels, so that it is the least of all calibrated scores.
-        self._least = 0.0 if calibration is None else calibration.levels[0] - 1
         self._remembers = remembers
         self._memory = Memory()
         self._ignored = ignored
@@ -110,7 +111,8 @@ class Pipeline:
     def _without_ignored(self, prediction: Prediction, ignored: NDArray[np.bool_]) -> Prediction:
         """Gives a prediction that says of ignored pixels: no class, nothing anomalous."""
         labels, score = prediction.labels.copy(), prediction.score.copy()
-        labels[ignored], score[ignored] = IGNORE, self._least
+        # Calibrated it is 0 whatever the calibration, and raw it stays finite.
+        labels[ignored], score[ignored] = IGNORE, LEAST_SCORE
         return replace(prediction, labels=labels, score=score)
 
 

@@ -125,6 +125,11 @@ class Result:
         """Share of pixels at or above the threshold, 0..1, before any region is dropped."""
         return self.maps.anomalous_share
 
+    @property
+    def frame_score(self) -> float:
+        """How anomalous the frame is as a whole, 0..1: the mean calibrated score."""
+        return self.maps.frame_score
+
     @cached_property
     def share(self) -> NDArray[np.float32]:
         """(H, W) calibrated score: the share of normal pixels that score lower, 0..1."""

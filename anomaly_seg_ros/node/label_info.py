@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+import json
 from typing import Any
 
 from anomaly_seg_ros.calibration import level_shares
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
+from anomaly_seg_ros.classes import dynamic_ids, IGNORE
+from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.regions import CLASS_ID
 from anomaly_seg_ros.prediction import Engine
 
 SCHEMA = 1
@@ -38,6 +42,8 @@ def label_info(
             )
         ],
         'unlabelled_id': IGNORE,
+        'anomaly_id': len(meta.class_names),
+        'dynamic_ids': list(dynamic_ids(meta.class_names, meta.dynamic_classes)),
         'score': {
             'name': engine.score_name,
             'higher_is': 'more anomalous',
@@ -67,4 +73,23 @@ def label_info(
             'input_size': list(engine.input_size),
             'description': engine.description,
         },
+    }
+
+
+def label_info_fields(meta: CheckpointMeta, threshold: float) -> dict[str, Any]:
+    """Gives the fields of a `vision_msgs/LabelInfo`: the classes and, behind them, `anomaly`."""
+    names = (*meta.class_names, CLASS_ID)
+    return {
+        'class_map': [{'class_id': i, 'class_name': name} for i, name in enumerate(names)],
+        'threshold': threshold,
+    }
+
+
+def latched_contents(
+    checkpoint: Checkpoint, engine: Engine, threshold: float, config: NodeConfig
+) -> dict[str, Any]:
+    """Gives topic to content of all of `LATCHED`; arguments as of `label_info`."""
+    return {
+        topics.LABEL_INFO: label_info_fields(checkpoint.meta, threshold),
+        topics.LABEL_INFO_JSON: json.dumps(label_info(checkpoint, engine, threshold, config)),
     }

@@ -12,7 +12,7 @@ from typing import Any, TYPE_CHECKING
 
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.regions import detections_content, regions_content
+from anomaly_seg_ros.node.regions import detections_content, regions_content, rle_content
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.frames.result import Result
@@ -75,7 +75,15 @@ OUTPUTS: dict[str, Output] = {
     topics.DETECTIONS: Output(
         lambda result, _: detections_content(result), kind=DETECTIONS, usual=False
     ),
+    topics.RLE_MASK: Output(lambda result, _: rle_content(result.mask), kind=TEXT, usual=False),
+    topics.FRAME_SCORE: Output(
+        lambda result, _: result.frame_score, kind='std_msgs/msg/Float32', usual=False
+    ),
 }
+
+
+LATCHED = {topics.LABEL_INFO: 'vision_msgs/msg/LabelInfo', topics.LABEL_INFO_JSON: TEXT}
+"""The topics that explain the others, by their type: sent once, kept for late joiners."""
 
 
 def stamped_text(content: Any, sec: int, nanosec: int, frame_id: str) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from anomaly_seg_ros.frames.result import Region, Result
 
@@ -40,6 +43,23 @@ def regions_content(result: Result) -> dict[str, Any]:
 def detections_content(result: Result) -> dict[str, Any]:
     """Gives the fields of a `vision_msgs/Detection2DArray`, the same regions by the same ids."""
     return {'detections': [_detection(region) for region in result.regions]}
+
+
+def rle_content(mask: NDArray[np.uint8]) -> dict[str, Any]:
+    """Gives what `~/rle_mask` says of a (H, W) mask beside its stamp: its runs, row by row.
+
+    `counts` are the pixels of runs that take turns, the first of them not anomalous and perhaps
+    of no pixel.
+
+    >>> rle_content(np.uint8([[255, 0, 0], [0, 255, 255]]))
+    {'schema': 1, 'height': 2, 'width': 3, 'counts': [0, 1, 3, 2]}
+    """
+    flat = mask.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff(edges, prepend=0, append=flat.size).tolist()
+    height, width = mask.shape
+    counts = [0, *counts] if flat[0] else counts
+    return {'schema': SCHEMA, 'height': height, 'width': width, 'counts': counts}
 
 
 def _detection(region: Region) -> dict[str, Any]:

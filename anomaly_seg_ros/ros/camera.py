@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-import json
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import rclpy
 from rclpy.lifecycle import LifecycleNode
 from rclpy.time import Time
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
 
 from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
 from anomaly_seg_ros.checkpoint.calibrated import CameraCalibration
@@ -21,33 +19,18 @@ from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.result import Prepared
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
-from anomaly_seg_ros.node import input_watch, topics, watchdog
+from anomaly_seg_ros.node import input_watch, watchdog
 from anomaly_seg_ros.node.calibration_file import camera_checkpoint, keep
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.label_info import label_info
+from anomaly_seg_ros.node.label_info import latched_contents
 from anomaly_seg_ros.node.live_calibration import LiveCalibration, said
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, pipeline_settings
-from anomaly_seg_ros.node.outputs import Output, OUTPUTS
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine, Prediction
 from anomaly_seg_ros.process.path_errors import explain
-from anomaly_seg_ros.ros import qos
 from anomaly_seg_ros.ros.calibrator import Calibrator
 from anomaly_seg_ros.ros.camera_input import CameraInput, ImageInput, THROTTLE_S
-from anomaly_seg_ros.ros.compat import (
-    publisher_events,
-    PublisherEventCallbacks,
-    UnsupportedEventTypeError,
-)
-from anomaly_seg_ros.ros.conversions import message_type, message_writer, Writer
-
-
-class Advertised(NamedTuple):
-    """An output with its publisher and the message that is filled for each frame."""
-
-    output: Output
-    publisher: Any
-    writer: Writer
+from anomaly_seg_ros.ros.publications import Publications
 
 
 class Camera:
@@ -77,7 +60,8 @@ class Camera:
     ):
         self.name = name
         self.statistics = FrameStatistics()
-        self.outputs: dict[str, Advertised] = {}
+        self._publications = Publications(node, name, config, self._on_listener)
+        self.outputs = self._publications.outputs
         self.input = CameraInput(
             node, name, config, self.statistics, self._receive, lambda: not self._is_idle()
         )
@@ -89,7 +73,6 @@ class Camera:
         self._config = config
         self._pipeline = node_pipeline(engine, self._checkpoint.meta, config)
         self.calibrator = Calibrator(self._adopt)
-        self._label_info: Any = None
         self._put: Callable[[Camera, ImageInput], bool]
         self._last_stamp_s = 0.0
         self._bits = SignificantBits(config.significant_bits)
@@ -102,37 +85,8 @@ class Camera:
 
     def advertise(self) -> None:
         """Makes the publishers and publishes the label info."""
-        for topic, output in OUTPUTS.items():
-            try:
-                kind = message_type(output.kind)
-            except ImportError as error:
-                name = topics.of_camera(topic, self.name)
-                self._node.get_logger().info(f'{name} is not published: {error}')
-                continue
-            publisher = self._make_publisher(topic, kind)
-            writer = message_writer(output.kind, output.encoding(self._config))
-            self.outputs[topic] = Advertised(output, publisher, writer)
-        # A plain publisher: what a lifecycle publisher gets while inactive never reaches late
-        # joiners.
-        self._label_info = self._node.create_publisher(
-            String, topics.of_camera(topics.LABEL_INFO_JSON, self.name), qos.latched()
-        )
+        self._publications.make()
         self._publish_label_info()
-
-    def _make_publisher(self, topic: str, kind: type) -> Any:
-        def make(events: PublisherEventCallbacks) -> Any:
-            return self._node.create_lifecycle_publisher(
-                kind,
-                topics.of_camera(topic, self.name),
-                qos.output(),
-                event_callbacks=events,
-                qos_overriding_options=qos.output_overrides(),
-            )
-
-        try:
-            return make(publisher_events(self._on_listener))
-        except UnsupportedEventTypeError:  # not every middleware tells who comes: see `review`
-            return make(PublisherEventCallbacks())
 
     def subscribe(self, put: Callable[[Camera, ImageInput], bool]) -> None:
         """Reads the camera from now on.
@@ -141,17 +95,18 @@ class Camera:
             put: Takes each image; tells whether another one was dropped for it.
         """
         self._put = put
+        self._publications.camera_info.subscribe()
         self.input.start()
+
+    def unsubscribe(self) -> None:
+        """Reads the camera no longer; may be called again."""
+        self._publications.camera_info.unsubscribe()
+        self.input.stop()
 
     def close(self) -> None:
         """Destroys everything; nothing may be in work any more."""
-        self.input.stop()
-        for advertised in self.outputs.values():
-            self._node.destroy_lifecycle_publisher(advertised.publisher)
-        self.outputs.clear()
-        if self._label_info is not None:
-            self._node.destroy_publisher(self._label_info)
-            self._label_info = None
+        self.unsubscribe()
+        self._publications.close()
 
     def change(self, config: NodeConfig) -> None:
         """Takes new values of the dynamic parameters, from the next frame on."""
@@ -163,8 +118,8 @@ class Camera:
 
     def _publish_label_info(self) -> None:
         threshold = self._pipeline.settings.threshold
-        info = label_info(self._checkpoint, self._engine, threshold, self._config)
-        self._label_info.publish(String(data=json.dumps(info)))
+        contents = latched_contents(self._checkpoint, self._engine, threshold, self._config)
+        self._publications.explain(contents)
 
     # --- input ---------------------------------------------------------------------------------
 
@@ -186,10 +141,7 @@ class Camera:
         return (
             self._config.idle_without_listeners
             and not self.calibrator.at_work
-            and not any(
-                advertised.publisher.get_subscription_count()
-                for advertised in self.outputs.values()
-            )
+            and not self._publications.wanted()
         )
 
     # --- frames, in the worker's thread --------------------------------------------------------
@@ -224,14 +176,7 @@ class Camera:
         config = self._config
         result = self._pipeline.finish(prepared, prediction)
         result = result.at(config.output_resolution == 'input')
-        published_ms = 0.0
-        for output, publisher, writer in self.outputs.values():
-            if publisher.get_subscription_count() == 0:
-                continue
-            filled = writer.fill(output.content(result, config), message.header)
-            made = time.perf_counter()
-            publisher.publish(filled)
-            published_ms += (time.perf_counter() - made) * 1e3
+        published_ms = self._publications.publish(result, message.header, config)
         anomalous_share = result.anomalous_share
         ended = time.perf_counter()
         result.times_ms['publish'] = published_ms

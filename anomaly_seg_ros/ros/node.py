@@ -172,7 +172,7 @@ class AnomalySegNode(LifecycleNode):
     def _stop_work(self) -> None:
         for camera in self.cameras:
             camera.calibrator.cancel('the node is not active any more')
-            camera.input.stop()
+            camera.unsubscribe()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None

@@ -36,6 +36,11 @@ def latched() -> QoSProfile:
     return profile
 
 
+def camera_info_input() -> QoSProfile:
+    """Best effort reads every camera's calibration; the newest is enough."""
+    return _newest(ReliabilityPolicy.BEST_EFFORT)
+
+
 def image_input(reliability: ReliabilityPolicy) -> QoSProfile:
     """Gives the profile of the camera subscription: newest frame wins."""
     return _newest(reliability)

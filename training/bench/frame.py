@@ -16,6 +16,8 @@ from anomaly_seg_ros.frames.image_message import Bytes, to_frame
 from anomaly_seg_ros.frames.pipeline import Pipeline
 from anomaly_seg_ros.frames.preprocess import to_input_size
 from anomaly_seg_ros.frames.result import Result
+from anomaly_seg_ros.node.outputs import stamped_text
+from anomaly_seg_ros.node.regions import detections_content, regions_content
 from anomaly_seg_ros.prediction import Engine
 from training.bench.timing import Stages, Work
 
@@ -103,10 +105,14 @@ class Laps:
 
 
 def network_outputs(result: Result, laps: Laps) -> None:
-    """Labels and score at network size."""
+    """Labels, score and the list of regions at network size."""
     small = result.at(whole=False)
     _labels_and_score(small)
     laps.lap('calibrate')
+    if result.calibrated:
+        stamped_text(regions_content(small), 0, 0, '')
+        detections_content(small)
+    laps.lap('regions')
 
 
 def camera_outputs(result: Result, laps: Laps) -> None:

@@ -17,7 +17,7 @@ from anomaly_seg_ros.bags.reader import BagReader, choose_topic
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.label_info import label_info
+from anomaly_seg_ros.node.label_info import latched_contents
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, warm_up
 from anomaly_seg_ros.node.outputs import usual_outputs
 from anomaly_seg_ros.prediction import Engine
@@ -92,10 +92,11 @@ def main(args: argparse.Namespace) -> int:
         store = stack.enter_context(tempfile.TemporaryDirectory(prefix='.labelled_', dir=args.out))
         labelled = LabelledFrames(engine.score_name, Path(store), label_map)
         run = BagPass(pipeline, names, labels, labelled)
-        info = node_label_info(checkpoint, engine, pipeline.settings.threshold)
+        threshold = pipeline.settings.threshold
+        explained = latched_contents(checkpoint, engine, threshold, NodeConfig())
         with (
             (args.out / TIMELINE_FILE).open('w', newline='', encoding='utf-8') as file,
-            OutputBag(args.out / BAG_FOLDER, outputs, NodeConfig(), info) as bag,
+            OutputBag(args.out / BAG_FOLDER, outputs, NodeConfig(), explained) as bag,
         ):
             run.through(reader, topic, bag, Timeline(file))
         summary = summarise(run, reader, topic, engine)
@@ -117,11 +118,6 @@ def find_labels(
     )
     keys = [FrameKey(image.number, image.stamp, names.get(image.log_time, '')) for image in images]
     return match_labels(folder, keys)
-
-
-def node_label_info(checkpoint: Checkpoint, engine: Engine, threshold: float) -> str:
-    """Gives the text of the node's latched topic."""
-    return json.dumps(label_info(checkpoint, engine, threshold, NodeConfig()))
 
 
 def prepare_out(out: Path, bag: Path) -> None:

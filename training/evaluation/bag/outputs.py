@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 import shutil
 from types import TracebackType
+from typing import Any
 
 from anomaly_seg_ros.bags.reader import BagImage
 from anomaly_seg_ros.bags.storage import METADATA
@@ -14,7 +15,14 @@ from anomaly_seg_ros.frames.images import is_hidden
 from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE, OUTPUTS, stamped_text, TEXT
+from anomaly_seg_ros.node.outputs import (
+    COMPRESSED_IMAGE,
+    IMAGE,
+    LATCHED,
+    OUTPUTS,
+    stamped_text,
+    TEXT,
+)
 from training.results import CURVES_FILE, FRAMES_FILE, PICTURES_FILE, PICTURES_FOLDER, RESULTS_FILE
 
 
@@ -50,17 +58,22 @@ class OutputBag:
         path: Folder of the bag, which must not exist.
         outputs: Keys of `OUTPUTS`.
         config: The node's parameters.
-        label_info: Text of the latched topic that explains ids and scores.
+        explanations: Topic to content of all of `LATCHED`.
     """
 
-    def __init__(self, path: Path, outputs: Sequence[str], config: NodeConfig, label_info: str):
+    def __init__(
+        self,
+        path: Path,
+        outputs: Sequence[str],
+        config: NodeConfig,
+        explanations: Mapping[str, Any],
+    ):
         self._outputs = {topics.resolve(topic): OUTPUTS[topic] for topic in outputs}
         self._config = config
-        self._label_info = label_info
-        self._info_topic = topics.resolve(topics.LABEL_INFO_JSON)
-        self._explained = False
+        self._explanations = dict(explanations)
         self._bag = BagWriter(path, packed=True)
-        self._bag.add_topic(self._info_topic, TEXT, latched=True)
+        for topic, kind in LATCHED.items():
+            self._bag.add_topic(topics.resolve(topic), kind, latched=True)
         for topic, output in self._outputs.items():
             self._bag.add_topic(topic, output.kind)
 
@@ -68,21 +81,24 @@ class OutputBag:
         """Writes the outputs of a frame with the times of its input."""
         assert image.stamp is not None
         at = Stamp(image.log_time, image.stamp, image.frame_id)
-        if not self._explained:
-            self._bag.add_fields(self._info_topic, at, {'data': self._label_info})
-            self._explained = True
+        while self._explanations:
+            topic, content = self._explanations.popitem()
+            self._write(topics.resolve(topic), at, content, LATCHED[topic], '')
         for topic, output in self._outputs.items():
             content = output.content(result, self._config)
-            if output.kind == IMAGE:
-                self._bag.add_image(topic, at, content, output.encoding(self._config))
-            elif output.kind == COMPRESSED_IMAGE:
-                self._bag.add_compressed(topic, at, content, output.encoding(self._config))
-            elif output.kind == TEXT:
-                text = stamped_text(content, *divmod(at.stamp, 10**9), at.frame_id)
-                self._bag.add_fields(topic, at, {'data': text})
-            else:
-                fields = content if isinstance(content, Mapping) else {'data': content}
-                self._bag.add_fields(topic, at, fields)
+            self._write(topic, at, content, output.kind, output.encoding(self._config))
+
+    def _write(self, topic: str, at: Stamp, content: Any, kind: str, encoding: str) -> None:
+        if kind == IMAGE:
+            self._bag.add_image(topic, at, content, encoding)
+        elif kind == COMPRESSED_IMAGE:
+            self._bag.add_compressed(topic, at, content, encoding)
+        elif kind == TEXT:
+            text = stamped_text(content, *divmod(at.stamp, 10**9), at.frame_id)
+            self._bag.add_fields(topic, at, {'data': text})
+        else:
+            fields = content if isinstance(content, Mapping) else {'data': content}
+            self._bag.add_fields(topic, at, fields)
 
     def __enter__(self) -> OutputBag:
         return self

@@ -5,9 +5,6 @@ from __future__ import annotations
 import csv
 from typing import NamedTuple, TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from anomaly_seg_ros.bags.reader import BagImage
 from anomaly_seg_ros.frames.result import Result
 
@@ -46,7 +43,7 @@ def frame_row(image: BagImage, name: str, result: Result) -> TimelineRow:
     """Gives the line of a frame."""
     return TimelineRow(
         stamp=image.stamp,
-        frame_score=round(mean_share(result.at(False).share), 6),
+        frame_score=round(result.frame_score, 6),
         mask_share=round(float((result.mask != 0).mean()), 6),
         regions=result.maps.anomalies.total,
         number=image.number,
@@ -59,15 +56,6 @@ def frame_row(image: BagImage, name: str, result: Result) -> TimelineRow:
 def broken_row(image: BagImage, name: str, problem: str) -> TimelineRow:
     """Gives the line of a message that cannot be used."""
     return TimelineRow(image.stamp, None, None, None, image.number, image.log_time, name, problem)
-
-
-def mean_share(share: NDArray[np.float32]) -> float:
-    """Gives how anomalous a frame is as a whole, 0..1, from its (H, W) calibrated score.
-
-    >>> mean_share(np.float32([[0, 0.5], [1, 1]]))
-    0.625
-    """
-    return float(share.mean(dtype=np.float64))
 
 
 class Timeline:
