@@ -1,3 +1,4 @@
+import csv
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands import predict
 from anomaly_seg_ros.frames.images import encode_image, read_image, read_pixels, write_image
 from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.process.shards import choose_shard, Shard
 
 ROAD_SAMPLES = Path(__file__).resolve().parent.parent.parent / 'shared' / 'data' / 'road_samples'
 
@@ -87,21 +89,20 @@ def test_a_broken_image_is_named_and_the_others_are_done(
     (folder / 'broken.png').write_bytes(b'not an image')
     (folder / 'cut.jpg').write_bytes(encode_image(read_image(photo), '.jpg')[:-9])
     (folder / 'gone.png').symlink_to('nowhere.png')
-    (folder / 'inner.png').mkdir()
+    (folder / 'inner.png').mkdir()  # a folder, whatever its name
     for name in ('._photo.png', '.hidden.png'):
         (folder / name).write_bytes(b'no data')
     photo.rename(folder / 'z.png')
     assert main(['predict', str(folder), '--out', str(out)]) == 1
     said = capsys.readouterr()
     lines = said.err.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 3
     for line, what in zip(
         lines,
         (
             "broken.png' as an image; is it truncated?",
             "cut.jpg' as an image; the JPEG of",
             "gone.png' is a link to 'nowhere.png', which is not there",
-            "inner.png' is a folder, not an image file",
         ),
         strict=True,
     ):
@@ -183,3 +184,112 @@ def test_two_images_of_one_name_are_refused(photo: Path, tmp_path: Path, capsys)
 def test_wrong_choices_name_the_right_ones(photo, tmp_path, capsys, extra, message) -> None:
     assert main(['predict', str(photo), '--out', str(tmp_path / 'out'), *extra]) == 2
     assert message in capsys.readouterr().err
+
+
+# At scale
+
+
+@pytest.fixture
+def drives(photo: Path, tmp_path: Path) -> Path:
+    """Photos at three depths, two of one name, one broken, and what no one means."""
+    root = tmp_path / 'drives'
+    for place in ('top', 'monday/a', 'monday/b', 'tuesday/late/a', 'tuesday/late/ä b'):
+        path = root / f'{place}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo.read_bytes())
+    (root / 'monday' / 'c.jpg').write_bytes(b'cut')
+    (root / '.cache').mkdir()
+    (root / '.cache' / 'z.png').write_bytes(photo.read_bytes())
+    return root
+
+
+def summary_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline='', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_is_done_at_any_depth_with_a_summary(
+    drives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = drives / 'results'  # its own results are no images of the next run
+    for _ in range(2):
+        arguments = ['--save', 'mask,score', '--summary', '--out', str(out)]
+        assert main(['predict', str(drives), *arguments]) == 1
+        assert 'mask, score, summary of 5 images; score' in capsys.readouterr().out
+    found = sorted(str(path.relative_to(out)) for path in out.rglob('*_mask.png'))
+    assert found == [
+        'monday/a_mask.png', 'monday/b_mask.png', 'top_mask.png', 'tuesday/late/a_mask.png',
+        'tuesday/late/ä b_mask.png',
+    ]  # fmt: skip
+    rows = summary_of(out / 'summary.csv')
+    assert [Path(row['file']).name for row in rows] == [
+        'top.png', 'a.png', 'b.png', 'c.jpg', 'a.png', 'ä b.png',
+    ]  # fmt: skip
+    assert "c.jpg' as an image" in rows[3]['problem']
+    assert rows[3]['anomalous_share'] == rows[3]['regions'] == ''
+    mask = stored(out / 'top_mask.png')
+    meta = Checkpoint.open(DEFAULT_FOLDER).meta
+    share = meta.calibrations[meta.score].share(np.load(out / 'top_score.npy'))
+    assert float(rows[0]['anomalous_share']) == pytest.approx((mask > 0).mean(), abs=0.01)
+    assert float(rows[0]['frame_score']) == pytest.approx(share.mean(), abs=0.02)
+    assert int(rows[0]['regions']) >= (mask > 0).any()
+    assert (rows[0]['height'], rows[0]['width']) == ('120', '200')
+
+
+def test_parts_together_do_what_one_run_does(
+    drives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ['predict', str(drives), '--save', 'nothing', '--summary', '--out']
+    assert main([*arguments, str(tmp_path / 'whole')]) == 1
+    parts = tmp_path / 'parts'
+    statuses = [main([*arguments, str(parts), '--shard', f'{part}/3']) for part in (1, 2)]
+    monkeypatch.setenv('RANK', '2')
+    monkeypatch.setenv('WORLD_SIZE', '3')
+    statuses.append(main([*arguments, str(parts)]))
+    assert sorted(statuses) == [0, 0, 1]
+    names = sorted(path.name for path in parts.iterdir())
+    assert names == [f'summary-{part}-of-3.csv' for part in (1, 2, 3)]
+    rows = [row for name in names for row in summary_of(parts / name)]
+    whole = summary_of(tmp_path / 'whole' / 'summary.csv')
+    assert sorted(map(str, rows)) == sorted(map(str, whole))
+
+
+@pytest.mark.parametrize('text', ['0/3', '4/3', '3', '1/0', 'a/b', '-1/3'])
+def test_a_part_that_is_none_is_refused(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    command = ['predict', str(photo), f'--shard={text}', '--out', str(tmp_path / 'out')]
+    assert main(command) == 2
+    assert f'shard {text!r} is not of the form K/N' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('environ', 'shard'),
+    [
+        ({'SLURM_ARRAY_TASK_ID': '7', 'SLURM_ARRAY_TASK_MIN': '5', 'SLURM_ARRAY_TASK_COUNT': '4'},
+         Shard(3, 4)),
+        ({'JOB_COMPLETION_INDEX': '0', 'JOB_COMPLETIONS': '9'}, Shard(1, 9)),
+        ({'JOB_COMPLETION_INDEX': '0'}, Shard(1, 1)),
+        ({'RANK': '3', 'WORLD_SIZE': '4'}, Shard(4, 4)),
+    ],
+)  # fmt: skip
+def test_what_starts_many_processes_names_the_part(environ: dict[str, str], shard: Shard) -> None:
+    assert choose_shard(None, environ) == shard
+    assert choose_shard('1/2', environ) == Shard(1, 2)
+
+
+def test_a_part_that_the_environment_cannot_mean_is_refused() -> None:
+    with pytest.raises(ValueError, match="SLURM_ARRAY_TASK_ID is '9' and SLURM_ARRAY_TASK_COUNT"):
+        choose_shard(None, {'SLURM_ARRAY_TASK_ID': '9', 'SLURM_ARRAY_TASK_COUNT': '4'})
+    with pytest.raises(ValueError, match=r'RANK is None and WORLD_SIZE is .*--shard K/N'):
+        choose_shard(None, {'WORLD_SIZE': '4'})
+
+
+def test_what_leaves_nothing_to_do_is_refused(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / 'out')
+    assert main(['predict', str(photo), '--save', 'nothing', '--out', out]) == 2
+    assert '--summary to be made; give it too' in capsys.readouterr().err
+    assert main(['predict', str(photo), '--camera', 'front', '--out', out]) == 2
+    assert "no camera 'front'; it has none" in capsys.readouterr().err

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import ExitStack
+import csv
+import os
 from pathlib import Path
 import sys
-from typing import cast, TYPE_CHECKING
+from typing import Any, cast, NamedTuple, TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -15,37 +18,89 @@ from tqdm import tqdm
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
-from anomaly_seg_ros.frames.images import find_images, read_image, write_image
+from anomaly_seg_ros.frames.images import find_images, printable, read_image, write_image
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
 from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
+from anomaly_seg_ros.process.shards import choose_shard
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.torch_engine import TorchEngine
 
 OUTPUTS = ('overlay', 'labels', 'score', 'mask', 'logits')
+NOTHING = 'nothing'
+
+
+class Job(NamedTuple):
+    """An image file, and where its results go: `out` with `_overlay.png` and so on behind."""
+
+    path: Path
+    out: Path
+
+
+class SummaryRow(NamedTuple):
+    """One line of `summary.csv`; a file that cannot be read has only its problem.
+
+    Attributes:
+        file: As it was found.
+        anomalous_share: Share of the pixels that the mask marks.
+        regions: 8-connected regions of the mask at the network's size.
+        frame_score: Mean calibrated score: about 0.5 on frames like those of the calibration.
+        height: Of the image.
+        width: Likewise.
+        problem: Why there are no numbers.
+    """
+
+    file: str
+    anomalous_share: float | None = None
+    regions: int | None = None
+    frame_score: float | None = None
+    height: int | None = None
+    width: int | None = None
+    problem: str = ''
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg predict` takes."""
-    parser.add_argument('images', nargs='+', type=Path, metavar='IMAGE|DIR')
+    parser.add_argument(
+        'images', nargs='+', type=Path, metavar='IMAGE|DIR', help='a folder at any depth'
+    )
     parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
     parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
     parser.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)}')
     parser.add_argument('--precision', default='auto', help=', '.join(precisions()))
     parser.add_argument(
-        '--save', default='overlay', metavar='WHAT[,WHAT]', help=f'of: {", ".join(OUTPUTS)}'
+        '--camera', default='', metavar='NAME', help='whose calibration is taken, as of adapt'
+    )
+    parser.add_argument(
+        '--save',
+        default='overlay',
+        metavar='WHAT[,WHAT]',
+        help=f'of: {", ".join(OUTPUTS)}; or {NOTHING}',
+    )
+    parser.add_argument(
+        '--summary',
+        action='store_true',
+        help='write summary.csv: of each file the anomalous share, the regions, the frame score',
+    )
+    parser.add_argument(
+        '--shard',
+        metavar='K/N',
+        help='do part K of N, counted from 1; default: as torchrun, a Slurm array or an indexed '
+        'job of Kubernetes says, else all',
     )
     parser.add_argument('--out', type=Path, required=True, help='folder for the results')
 
 
 def parse_outputs(text: str) -> tuple[str, ...]:
-    """Reads a list such as 'overlay,mask'.
+    """Reads a list such as 'overlay,mask'; 'nothing' gives none.
 
     Raises:
         ValueError: An unknown output.
     """
     outputs = tuple(part.strip() for part in text.split(',') if part.strip())
+    if outputs == (NOTHING,):
+        return ()
     for output in outputs:
         if output not in OUTPUTS:
             raise ValueError(f'unknown output {output!r}; choose of: {", ".join(OUTPUTS)}')
@@ -64,75 +119,130 @@ def main(args: argparse.Namespace) -> int:
         ValueError: None could be read, or the arguments do not fit.
     """
     outputs = parse_outputs(args.save)
-    paths = find_images(args.images)
-    check_stems(paths)
+    if not (outputs or args.summary):
+        raise ValueError(f'--save {NOTHING} leaves only --summary to be made; give it too')
+    shard = choose_shard(args.shard, os.environ)
+    jobs = shard.part(find_jobs(args.images, args.out))
     checkpoint = Checkpoint.open(args.checkpoint)
+    meta = checkpoint.meta.of_camera(args.camera)
+    if args.camera and args.camera not in meta.cameras:
+        known = f'it has {", ".join(meta.cameras)}' if meta.cameras else 'it has none'
+        raise ValueError(f'the checkpoint has no camera {args.camera!r}; {known}')
     wants_logits = 'logits' in outputs
     if wants_logits and args.engine not in ('auto', 'torch'):
         raise ValueError(f'logits come from engine torch only, not {args.engine!r}')
     engine = open_engine(
         checkpoint, 'torch' if wants_logits else args.engine, args.score, args.precision
     )
-    pipeline = build_pipeline(engine, checkpoint.meta)
-    check_calibration(outputs, checkpoint.meta, engine.score_name)
+    pipeline = build_pipeline(engine, meta)
+    check_calibration((*outputs, 'summary') if args.summary else outputs, meta, engine.score_name)
     args.out.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    bits: defaultdict[Path, SignificantBits] = defaultdict(SignificantBits)
-    for path in tqdm(paths, unit='image', disable=None):
-        failed += not predict_one(path, bits[path.parent], pipeline, args.out, outputs)
-    engine.close()
-    if failed == len(paths):
+    with ExitStack() as stack:
+        stack.callback(engine.close)
+        summary = None
+        if args.summary:
+            path = args.out / f'summary{shard.suffix}.csv'
+            file = stack.enter_context(path.open('w', newline='', encoding='utf-8'))
+            summary = csv.writer(file)
+            summary.writerow(SummaryRow._fields)
+        failed = predict_all(jobs, pipeline, outputs, summary)
+    if jobs and failed == len(jobs):
         raise ValueError(f'none of the {failed} images could be read')
-    for folder, found in bits.items():
-        if found.bits:
-            print(f'{folder}: images of 16 bits, {found.bits} of them significant')
+    what = ', '.join((*outputs, 'summary') if args.summary else outputs)
+    of = f' (part {shard.number} of {shard.count})' if shard.count > 1 else ''
     print(
-        f'{args.out}: {", ".join(outputs)} of {len(paths) - failed} images; score '
-        f'{engine.score_name}, engine {engine.name}, precision {engine.precision}'
+        f'{args.out}: {what} of {len(jobs) - failed} images{of}; score {engine.score_name}, '
+        f'engine {engine.name}, precision {engine.precision}'
     )
     return 1 if failed else 0
 
 
-def predict_one(
-    path: Path, bits: SignificantBits, pipeline: Pipeline, out: Path, outputs: Sequence[str]
-) -> bool:
-    """Writes the outputs of one image; one that cannot be read is said on stderr, gives False."""
-    try:
-        result = pipeline(read_image(path, bits))
-    except (OSError, ValueError) as error:
-        print(f'anomaly_seg predict: {error}', file=sys.stderr)
-        return False
-    save(result, pipeline, out / path.stem, outputs)
-    return True
+def find_jobs(paths: Sequence[Path], out: Path) -> list[Job]:
+    """Lists the images and where their results go: as deep below `out` as they lie in a folder.
 
-
-def check_stems(paths: Sequence[Path]) -> None:
-    """Refuses two images whose results would have the same name.
+    What lies in `out` itself, as results of a run before, is no image to be done.
 
     Raises:
-        ValueError: Two paths share a stem.
+        FileNotFoundError: A path does not exist, or nothing was found.
+        ValueError: The results of two images would have the same name.
     """
-    files = [path for path in paths if path.is_file()]
-    counts = Counter(path.stem for path in files).most_common(1)
-    if counts and counts[0][1] > 1:
-        stem, count = counts[0]
-        first, second = [str(path) for path in files if path.stem == stem][:2]
-        raise ValueError(
-            f'{count} images are named {stem!r}, as {first!r} and {second!r}; their results would '
-            'overwrite each other: run each folder with an --out of its own'
-        )
+    jobs: list[Job] = []
+    own = out.resolve()
+    for top in paths:
+        found = find_images([top], below=True)
+        if top.is_dir() and top.resolve() != own:
+            found = [path for path in found if not path.resolve().is_relative_to(own)]
+        for path in found:
+            place = path.relative_to(top).parent if top.is_dir() else Path()
+            jobs.append(Job(path, out / place / path.stem))
+    taken: dict[Path, Path] = {}
+    for path, target in jobs:
+        if (first := taken.setdefault(target, path)) is not path and path.is_file():
+            raise ValueError(
+                f'2 images are named {path.stem!r}, as {str(first)!r} and {str(path)!r}; their '
+                'results would overwrite each other: run each folder with an --out of its own'
+            )
+    if not jobs:
+        raise FileNotFoundError(f'no images but results of before in {str(out)!r}')
+    return jobs
+
+
+def predict_all(
+    jobs: Sequence[Job], pipeline: Pipeline, outputs: Sequence[str], summary: Any
+) -> int:
+    """Does all images and gives how many could not be read; each is said on stderr."""
+    failed = 0
+    bits: defaultdict[Path, SignificantBits] = defaultdict(SignificantBits)
+    for job in tqdm(jobs, unit='image', disable=None):
+        row = predict_one(job, bits[job.path.parent], pipeline, outputs)
+        failed += bool(row.problem)
+        if summary is not None:
+            summary.writerow(['' if value is None else value for value in row])
+    for folder, found in bits.items():
+        if found.bits:
+            print(f'{folder}: images of 16 bits, {found.bits} of them significant')
+    return failed
+
+
+def predict_one(
+    job: Job, bits: SignificantBits, pipeline: Pipeline, outputs: Sequence[str]
+) -> SummaryRow:
+    """Writes the outputs of one image and gives its line; one that cannot be read is said."""
+    name = printable(str(job.path))
+    try:
+        result = pipeline(read_image(job.path, bits))
+    except (OSError, ValueError) as error:
+        print(f'anomaly_seg predict: {error}', file=sys.stderr)
+        return SummaryRow(name, problem=str(error))
+    if outputs:
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+    save(result, pipeline, job.out, outputs)
+    return summary_row(name, result) if result.calibrated else SummaryRow(name)
+
+
+def summary_row(name: str, result: Result) -> SummaryRow:
+    """Gives the line of an image."""
+    height, width = result.size
+    return SummaryRow(
+        name,
+        round(result.anomalous_share, 6),
+        result.maps.anomalies.total,
+        round(result.frame_score, 6),
+        height,
+        width,
+    )
 
 
 def check_calibration(outputs: Sequence[str], meta: CheckpointMeta, score: str) -> None:
     """Refuses masks of an uncalibrated score, and warns where an overlay will lack them.
 
     Raises:
-        ValueError: A mask is asked for and the score has no calibration.
+        ValueError: A mask or a summary is asked for and the score has no calibration.
     """
     if score in meta.calibrations:
         return
     text = f'score {score!r} of this checkpoint has no calibration; run fit_score first'
-    if 'mask' in outputs:
+    if {'mask', 'summary'} & set(outputs):
         raise ValueError(text)
     if 'overlay' in outputs:
         print(f'warning: {text}; the overlays show classes only', file=sys.stderr)

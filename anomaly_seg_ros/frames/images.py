@@ -146,8 +146,11 @@ def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            folders = folders_below(path) if below else [path]
-            found += [file for folder in folders for file in list_files(folder, SUFFIXES)]
+            if below:
+                files = [file for at in folders_below(path) for file in list_files(at, SUFFIXES)]
+                found += [file for file in files if not file.is_dir()]
+            else:
+                found += list_files(path, SUFFIXES)
         elif path.is_file():
             found.append(path)
         else:
