@@ -111,7 +111,7 @@ def test_coco_leaves_out_objects_with_a_small_box(tmp_path: Path) -> None:
     entries = [annotation(1, 17, point, side=1), annotation(1, 17, box, side=32)]
     root = coco_folder(tmp_path, [*entries, annotation(1, 17, box, side=31.9)])
     source: Any = build_negatives('coco', {'root': root, 'min_side': 1})
-    assert [segmentation for _, _, segmentation in source.objects] == [box]
+    assert [segmentation for _, _, segmentation, _ in source.objects] == [box]
     with pytest.raises(ValueError, match=r'min_object \(33\)'):
         build_negatives('coco', {'root': root, 'min_side': 1, 'min_object': 33})
 
@@ -147,7 +147,7 @@ def test_coco_leaves_out_road_scenes_crowds_and_small_photos(tmp_path: Path) -> 
     entries.append(annotation(1, 17, {'counts': [48], 'size': [6, 8]}, crowd=1))
     root = coco_folder(tmp_path, entries)
     source: Any = build_negatives('coco', {'root': root, 'min_side': 6})
-    assert [name for name, _, _ in source.objects] == ['000000000001.png']
+    assert [name for name, *_ in source.objects] == ['000000000001.png']
     with pytest.raises(ValueError, match='min_side'):
         build_negatives('coco', {'root': root, 'min_side': 7})
 
@@ -157,7 +157,7 @@ def test_coco_ids_may_be_texts_in_one_list_and_numbers_in_the_other(tmp_path: Pa
     texts = [{**annotation(i, c, box), 'image_id': f'{i}', 'category_id': f'{c}'}
              for i, c in ((1, 17), (2, 17), (2, 3))]  # fmt: skip
     source: Any = build_negatives('coco', {'root': coco_folder(tmp_path, texts), 'min_side': 6})
-    assert [name for name, _, _ in source.objects] == ['000000000001.png']
+    assert [name for name, *_ in source.objects] == ['000000000001.png']
 
 
 def test_coco_leaves_out_objects_without_a_box(tmp_path: Path) -> None:
@@ -218,3 +218,36 @@ def test_packed_runs() -> None:
     assert unpack_runs('1322O') == [1, 3, 2, 5, 1]
     # 17 does not fit four bits and a sign: 17 + 32 = 49 -> 'a', then '0'.
     assert unpack_runs('a0') == [17]
+
+
+def test_coco_leaves_out_objects_alone_where_photos_may_show_a_road(tmp_path: Path) -> None:
+    box = [[0, 0, 3, 0, 3, 3, 0, 3]]
+    entries = [annotation(2, 3, box), annotation(2, 17, box), annotation(1, 17, box)]
+    root = coco_folder(tmp_path, entries)
+    options = {'root': root, 'min_side': 1}
+    usual: Any = build_negatives('coco', options)
+    assert [name for name, *_ in usual.objects] == ['000000000001.png']
+    more: Any = build_negatives('coco', options | {'exclude_photos': False})
+    assert [(name, category) for name, *_, category in more.objects] == [
+        ('000000000002.png', '17'),
+        ('000000000001.png', '17'),
+    ]
+    fewer: Any = build_negatives('coco', options | {'exclude_files': ['*1.png'], 'exclude': []})
+    assert {name for name, *_ in fewer.objects} == {'000000000002.png'}
+
+
+def test_coco_draws_each_category_as_often(tmp_path: Path) -> None:
+    box = [[0, 0, 3, 0, 3, 3, 0, 3]]
+    entries = [annotation(1, 17, box) for _ in range(30)] + [
+        annotation(2, 3, [[0, 0, 7, 0, 7, 5]])
+    ]
+    root = coco_folder(tmp_path, entries)
+    options = {'root': root, 'min_side': 1, 'exclude': []}
+    shares = []
+    for even in (False, True):
+        source = build_negatives('coco', options | {'even': even})
+        rng = RNG(0)
+        drawn = [source.draw(rng).image.shape for _ in range(200)]
+        shares.append(drawn.count((6, 8, 3)) / 200)
+    assert shares[0] < 0.1
+    assert abs(shares[1] - 0.5) < 0.1

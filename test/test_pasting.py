@@ -6,10 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.classes import LabelSet
+from anomaly_seg_ros.classes import CAMVID, LabelSet
 from anomaly_seg_ros.frames.images import write_image
 from training.datasets import Sample
-from training.feeding.pasting import build_paster, fade, match_colors, PastedFrames, Paster
+from training.feeding.pasting import (
+    build_paster,
+    fade,
+    match_colors,
+    PastedFrames,
+    Paster,
+    read_options,
+)
 from training.negatives import Negative
 from training.negatives.shapes import blob, rectangle, union_of_regions
 
@@ -285,11 +292,11 @@ def test_build_from_a_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('change', 'text'),
     [
-        ({'kind': None}, "need a 'kind', one of: ade20k, coco, folder"),
+        ({'kind': None}, "need a 'kind', one of: ade20k, coco, folder, inliers"),
         ({'count': [0.5, 1]}, 'count is 0.5; it must be of type int'),
         ({'count': [None, 1]}, 'count is None; it must be of type int'),
         ({'shapes': {'blob': 'much'}}, "shapes.blob is 'much'; it must be of type float"),
-        ({'kind': 'fodler'}, 'choose one of: ade20k, coco, folder'),
+        ({'kind': 'fodler'}, 'choose one of: ade20k, coco, folder, inliers'),
         ({'probability': 1.5}, r'must lie in 0\.\.1'),
         ({'count': [2, 1]}, 'count is'),
         ({'count': 2}, 'count is 2'),
@@ -344,3 +351,54 @@ def test_pasted_frames_are_the_same_every_time_and_know_their_anomalies() -> Non
     assert (first.anomaly[unlabelled] == 255).all()
     assert (first.anomaly[1:][~pasted[1:]] == 0).all()
     assert (first.labels[1:][~pasted[1:]] == road()[1][1:][~pasted[1:]]).all()
+
+
+def test_what_stands_on_the_ground_has_the_middle_of_its_lower_side_there() -> None:
+    source = Plain((10, 10), np.ones((10, 10), np.uint8))
+    options: dict[str, Any] = {'short_side': 10, 'crop': 10, 'shapes': {'regions': 1.0}}
+    paste = paster(source, on_ground=1.0, ground=(3,), **options)
+    labels = np.zeros((96, 128), np.uint8)
+    labels[60:70, 40:60] = 3
+    image = np.zeros((96, 128, 3), np.uint8)
+    for seed in range(40):
+        _, _, outlier = paste(image, labels, np.random.default_rng(seed))
+        rows, columns = outlier.any(axis=1).nonzero()[0], outlier.any(axis=0).nonzero()[0]
+        assert labels[rows[-1], columns[0] + 5] == 3
+        assert outlier.sum() == 100
+
+
+def test_without_ground_in_the_frame_it_lies_anywhere() -> None:
+    image, labels = road()
+    paste = paster(on_ground=1.0, ground=(200,))
+    _, _, outlier = paste(image, labels, np.random.default_rng(0))
+    assert outlier.any()
+
+
+def test_older_recipes_keep_their_places() -> None:
+    image, labels = road()
+    one, other = (
+        paste(image, labels, np.random.default_rng(4))[0]
+        for paste in (paster(), paster(ground=(3,)))
+    )
+    assert (one == other).all()
+
+
+def test_the_ground_is_known_by_name_and_missed_in_time(tmp_path: Path) -> None:
+    write_image(tmp_path / 'tench.png', np.zeros((9, 9, 3), np.uint8))
+    options = {'kind': 'folder', 'root': str(tmp_path), 'on_ground': 0.5}
+    assert build_paster(options, CAMVID).ground == (3, 4)
+    with pytest.raises(ValueError, match='no class of the dataset is named road, pavement'):
+        build_paster(options, TwoRoads.classes)
+
+
+def test_a_wrong_option_beside_is_said_without_reading() -> None:
+    options = {'kind': 'folder', 'root': 'gone', 'beside': [{'kind': 'coco', 'evn': True}]}
+    with pytest.raises(ValueError, match=r"\['evn'\] of outliers kind 'coco'"):
+        read_options(options)
+
+
+def test_a_photo_may_keep_its_own_size() -> None:
+    source = Plain((30, 20), np.ones((30, 20), np.uint8))
+    paste = paster(source, short_side=0, crop=200, shapes={'regions': 1.0})
+    _, _, outlier = paste(*road(), np.random.default_rng(0))
+    assert outlier.sum() == 600

@@ -5,15 +5,20 @@ import pytest
 import torch
 from torch import nn
 
+from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.network import Network
 from training.loop.optimizer import (
     build_optimizer,
-    freeze_all_but_last,
+    freeze_all_but,
     set_learning_rate,
     set_training,
+    trained_prefixes,
 )
 from training.loop.schedule import ema_update, learning_rate
+from training.objectives.dense_hybrid import posterior_loss
 from training.recipes.train_config import TrainConfig
+
+HEAD = {'outlier_head': True, 'outlier_hidden': 8}
 
 
 def config(**changes) -> TrainConfig:
@@ -109,7 +114,7 @@ def test_a_multiplier_of_nothing_is_an_error() -> None:
 
 def test_last_leaves_gradients_to_the_last_layer_and_the_rest_as_in_evaluation() -> None:
     model = Small()
-    freeze_all_but_last(model)
+    freeze_all_but(model, trained_prefixes(model, 'last'))
     set_training(model, 'last')
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trainable == {'last.weight', 'last.bias'}
@@ -123,3 +128,38 @@ def test_nothing_to_train_is_an_error() -> None:
     model = Small().requires_grad_(False)
     with pytest.raises(ValueError, match="model 'enet' has no weights to train"):
         build_optimizer(model, config())
+
+
+def test_the_outlier_head_alone_is_trained_and_missed_where_there_is_none() -> None:
+    with pytest.raises(ValueError, match=r'no weights logits_ood\.; set model_options'):
+        trained_prefixes(Small(), 'outlier_head')
+    model = build_model('efficientnet_lite_seg', 3, HEAD, preset='tiny')
+    freeze_all_but(model, trained_prefixes(model, 'outlier_head'))
+    set_training(model, 'outlier_head')
+    named = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert named
+    assert all(name.startswith('logits_ood.') for name in named)
+    assert {name.partition('.')[0] for name, m in model.named_modules() if m.training} == {
+        'logits_ood'
+    }
+
+
+def test_a_head_on_a_frozen_network_learns_and_the_classes_stay() -> None:
+    torch.manual_seed(0)
+    model = build_model('efficientnet_lite_seg', 3, HEAD, preset='tiny')
+    freeze_all_but(model, trained_prefixes(model, 'outlier_head'))
+    set_training(model, 'outlier_head')
+    images = torch.rand(2, 3, 64, 64)
+    outlier = torch.zeros(2, 64, 64, dtype=torch.bool)
+    outlier[:, :, 32:] = True
+    images[:, :, :, 32:] += 1
+    before, optimizer = model(images), torch.optim.Adam(model.logits_ood.parameters(), 0.05)
+    losses = []
+    for _ in range(20):
+        loss = posterior_loss(model(images).ood_logits, outlier)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 2
+    assert torch.equal(model(images).logits, before.logits)

@@ -170,3 +170,19 @@ def test_without_balance_older_recipes_keep_their_crops() -> None:
     ids = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
     ids = ids[top : top + 24, left : left + 24]
     assert (plain[1] == (ids[:, ::-1] if random.random() < 0.5 else ids)).all()
+
+
+def test_a_stretched_frame_fills_the_crop_and_is_drawn_by_ratio() -> None:
+    image, labels = coded_pair(40, 60)
+    labels[:] = 1
+    augmentation = Augmentation((64, 64), (0.1, 0.1), flip=0, stretch=(0.5, 2.0))
+    for seed in range(20):
+        _, ids = augmentation(image, labels, np.random.default_rng(seed))
+        assert (ids == 1).all()
+
+
+def test_a_stretch_changes_the_width_alone() -> None:
+    image, labels = coded_pair(40, 60)
+    augmentation = Augmentation((40, 30), (1.0, 1.0), flip=0, color=0, stretch=(0.5, 0.5))
+    _, ids = augmentation(image, labels, np.random.default_rng(0))
+    assert (ids == labels[:, 1::2]).mean() > 0.99

@@ -36,6 +36,7 @@ class EfficientNetLiteSeg(Network):
         decoder_width: Factor on the decoder's channels.
         padding: Of the encoder: 'same', as its public weights were trained, or 'symmetric'.
         outlier_head: Add the two-way outlier head, on the features that the classifier reads.
+        outlier_hidden: Channels of a 3x3 convolution within that head; 0: none.
 
     Parameters with 11 classes and encoder 'lite0': 3,394,763 with 'pyramid',
     3,042,883 with 'lraspp', 3,063,853 with 'bifpn'; the encoder alone has 2,958,848.
@@ -60,6 +61,7 @@ class EfficientNetLiteSeg(Network):
         decoder_width: float = 1.0,
         padding: str = 'same',
         outlier_head: bool = False,
+        outlier_hidden: int = 0,
     ):
         super().__init__()
         if decoder not in DECODERS:
@@ -69,7 +71,7 @@ class EfficientNetLiteSeg(Network):
         if encoder in PUBLIC:
             self.encoder_starts = {'imagenet': PUBLIC[encoder]}
         self.decoder = DECODERS[decoder](self.encoder.widths, decoder_width)
-        self.logits_ood = OutlierHead(self.decoder.width) if outlier_head else None
+        self.logits_ood = OutlierHead(self.decoder.width, outlier_hidden) if outlier_head else None
         if outlier_head:
             self.provides |= {'ood_logits'}
         self.classifier = nn.Conv2d(self.decoder.width, classes, 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from anomaly_seg_ros.models import stride_of
 from training.datasets import build_dataset
+from training.datasets.joined import check_entry, join
 from training.feeding.pasting import read_options
 from training.loop.early_end import one_line_errors, StopRequest
 from training.loop.run_folder import check_resume, KEPT_FOLDER, LAST_FILE
@@ -43,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
     check_recipe(config)
     check_resume(args.out, args.resume)
     # Before the processes part, so that a wrong path is said once.
-    train_set = build_dataset(config.dataset, config.root, config.train_split)
+    train_set = join(build_dataset(config.dataset, config.root, config.train_split), config.also)
     val_set = build_dataset(config.dataset, config.root, config.val_split)
     # Torch comes only now, which takes seconds: what is wrong in a line of the recipe was said.
     from training.loop.devices import make_fabric
@@ -78,6 +79,8 @@ def check_recipe(config: TrainConfig) -> None:
     check_crop(config.model, config.crop)
     if config.outliers:
         read_options(config.outliers)
+    for entry in config.also:
+        check_entry(entry)
 
 
 def check_crop(model: str, crop: tuple[int, int]) -> None:

@@ -16,6 +16,7 @@ from anomaly_seg_ros.classes import IGNORE
 from training.datasets import Dataset
 
 from . import loading_processes
+from .camera import change_camera
 from .transforms import Augmentation
 
 SampleKey = tuple[int, int]
@@ -79,6 +80,7 @@ class AugmentedFrames(TorchDataset['Batch | Exception']):
         augmentation: Makes the crop.
         seed: Of all randomness.
         paster: Puts outliers into the crop; None for none.
+        camera_changes: Probability of each change of `change_camera`, after all else.
         void_label: Train id that unlabelled and pasted pixels get, where void is learned as a
             class; padding stays 255. None: they stay 255.
     """
@@ -90,7 +92,9 @@ class AugmentedFrames(TorchDataset['Batch | Exception']):
         seed: int,
         paster: PasteOutliers | None = None,
         void_label: int | None = None,
+        camera_changes: float = 0.0,
     ):
+        self.camera_changes = camera_changes
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.paster, self.void_label = paster, void_label
 
@@ -116,6 +120,7 @@ class AugmentedFrames(TorchDataset['Batch | Exception']):
             image, labels, outlier = self.paster(image, labels, random)
             if self.void_label is not None:
                 labels = np.where(outlier, np.uint8(self.void_label), labels)
+        image = change_camera(image, self.camera_changes, random)
         return Batch(
             torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1),
             torch.from_numpy(labels).long(),

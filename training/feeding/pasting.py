@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.classes import IGNORE, LabelSet
 from anomaly_seg_ros.frames.nearest import resize_ids
-from training.datasets import Dataset, Sample
+from training.datasets import Dataset, NO_CLASSES, Sample
 from training.feeding.transforms import DRAWS
 from training.negatives import (
     build_negatives,
@@ -29,6 +29,9 @@ Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 SHAPES = ('blob', 'rectangle', 'regions')
+NOT_SET = ('source', 'ground', 'beside')
+"""Fields of a `Paster` that are no plain values of a recipe."""
+GROUND = ('road', 'pavement', 'sidewalk', 'terrain')
 STD_RATIO_LIMITS = (0.5, 2.0)
 """Colour matching never changes contrast more than this: a flat road would flatten the patch."""
 
@@ -50,14 +53,19 @@ class Paster:
         source: Where photos come from.
         probability: That an image gets any patch.
         count: Smallest and largest number of patches of such an image.
-        short_side: Shorter side of the enlarged photo, pixels; by `build_paster` the source's
-            own, and likewise `crop`.
+        short_side: Shorter side of the enlarged photo, pixels, or 0 for each photo's own; by
+            `build_paster` the source's, and likewise `crop`.
         scale: Smallest and largest factor on top, drawn as `scale_draw` says, a key of `DRAWS`.
         crop: Side of the square that shapes are cut from, pixels.
         shapes: Weights of 'rectangle', 'blob' and 'regions'; without regions in the square a
             rectangle is taken. Empty: what the source names.
         feather: Width of the fading border, pixels; 0: hard edges.
         color_match: 0 keeps the patch's colours, 1 gives it mean and contrast of what it covers.
+        on_ground: Probability that the patch stands with the middle of its lower side on a pixel
+            of `ground`, where the frame has any; else it lies anywhere.
+        ground: Train ids that something can lie on; by `build_paster` those of the dataset that
+            are named in `GROUND`.
+        beside: Further pasters, which are used one after the other behind this one.
 
     Source: Grcic et al., "DenseHybrid", 2022: short side 384, square 192, scale 0.5..2 drawn
     uniformly, one patch with hard edges. Blobs, feathering and colour matching are ours.
@@ -73,9 +81,13 @@ class Paster:
     shapes: Mapping[str, float]
     feather: float = 0.0
     color_match: float = 0.0
+    on_ground: float = 0.0
+    ground: tuple[int, ...] = ()
+    beside: tuple[Paster, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, low, high in (('probability', 0, 1), ('color_match', 0, 1), ('feather', 0, 64)):
+        shares = ('probability', 'color_match', 'on_ground')
+        for name, low, high in (*((name, 0, 1) for name in shares), ('feather', 0, 64)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f'{name} is {getattr(self, name)}; it must lie in {low}..{high}')
         if not 0 <= self.count[0] <= self.count[1]:
@@ -87,16 +99,24 @@ class Paster:
         if self.scale_draw not in DRAWS:
             known = ', '.join(sorted(DRAWS))
             raise ValueError(f'unknown scale_draw {self.scale_draw!r}; choose one of: {known}')
-        if self.short_side < 1 or self.crop < 1:
+        if self.short_side < 0 or self.crop < 1:
             raise ValueError(
                 f'short_side is {self.short_side}, crop is {self.crop}; both must be above 0'
             )
         if unknown := sorted(self.shapes.keys() - set(SHAPES)):
             raise ValueError(f'unknown shapes {unknown}; choose among: {", ".join(SHAPES)}')
+        self._check_source()
+
+    def _check_source(self) -> None:
         if min(self.shapes.values(), default=0) < 0 or not sum(self.shapes.values()) > 0:
             raise ValueError(f'shapes are {dict(self.shapes)}; a weight must be above 0')
         if self.shapes.get('regions') and 'regions' not in self.source.shapes:
             raise ValueError('these negatives have no regions; choose rectangle or blob as shapes')
+        if self.on_ground and not self.ground:
+            raise ValueError(
+                f'on_ground is {self.on_ground}, but no class of the dataset is named '
+                f'{", ".join(GROUND)}; set on_ground: 0'
+            )
 
     def __call__(
         self, image: Image, labels: Image, rng: np.random.Generator
@@ -118,12 +138,31 @@ class Paster:
         outlier = np.zeros(labels.shape, np.bool_)
         if rng.random() < self.probability:
             for _ in range(int(rng.integers(self.count[0], self.count[1] + 1))):
-                patch, mask = self._cut(self.source.draw(rng), labels.shape, rng)
-                top = int(rng.integers(labels.shape[0] - mask.shape[0] + 1))
-                left = int(rng.integers(labels.shape[1] - mask.shape[1] + 1))
+                negative = self.source.draw(rng)
+                patch, mask = self._cut(negative, labels.shape, rng)
+                top, left = self._place(mask.shape, labels, rng)
                 place = slice(top, top + mask.shape[0]), slice(left, left + mask.shape[1])
-                self._blend(image[place], labels[place], outlier[place], patch, mask)
+                parts = image[place], labels[place], outlier[place]
+                self._blend(*parts, patch, mask, negative.label)
+        for paste in self.beside:
+            image, labels, more = paste(image, labels, rng)
+            # What is pasted later with a class of its own covers outliers.
+            outlier = (outlier & (labels == IGNORE)) | more
         return image, labels, outlier
+
+    def _place(
+        self, size: tuple[int, ...], labels: Image, rng: np.random.Generator
+    ) -> tuple[int, int]:
+        """Draws the upper left corner of a patch of (height, width) that lies in the frame."""
+        most_top, most_left = labels.shape[0] - size[0], labels.shape[1] - size[1]
+        # Without it nothing more is drawn: older recipes keep their places.
+        if self.on_ground and rng.random() < self.on_ground:
+            places = np.flatnonzero(np.isin(labels, self.ground))
+            if places.size:
+                row, column = divmod(int(places[rng.integers(places.size)]), labels.shape[1])
+                top, left = row - size[0] + 1, column - size[1] // 2
+                return min(max(top, 0), most_top), min(max(left, 0), most_left)
+        return int(rng.integers(most_top + 1)), int(rng.integers(most_left + 1))
 
     def _cut(
         self, negative: Negative, limit: tuple[int, ...], rng: np.random.Generator
@@ -149,9 +188,10 @@ class Paster:
         self, negative: Negative, limit: tuple[int, ...], rng: np.random.Generator
     ) -> tuple[Image, Image | None]:
         """Gives the enlarged photo's random square and its regions; smaller photos stay whole."""
-        image, regions = negative
+        image, regions = negative.image, negative.regions
         factor = DRAWS[self.scale_draw](self.scale, rng)
-        factor *= self.short_side / min(image.shape[:2])
+        if self.short_side:
+            factor *= self.short_side / min(image.shape[:2])
         cut = math.ceil(self.crop / factor)
         top, left = (int(rng.integers(max(side - cut, 0) + 1)) for side in image.shape[:2])
         part = slice(top, top + cut), slice(left, left + cut)
@@ -164,15 +204,23 @@ class Paster:
         ids = resize_ids(regions[part], (height, width))[box]
         return square.astype(np.uint8, copy=False), ids
 
-    def _blend(self, image: Image, labels: Image, outlier: Mask, patch: Image, mask: Mask) -> None:
-        """Pastes in place; all arguments have the patch's size."""
+    def _blend(
+        self,
+        image: Image,
+        labels: Image,
+        outlier: Mask,
+        patch: Image,
+        mask: Mask,
+        label: int,
+    ) -> None:
+        """Pastes in place; all maps have the patch's size."""
         if self.color_match:
             patch = match_colors(patch, image, mask, self.color_match)
         alpha = fade(mask, self.feather)
         mixed = image + alpha[..., None] * (patch.astype(np.float32) - image)
         image[mask] = np.rint(mixed[mask]).astype(np.uint8)
-        labels[mask] = IGNORE
-        outlier |= alpha > 0
+        labels[mask] = label
+        outlier[mask] = label == IGNORE
 
 
 class PastedFrames(Dataset):
@@ -238,10 +286,12 @@ def read_options(options: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[
         ValueError: `kind` is missing, or an option is unknown or of another type.
     """
     values = dict(options)
+    for other in values.pop('beside', ()):
+        read_options(other)
     kind = values.pop('kind', None)
     if kind is None:
         raise ValueError(f"outliers need a 'kind', one of: {', '.join(sorted(NEGATIVES))}")
-    own = {f.name: str(f.type) for f in fields(Paster) if f.name != 'source'}
+    own = {f.name: str(f.type) for f in fields(Paster) if f.name not in NOT_SET}
     own['shapes'] = 'dict[str, float]'
     rest = {key: value for key, value in values.items() if key not in own}
     check_negatives(kind, rest, beside=own)
@@ -249,18 +299,23 @@ def read_options(options: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[
     return kind, rest, chosen
 
 
-def build_paster(options: Mapping[str, Any]) -> Paster:
+def build_paster(options: Mapping[str, Any], classes: LabelSet = NO_CLASSES) -> Paster:
     """Gives a paster from the mapping `outliers` of a training configuration.
 
     Args:
-        options: `kind` of the negatives, then fields of `Paster` and of the source.
+        options: `kind` of the negatives, then fields of `Paster` and of the source; `beside` is a
+            list of such mappings.
+        classes: Those of the dataset that is pasted into.
 
     Raises:
         ValueError: `kind` is missing, or an option is unknown or out of range.
         FileNotFoundError: The negatives are not where `root` says.
     """
+    others = options.get('beside', ())
     kind, rest, chosen = read_options(options)
     source = build_negatives(kind, rest)
     chosen['shapes'] = chosen.get('shapes') or source.shapes
-    size = {'short_side': source.short_side, 'crop': source.crop}
-    return Paster(source=source, **(size | chosen))
+    chosen['beside'] = tuple(build_paster(other, classes) for other in others)
+    ground = tuple(number for number, name in enumerate(classes.names) if name in GROUND)
+    own: dict[str, Any] = {'short_side': source.short_side, 'crop': source.crop, 'ground': ground}
+    return Paster(source=source, **(own | chosen))

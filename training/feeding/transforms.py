@@ -34,6 +34,9 @@ class Augmentation:
     Attributes:
         crop: (height, width) of the result; smaller images are padded, labels with 255.
         scale: Smallest and largest enlargement, drawn as `scale_draw` says, a key of `DRAWS`.
+        stretch: Smallest and largest factor on the width beside it, drawn by ratio: frames of 2:1
+            or 16:9 are squeezed into the network's size. The scale is then at least what fills
+            the crop.
         flip: Probability of a horizontal flip.
         color: Largest relative change of brightness, contrast and saturation.
         class_balance: Probability that the crop is centred on a pixel of a class that is drawn
@@ -47,6 +50,7 @@ class Augmentation:
     color: float = 0.4
     class_balance: float = 0.0
     scale_draw: str = 'log_uniform'
+    stretch: tuple[float, float] = (1.0, 1.0)
 
     def __call__(
         self,
@@ -71,7 +75,13 @@ class Augmentation:
         self, image: NDArray[np.uint8], labels: NDArray[np.uint8], random: np.random.Generator
     ) -> ImageAndLabels:
         scale = DRAWS[self.scale_draw](self.scale, random)
-        height, width = (round(side * scale) for side in labels.shape)
+        # Where it is fixed nothing more is drawn: older recipes keep their crops.
+        vary = self.stretch[0] < self.stretch[1]
+        stretch = draw_log_uniform(self.stretch, random) if vary else self.stretch[0]
+        if vary:
+            fills = (labels.shape[0], labels.shape[1] * stretch)
+            scale = max(scale, *(side / full for side, full in zip(self.crop, fills, strict=True)))
+        height, width = round(labels.shape[0] * scale), round(labels.shape[1] * scale * stretch)
         crop_height, crop_width = self.crop
         top, left = self._place_crop(labels, height, width, random)
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from anomaly_seg_ros.models.network import Network
+from anomaly_seg_ros.models.parts.outlier_head import PREFIXES as OUTLIER_HEAD
 from training.recipes.train_config import TrainConfig
 
 SCALE = 'lr_scale'
@@ -50,19 +51,37 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group['lr'] = rate * group[SCALE]
 
 
-def freeze_all_but_last(model: Network) -> None:
-    """Leaves gradients to the weights below the network's `classifier_prefixes` alone."""
+def trained_prefixes(model: Network, trainable: str) -> tuple[str, ...]:
+    """Gives the beginnings of the names of what a recipe's `trainable` trains.
+
+    Raises:
+        ValueError: The network has no such part.
+    """
+    wanted = {'last': model.classifier_prefixes, 'outlier_head': OUTLIER_HEAD}.get(
+        trainable, ('',)
+    )
+    if not any(name.startswith(wanted) for name, _ in model.named_parameters()):
+        raise ValueError(
+            f'trainable is {trainable!r}, but the network has no weights {", ".join(wanted)}; '
+            'set model_options.outlier_head=true'
+        )
+    return wanted
+
+
+def freeze_all_but(model: Network, prefixes: tuple[str, ...]) -> None:
+    """Leaves gradients to the weights whose names begin so, alone."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.startswith(model.classifier_prefixes))
+        parameter.requires_grad_(name.startswith(prefixes))
 
 
 def set_training(model: Network, trainable: str) -> None:
     """Puts a network into training mode.
 
-    Where only the last layer is trained, all else stays as in evaluation: batch norms keep their
-    statistics and nothing is dropped, so the last layer learns from what it will see.
+    Where only a part is trained, all else stays as in evaluation: batch norms keep their
+    statistics and nothing is dropped, so the part learns from what it will see.
     """
     model.train(trainable == 'all')
-    if trainable == 'last':
+    if trainable != 'all':
+        prefixes = trained_prefixes(model, trainable)
         for name, module in model.named_modules():
-            module.training = f'{name}.'.startswith(model.classifier_prefixes)
+            module.training = f'{name}.'.startswith(prefixes)

@@ -24,7 +24,7 @@ from training.recipes.train_config import TrainConfig
 
 from .kept_checkpoint import default_score
 from .network_start import start_network
-from .optimizer import build_optimizer, freeze_all_but_last
+from .optimizer import build_optimizer, freeze_all_but, trained_prefixes
 from .sync_norm import synchronise_norms
 from .validation import Validation
 
@@ -44,9 +44,12 @@ def build_loader(
         config.color,
         config.class_balanced_crops,
         config.scale_draw,
+        config.stretch,
     )
-    paster = build_paster(config.outliers) if config.outliers else None
-    frames = AugmentedFrames(dataset, augmentation, config.seed, paster, void_label)
+    paster = build_paster(config.outliers, dataset.classes) if config.outliers else None
+    frames = AugmentedFrames(
+        dataset, augmentation, config.seed, paster, void_label, config.camera_changes
+    )
     loader = training_loader(frames, sampler, config.workers)
     return fabric.setup_dataloaders(loader, use_distributed_sampler=False)
 
@@ -57,8 +60,8 @@ def build_network(fabric: Fabric, config: TrainConfig, dataset: Dataset) -> tupl
     With several processes batch norms count the whole batch.
     """
     model = start_network(config, dataset)
-    if config.trainable == 'last':
-        freeze_all_but_last(model)
+    if config.trainable != 'all':
+        freeze_all_but(model, trained_prefixes(model, config.trainable))
     if fabric.world_size > 1:
         synchronise_norms(model, fabric.device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -81,7 +84,7 @@ def build_validation(
         ValueError: The network cannot serve the score.
     """
     if config.outliers:
-        dataset = PastedFrames(dataset, build_paster(config.outliers))
+        dataset = PastedFrames(dataset, build_paster(config.outliers, dataset.classes))
     name = default_score(config)
     provides = run_fields(network, void_index)
     try:

@@ -13,6 +13,7 @@ NEGATIVES = {
     'ade20k': 'training.negatives.ade20k:Ade20kNegatives',
     'coco': 'training.negatives.coco:CocoNegatives',
     'folder': 'training.negatives.folder:FolderNegatives',
+    'inliers': 'training.negatives.inliers:InlierParts',
 }
 
 

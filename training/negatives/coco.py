@@ -8,6 +8,7 @@ Detection in Semantic Segmentation", 2021.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 import json
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,7 +34,13 @@ class CocoNegatives:
         root: Folder that holds `images` and `annotations`.
         annotations: The instances file, relative to `root`.
         images: The folder of its photos, relative to `root`.
-        exclude: A photo with an object of one of these categories is left out as a whole.
+        exclude: Objects of these categories are left out.
+        exclude_photos: Leave out the whole photo that shows such an object, as the source does.
+            False where objects are pasted by their outline alone: a dog stays a dog beside a
+            person.
+        exclude_files: Patterns of file names whose photos are left out.
+        even: Draw a category first, each as likely, then one of its objects: of a file with 300
+            horses and ten cups a cup comes as often as a horse.
         min_side: Photos with a shorter side are left out, pixels.
         min_object: Objects whose bounding box has a shorter side are left out, pixels: enlarged
             to the size of the others they are a smear.
@@ -56,6 +63,9 @@ class CocoNegatives:
         exclude: Sequence[str] = ROAD_CATEGORIES,
         min_side: int = 480,
         min_object: int = 32,
+        exclude_photos: bool = True,
+        exclude_files: Sequence[str] = (),
+        even: bool = False,
     ):
         self.folder = Path(root).expanduser() / images
         if not self.folder.is_dir():
@@ -63,7 +73,9 @@ class CocoNegatives:
         self.file = Path(root).expanduser() / annotations
         content = _read_json(self.file)
         try:
-            self.objects = _usable_objects(content, exclude, min_side, min_object)
+            self.objects = _usable_objects(
+                content, exclude, min_side, min_object, exclude_photos, exclude_files
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{str(self.file)!r} is no COCO instances file: {error}') from None
         if not self.objects:
@@ -71,6 +83,10 @@ class CocoNegatives:
                 f'{str(self.file)!r} leaves no object; lower min_side ({min_side}) or min_object '
                 f'({min_object}), or exclude less'
             )
+        groups: dict[str, list[int]] = {}
+        for number, (*_, category) in enumerate(self.objects):
+            groups.setdefault(category if even else '', []).append(number)
+        self.groups = list(groups.values())
 
     def draw(self, rng: np.random.Generator) -> Negative:
         """Gives one object in its bounding box.
@@ -79,7 +95,9 @@ class CocoNegatives:
             FileNotFoundError: The photo is missing.
             ValueError: The photo is broken or has another size than its outline; names the file.
         """
-        name, size, segmentation = self.objects[int(rng.integers(len(self.objects)))]
+        group = self.groups[int(rng.integers(len(self.groups)))] if self.groups[1:] else None
+        number = int(rng.integers(len(group or self.objects)))
+        name, size, segmentation, _ = self.objects[group[number] if group else number]
         path = self.folder / name
         image = read_image(path)
         if image.shape[:2] != size:
@@ -112,9 +130,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _usable_objects(
-    content: dict[str, Any], exclude: Sequence[str], min_side: int, min_object: int
-) -> list[tuple[str, tuple[int, int], Any]]:
-    """Lists (file name, (height, width), segmentation) of the objects that may be pasted.
+    content: dict[str, Any],
+    exclude: Sequence[str],
+    min_side: int,
+    min_object: int,
+    exclude_photos: bool,
+    exclude_files: Sequence[str],
+) -> list[tuple[str, tuple[int, int], Any, str]]:
+    """Lists (file name, (height, width), segmentation, category id) of what may be pasted.
 
     Ids are compared as text: some tools write numbers in one list and texts in the other.
     """
@@ -128,13 +151,15 @@ def _usable_objects(
         str(entry['id']): (entry['file_name'], size)
         for entry in content['images']
         if min(size := (int(entry['height']), int(entry['width']))) >= min_side
-        and str(entry['id']) not in road
+        and not (exclude_photos and str(entry['id']) in road)
+        and not any(fnmatch(str(entry['file_name']), pattern) for pattern in exclude_files)
     }
     return [
-        (*images[str(entry['image_id'])], entry['segmentation'])
+        (*images[str(entry['image_id'])], entry['segmentation'], str(entry['category_id']))
         for entry in content['annotations']
         # A crowd is many objects under one rough outline.
         if str(entry['image_id']) in images
+        and str(entry['category_id']) not in wrong
         and not entry.get('iscrowd')
         and entry['segmentation']
         and _short_side(entry['bbox']) >= min_object

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_seg_ros.classes import IGNORE
+
 
 class Negative(NamedTuple):
     """One photo to cut outliers from."""
@@ -16,6 +18,8 @@ class Negative(NamedTuple):
     """(H, W, 3) RGB."""
     regions: NDArray[np.uint8] | None
     """(H, W) region ids, 0 = background, which is part of no region; None: nothing is known."""
+    label: int = IGNORE
+    """Train id of its regions where they are no outlier; 255: they are one."""
 
 
 class NegativeSource(Protocol):

