@@ -4,6 +4,7 @@
 # make lint   lint and types alone
 # make bench  every engine, the node, calibration and allocator: tables and a report in out/bench
 # make study  trains and measures every row of docs/study.md
+# make train-default  all stages of the default checkpoint, from ImageNet's weights on
 # make bench-metrics   streaming metrics against scikit-learn: CPU time and memory
 # make clean  caches and build folders; .venv and out/ stay
 #
@@ -15,12 +16,16 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := config/requirements
+DATA := ../shared/data
+TEACHER := ../shared/weights/espnetv2_s_2.0_city_1024x512.pth
+TRAIN_STAGE = $(BIN)/python -m anomaly_seg_ros train $< --out $(@:.done=) \
+  $(if $(wildcard $(@:.done=)/last.ckpt),--resume) && touch $@
 BENCH := out/bench
 BENCH_ENGINES := openvino,openvino:fp32,onnx,torch,tensorrt
 BENCH_PARTS := $(addprefix $(BENCH)/,engines node calibration)
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
 
-.PHONY: demo test venv lint browser bench bench-metrics study clean
+.PHONY: demo test venv lint browser bench bench-metrics study train-default clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.node
@@ -50,6 +55,34 @@ bench: $(VENV)/.test
 # Hours on a CPU; goes on where it was stopped.
 study: $(VENV)/.test
 	$(BIN)/python -m training.study --table docs/study.md $(ARGS)
+
+# About two hours on two idle cores; started again, it goes on where it was stopped.
+train-default: $(VENV)/.test out/default.done
+
+out/default.done: out/lite_last.done
+	$(BIN)/python -m anomaly_seg_ros fit_score --checkpoint out/lite_last/checkpoint \
+	  --score dense_hybrid,max_logit --dataset camvid --root $(DATA)/camvid --out out/default
+	$(BIN)/python -m anomaly_seg_ros export --checkpoint out/default \
+	  --out out/default/engines/openvino-dense_hybrid
+	touch $@
+
+out/lite_photos.done: config/train/efficientnet_lite_photos.yaml
+	$(TRAIN_STAGE)
+
+out/lite_objects.done: config/train/efficientnet_lite_camvid.yaml out/lite_photos.done
+	$(TRAIN_STAGE)
+
+out/lite_last.done: config/train/default.yaml out/lite_objects.done out/outlines.json out/dashcam.done
+	$(TRAIN_STAGE)
+
+out/outlines.json:
+	$(BIN)/python -m training.negatives.outlines $(DATA)/negatives --out $@
+
+out/dashcam.done:
+	$(BIN)/python -m anomaly_seg_ros import_weights $(TEACHER) --model espnetv2 --out out/espnetv2
+	$(BIN)/python -m training.pseudo_labels $(DATA)/dashcam_normal/highway \
+	  $(DATA)/dashcam_normal/stills --checkpoint out/espnetv2 --confidence 0.97 --out out/dashcam
+	touch $@
 
 bench-metrics: $(VENV)/.test
 	$(BIN)/python -m training.bench.metrics $(ARGS)

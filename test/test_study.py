@@ -35,7 +35,7 @@ def test_every_row_has_a_recipe_that_loads(row: Any, root: Path) -> None:
         return
     config = load_train_config(root / row.recipe)
     assert config.dataset == 'camvid'
-    assert bool(config.outliers) is row.outliers
+    assert bool(config.outliers) is bool(row.outliers)
     assert config.void is row.name.endswith('_void')
 
 
@@ -90,13 +90,16 @@ def test_rows_of_a_flow_draw_from_the_one_that_was_trained(tmp_path: Path) -> No
     train = steps(rows['nflow_js_photos'], DATA, tmp_path / 'nflow_js_photos', [])[0]
     assert f'objective_options.flow={tmp_path}/flow/train/flow.safetensors' in train.arguments
     assert 'outliers.root=data/negatives' in train.arguments
-    assert train.needs == (tmp_path / 'flow' / 'train.done',)
+    assert f'init={tmp_path}/bisenetv2_camvid/train/checkpoint' in train.arguments
+    starts = ('flow', 'bisenetv2_camvid')
+    assert train.needs == tuple(tmp_path / name / 'train.done' for name in starts)
 
 
 def test_chosen_rows_come_with_what_they_start_from() -> None:
-    assert [row.name for row in chosen('nflow_js')] == ['flow', 'nflow_js']
+    names = [row.name for row in chosen('nflow_js')]
+    assert names == ['bisenetv2_camvid', 'flow', 'nflow_js']
     assert [row.name for row in chosen('enet_focal')] == ['enet_start', 'enet_focal']
-    assert [row.name for row in chosen('dense_hybrid')] == ['dense_hybrid']
+    assert [row.name for row in chosen('dense_hybrid')] == ['bisenetv2_camvid', 'dense_hybrid']
 
 
 def test_a_step_runs_once_and_again_when_it_changed(

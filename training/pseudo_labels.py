@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 import yaml
@@ -31,7 +31,7 @@ from anomaly_seg_ros.models.forward import normalised, run_network
 from anomaly_seg_ros.models.network import Network
 
 
-class Teacher(nn.Module):
+class Teacher:
     """A checkpoint's class probabilities, averaged over a frame and its mirror image.
 
     Args:
@@ -39,15 +39,14 @@ class Teacher(nn.Module):
     """
 
     def __init__(self, checkpoint: Checkpoint):
-        super().__init__()
         self.meta: CheckpointMeta = checkpoint.meta
         self.network: Network = checkpoint.network()
-        for name in ('mean', 'std'):
-            values = torch.tensor(getattr(self.meta, name)).reshape(1, 3, 1, 1)
-            self.register_buffer(name, values)
+        self.mean, self.std = (
+            torch.tensor(values).reshape(1, 3, 1, 1) for values in (self.meta.mean, self.meta.std)
+        )
 
     @torch.inference_mode()
-    def forward(self, image: NDArray[np.uint8]) -> Tensor:
+    def __call__(self, image: NDArray[np.uint8]) -> Tensor:
         """Gives (K, H, W) probabilities of a (H, W, 3) RGB frame, at the frame's size."""
         pixels = torch.from_numpy(to_input_size(image, self.meta.input_size))
         frame = pixels.permute(2, 0, 1)[None].float() / 255
@@ -117,7 +116,9 @@ def main() -> int:
         for share in label_frames(teacher, paths, args.confidence, args.out):
             shares.append(share)
             bar.update()
-    print(f'{len(shares)} frames, {100 * np.mean(shares):.0f} % of pixels have a class: {args.out}')
+    print(
+        f'{len(shares)} frames, {100 * np.mean(shares):.0f} % of pixels have a class: {args.out}'
+    )
     return 0
 
 

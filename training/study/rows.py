@@ -23,6 +23,7 @@ MEASURED_BY = ('max_logit', 'msp', 'entropy', 'energy', 'margin', 'mahalanobis',
 statistics of the train split where they take such."""
 
 BASELINE = 'default'
+PHOTOS = 'negatives'
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class StudyRow:
         scores: That need what only this row has.
         start: Name of the row whose weights its training starts from.
         flow: Name of the row whose normalising flow it draws from.
-        outliers: Whether its recipe pastes photos.
+        outliers: Folder of the data whose photos its recipe pastes; empty: none.
         measured: False for what only others start from.
         command: What trains it.
     """
@@ -49,7 +50,7 @@ class StudyRow:
     scores: tuple[str, ...] = ()
     start: str = ''
     flow: str = ''
-    outliers: bool = False
+    outliers: str = ''
     measured: bool = True
     command: str = 'train'
 
@@ -68,15 +69,18 @@ def loss_rows() -> Iterator[StudyRow]:
 
 
 def exposure_rows() -> Iterator[StudyRow]:
-    """Gives the default checkpoint and what fine-tuning it with outliers makes of it."""
-    yield StudyRow(BASELINE, 'BiSeNetV2', 'as it ships', None, ('nflow_js',))
+    """Gives a network from scratch and what fine-tuning it with outliers makes of it."""
+    start = 'bisenetv2_camvid'
+    recipe = RECIPES / 'bisenetv2_camvid.yaml'
+    yield StudyRow(start, 'BiSeNetV2', 'from scratch', recipe, ('nflow_js',))
     yield StudyRow(
         'dense_hybrid',
         'BiSeNetV2',
         'DenseHybrid',
         RECIPES / 'bisenetv2_dense_hybrid.yaml',
         ('dense_hybrid', 'ood_posterior', 'nflow_js'),
-        outliers=True,
+        start,
+        outliers=PHOTOS,
     )
     recipe = Path('config/flow/camvid.yaml')
     yield StudyRow('flow', 'DenseFlow', 'start', recipe, measured=False, command='train_flow')
@@ -87,12 +91,29 @@ def exposure_rows() -> Iterator[StudyRow]:
             title,
             RECIPES / f'bisenetv2_{name}.yaml',
             ('nflow_js',),
+            start,
             flow='flow',
-            outliers='photos' in name,
+            outliers=PHOTOS if 'photos' in name else '',
         )
 
 
-GRIDS = {'losses': loss_rows, 'outlier exposure': exposure_rows}
+def pretrained_rows() -> Iterator[StudyRow]:
+    """Gives the stages of the checkpoint that ships, from ImageNet's weights on."""
+    network, scores = 'EfficientNet-Lite0', ('dense_hybrid', 'ood_posterior')
+    photos, objects = (RECIPES / f'efficientnet_lite_{end}.yaml' for end in ('photos', 'camvid'))
+    yield StudyRow('lite_photos', network, 'photos', photos, scores, outliers=PHOTOS)
+    yield StudyRow(
+        'lite_objects', network, 'outlined objects', objects, scores, 'lite_photos',
+        outliers='outlier_objects',
+    )  # fmt: skip
+    yield StudyRow(BASELINE, network, 'as it ships', None, scores)
+
+
+GRIDS = {
+    'losses': loss_rows,
+    'outlier exposure': exposure_rows,
+    'a pre-trained start': pretrained_rows,
+}
 """Name of a part of the study to its rows."""
 
 CHOICES = {
@@ -102,5 +123,8 @@ The learning rate and `floor` of DenseHybrid, and loss, weight and patches of NF
 in short trials that looked at mIoU on CamVid val and at AP on CamVid val frames with pasted photos
 and on every fourth frame of camvid_anomaly_val: its AP of these rows is that of a validation set.
 CamVid test and road_anomaly_val took no part in any choice.""",
+    'a pre-trained start': """\
+The last stage's changes were chosen on CamVid val, camvid_anomaly_val, road_anomaly_val and
+other_cameras_val, see the search below; CamVid test took no part.""",
 }
 """Of each part: what its settings were chosen by."""

@@ -84,11 +84,6 @@ class Data:
         return self.folder / 'camvid'
 
     @property
-    def negatives(self) -> Path:
-        """Photos to paste."""
-        return self.folder / 'negatives'
-
-    @property
     def anomaly_sets(self) -> dict[str, tuple[str, Path]]:
         """Folder of results to (dataset, root)."""
         return {
@@ -129,7 +124,7 @@ def _training(row: StudyRow, data: Data, out: Path, changes: Sequence[str]) -> l
         changes.append(f'init={start / TRAIN / KEPT_FOLDER}')
         needs.append(start / f'{TRAIN}.done')
     if row.outliers:
-        changes.append(f'outliers.root={data.negatives}')
+        changes.append(f'outliers.root={data.folder / row.outliers}')
     folder = out / TRAIN
     step = StudyStep(
         TRAIN,
