@@ -37,11 +37,12 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
 def test_a_recipe_that_starts_from_weights_normalises_as_they_were_trained(path: Path) -> None:
     config = load_train_config(path)
     known = [layout.mean_std for layout in public_layouts(config.model)]
+    with torch.device('meta'):
+        starts = build_model(config.model, 5, config.model_options).encoder_starts
+    known += [start.mean_std for start in starts.values()]
     if config.init or config.model == 'ldn121':
         assert (config.mean, config.std) in known
     if config.init_encoder:
-        with torch.device('meta'):
-            starts = build_model(config.model, 5, config.model_options).encoder_starts
         assert (config.mean, config.std) == starts[config.init_encoder].mean_std
 
 
