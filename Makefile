@@ -76,11 +76,11 @@ out/lite_last.done: config/train/default.yaml out/lite_objects.done out/outlines
 	$(TRAIN_STAGE)
 
 out/outlines.json:
-	$(BIN)/python -m training.negatives.outlines $(DATA)/negatives --out $@
+	$(BIN)/python -m training.preparation.outlines $(DATA)/negatives --out $@
 
 out/dashcam.done:
 	$(BIN)/python -m anomaly_seg_ros import_weights $(TEACHER) --model espnetv2 --out out/espnetv2
-	$(BIN)/python -m training.pseudo_labels $(DATA)/dashcam_normal/highway \
+	$(BIN)/python -m training.preparation.pseudo_labels $(DATA)/dashcam_normal/highway \
 	  $(DATA)/dashcam_normal/stills --checkpoint out/espnetv2 --confidence 0.97 --out out/dashcam
 	touch $@
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.frames.images import write_image
-from training.negatives import build_negatives, outlines
-from training.negatives.coco_masks import decode_runs
-from training.negatives.outlines import largest_piece, outline, run_lengths
+from training.negatives import build_negatives
+from training.negatives.coco_masks import decode_runs, run_lengths
+from training.preparation import outlines
+from training.preparation.outlines import largest_piece, outline
 
 
 def store(path: Path, image: np.ndarray) -> None:

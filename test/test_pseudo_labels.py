@@ -6,9 +6,9 @@ import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.images import write_image
-from training import pseudo_labels
 from training.datasets import build_dataset
-from training.pseudo_labels import sure_labels, Teacher
+from training.preparation import pseudo_labels
+from training.preparation.pseudo_labels import sure_labels, Teacher
 
 
 def test_only_what_is_sure_gets_a_class() -> None:

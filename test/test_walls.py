@@ -45,8 +45,9 @@ ORDER = {
         'checkpoint', 'models scores', 'process *',
     ),
     'training': (
-        'commands study', 'bench checking converting', 'fitting reporting', 'evaluation loop',
-        'objectives', 'feeding', 'negatives recipes', 'flows losses', 'datasets metrics', '*',
+        'commands study', 'bench checking converting preparation', 'fitting reporting',
+        'evaluation loop', 'objectives', 'feeding', 'negatives recipes', 'flows losses',
+        'datasets metrics', '*',
     ),
 }  # fmt: skip
 """The rooms of each package from the top: a room imports only those of later rows.

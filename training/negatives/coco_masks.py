@@ -62,6 +62,14 @@ def decode_runs(counts: Sequence[int], size: tuple[int, int]) -> NDArray[np.uint
     return mask
 
 
+def run_lengths(mask: NDArray[np.uint8]) -> list[int]:
+    """Gives COCO's run lengths of a (H, W) mask: of zeros first, then ones, down the columns."""
+    flat = mask.T.ravel()
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
 def unpack_runs(text: str) -> list[int]:
     """Gives the run lengths behind COCO's packed text.
 

@@ -1,6 +1,6 @@
 """Outlines the object in the middle of each photo of a folder, and writes them as COCO does.
 
-    python -m training.negatives.outlines PHOTOS --out outlines.json
+    python -m training.preparation.outlines PHOTOS --out outlines.json
 
 What is pasted into frames should have the shape of things. Photos of one thing in the middle, as
 ImageNet's are, have it without anybody drawing it: GrabCut parts what looks like the middle from
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.frames.images import find_images, read_image
 from anomaly_seg_ros.frames.nearest import resize_ids
+from training.negatives.coco_masks import run_lengths
 
 SHORT_SIDE = 160
 """Photos are made this small first, pixels: outlines to a pixel of it are enough for pasting."""
@@ -74,14 +75,6 @@ def largest_piece(mask: Any) -> NDArray[np.uint8]:
         largest = max(contours, key=cv2.contourArea)
         cv2.drawContours(filled, [largest], -1, (1,), cv2.FILLED)
     return filled
-
-
-def run_lengths(mask: NDArray[np.uint8]) -> list[int]:
-    """Gives COCO's run lengths of a (H, W) mask: of zeros first, then ones, down the columns."""
-    flat = mask.T.ravel()
-    ends = np.flatnonzero(np.diff(flat)) + 1
-    lengths = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
-    return [0, *lengths] if flat[0] else lengths
 
 
 def outlined(folder: Path, exclude: Sequence[str] = ()) -> tuple[dict[str, Any], int]:

@@ -1,6 +1,6 @@
 """Labels frames with what a checkpoint is sure of, as a set of `dataset: classes`.
 
-    python -m training.pseudo_labels --checkpoint TEACHER FRAMES... --out DIR
+    python -m training.preparation.pseudo_labels --checkpoint TEACHER FRAMES... --out DIR
 
 A pixel gets the class whose probability, the mean over the frame and its mirror image, reaches
 `--confidence`; all others are void. The set is learned beside labelled frames by `also:` of a

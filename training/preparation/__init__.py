@@ -1,0 +1,1 @@
+"""Makes what a recipe learns from files without labels: outlines of photos, labels of frames."""
