@@ -548,12 +548,19 @@ def test_only_heads_that_the_start_lacks_are_fresh(
     assert ('so they start fresh: ' in caplog.text) is bool(fresh)
 
 
-def test_a_start_with_other_classes_keeps_no_head(recipe: Path, start: Path) -> None:
+def test_a_start_with_other_classes_keeps_the_rows_of_those_that_both_know(
+    recipe: Path, start: Path
+) -> None:
     meta = Checkpoint.open(start).meta
-    Checkpoint.open(start).with_meta(class_names=tuple(reversed(meta.class_names)))
-    found = fresh_keys(started(recipe, f'init={start}'))
+    others = ('gate', *meta.class_names[1:])
+    Checkpoint.open(start).with_meta(class_names=tuple(reversed(others)))
+    state = started(recipe, f'init={start}')
+    found = fresh_keys(state)
     assert found >= HEAD
     assert all(key.startswith(('head.conv_out.', 'aux')) for key in found)
+    for key in HEAD:
+        kept = (state[key].reshape(len(others), -1) == 0.25).all(1)
+        assert kept.tolist() == [False] + [True] * 10  # all but CamVid's sky
 
 
 def test_a_start_with_another_normalisation_is_refused(recipe: Path, start: Path) -> None:

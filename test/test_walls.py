@@ -45,8 +45,8 @@ ORDER = {
         'checkpoint', 'models scores', 'process *',
     ),
     'training': (
-        'commands study', 'bench checking converting preparation', 'fitting reporting',
-        'evaluation loop', 'objectives', 'feeding', 'negatives recipes', 'flows losses',
+        'commands study', 'guiding', 'bench checking converting preparation', 'fitting reporting',
+        'evaluation loop', 'objectives', 'feeding', 'recipes', 'negatives', 'flows losses',
         'datasets metrics', '*',
     ),
 }  # fmt: skip

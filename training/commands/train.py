@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 import shlex
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
+from anomaly_seg_ros.cli import build_parser
 from anomaly_seg_ros.models import stride_of
 from training.datasets import build_dataset
 from training.datasets.joined import check_entry, join
 from training.feeding.pasting import read_options
 from training.loop.early_end import one_line_errors, StopRequest
-from training.loop.run_folder import check_resume, KEPT_FOLDER, LAST_FILE
+from training.loop.run_folder import (
+    check_resume,
+    FITTED_FOLDER,
+    KEPT_FOLDER,
+    LAST_FILE,
+    PAGE,
+    read_recipe_of,
+)
 from training.objectives import check_objective, check_outliers
 from training.recipes.train_config import load_train_config, TrainConfig
 
@@ -40,9 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg train`."""
-    config = load_train_config(args.config, args.changes)
-    check_recipe(config)
     check_resume(args.out, args.resume)
+    config = load_train_config(
+        args.config, args.changes, read_recipe_of(args.out) if args.resume else None
+    )
+    check_recipe(config)
     # Before the processes part, so that a wrong path is said once.
     train_set = join(build_dataset(config.dataset, config.root, config.train_split), config.also)
     val_set = build_dataset(config.dataset, config.root, config.val_split)
@@ -56,11 +69,19 @@ def main(args: argparse.Namespace) -> int:
     fabric.launch()
     try:
         lower = f'batch_size ({config.batch_size}) or crop ({list(config.crop)})'
-        with StopRequest() as stop, one_line_errors(lower, config.workers):
+        with (
+            resized_frames(config, (train_set, val_set), args.out) as (train_set, val_set),
+            StopRequest() as stop,
+            one_line_errors(lower, config.workers),
+        ):
             trainer = Trainer(fabric, config, args.out, train_set, val_set, lambda: stop.asked)
             if args.resume:
                 trainer.resume()
+            elif config.report:
+                _say_the_plan(trainer, val_set)
             finished = trainer.run()
+            if finished and config.report and fabric.is_global_zero:
+                _show_the_outcome(trainer)
     except KeyboardInterrupt:
         print(f'stopped at once; {str(last)!r}, if there is one, is of before', file=sys.stderr)
         return 1
@@ -112,24 +133,95 @@ def check_data(config: TrainConfig, train_set: Dataset, val_set: Dataset) -> Non
     check_labels(val_set, f'{config.dataset} {config.val_split}')
 
 
-def _say_the_end(trainer: Trainer, finished: bool) -> None:
-    """Prints where the weights are and what to type next."""
+@contextmanager
+def resized_frames(
+    config: TrainConfig, sets: tuple[Dataset, Dataset], out: Path
+) -> Iterator[tuple[Dataset, Dataset]]:
+    """Gives both splits, at the size that the network sees where the recipe wants that.
+
+    They are kept in a file each for as long as the run takes, of this process alone.
+    """
+    if not config.resize:
+        yield sets
+        return
+    from training.feeding.resized import ResizedFrames
+
+    with tempfile.TemporaryDirectory(dir=_made(out), prefix='.frames_') as folder:
+        train_set, val_set = (
+            ResizedFrames(dataset, config.input_size, Path(folder) / f'{name}.npy')
+            for name, dataset in zip(('train', 'val'), sets, strict=True)
+        )
+        train_set.read()
+        val_set.read()
+        yield train_set, val_set
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _say_the_plan(trainer: Trainer, val_set: Dataset) -> None:
+    """Prints what the run will do and how long that takes."""
+    from training.guiding.plan import plan
+    from training.loop.estimate import estimate_seconds
+
+    seconds = estimate_seconds(trainer)
+    if trainer.fabric.is_global_zero:
+        for line in plan(trainer.config, trainer.train_set, val_set, seconds):
+            print(line, flush=True)
+
+
+def _show_the_outcome(trainer: Trainer) -> None:
+    """Draws validation frames, fits the calibration and writes the page."""
+    from training.guiding.outcome import class_lines, draw_validation
+    from training.reporting.page import build_page
+    from training.reporting.trainings import read_training
+
+    out = trainer.out
+    for line in class_lines(trainer.train_set.classes.names, trainer.progress.kept):
+        print(line)
+    draw_validation(trainer)
+    page = build_page([], [read_training(out)]).encode('utf-8', 'backslashreplace')
+    (out / PAGE).write_bytes(page)
+    args = build_parser('fit_score').parse(fit_arguments(trainer)[1:])
+    args.main(args)
+    print(f'the run as a page: {out / PAGE}')
+
+
+def fit_arguments(trainer: Trainer) -> list[str]:
+    """Gives the command that fits the calibration of what was trained."""
     from training.loop.kept_checkpoint import default_score
 
+    out, config = trainer.out, trainer.config
+    data = ['--dataset', config.dataset, '--root', str(config.root), '--split', config.val_split]
+    score = ['--score', default_score(config)]
+    checkpoint = ['--checkpoint', str(out / KEPT_FOLDER)]
+    return ['fit_score', *checkpoint, *score, *data, '--out', str(out / FITTED_FOLDER)]
+
+
+def _say_the_end(trainer: Trainer, finished: bool) -> None:
+    """Prints where the weights are and what to type next."""
     out, progress, config = trainer.out, trainer.progress, trainer.config
     if not finished:
         print(f'stopped; go on with: --resume --out {out}', file=sys.stderr)
     if progress.kept_epoch < 0:
         return
-    checkpoint, fitted = str(out / KEPT_FOLDER), str(out / 'fitted')
+    checkpoint, fitted = str(out / KEPT_FOLDER), str(out / FITTED_FOLDER)
     print(f'{config.keep} val mIoU {progress.kept["val_miou"]:.4f} at epoch {progress.kept_epoch}')
-    print(f'checkpoint: {checkpoint}')
+    print(f'checkpoint: {fitted if finished and config.report else checkpoint}')
     if not finished:
         return
-    score = default_score(config)
-    data = ['--score', score, '--dataset', config.dataset, '--root', str(config.root)]
-    fit = ['fit_score', '--checkpoint', checkpoint, *data, '--split', config.val_split]
+    fit = fit_arguments(trainer)
+    data = fit[fit.index('--score') : fit.index('--split')]
     evaluate = ['evaluate', '--checkpoint', fitted, *data, '--out', str(out / 'results')]
+    if config.report:
+        engine = str(out / FITTED_FOLDER / 'engines' / 'openvino')
+        print('next, an engine for the node:')
+        print(f'  anomaly_seg {shlex.join(["export", "--checkpoint", fitted, "--out", engine])}')
+        folder = shlex.quote(str(Path(fitted).resolve()))
+        print(f'  ros2 launch anomaly_seg_ros anomaly_seg.launch.py checkpoint:={folder}')
+        return
     print('next, the calibration of the anomaly score, and then its measures:')
-    print(f'  anomaly_seg {shlex.join([*fit, "--out", fitted])}')
+    print(f'  anomaly_seg {shlex.join(fit)}')
     print(f'  anomaly_seg {shlex.join(evaluate)}')

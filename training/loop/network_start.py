@@ -16,6 +16,8 @@ from anomaly_seg_ros.models.network import Network
 from training.datasets import Dataset
 from training.recipes.train_config import TrainConfig
 
+from .class_rows import class_axes, keep_rows, match_classes
+
 logger = logging.getLogger(__name__)
 
 
@@ -40,10 +42,10 @@ def start_network(config: TrainConfig, dataset: Dataset) -> Network:
 
 
 def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
-    """Loads the weights of `init`; the heads that it lacks or has for other classes stay fresh.
+    """Loads the weights of `init`; the heads that it lacks stay fresh.
 
     Those are named in a warning. Auxiliary heads, which no checkpoint has, always start fresh and
-    are not named.
+    are not named. Of a head for other classes the rows of those that both know are kept.
 
     Raises:
         FileNotFoundError: No such checkpoint.
@@ -57,7 +59,13 @@ def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
     weights = checkpoint.network_weights()
     void_index = len(dataset.classes.names) if config.void else None
     if (meta.class_names, meta.void_index) != (dataset.classes.names, void_index):
-        weights = {k: v for k, v in weights.items() if not k.startswith(heads)}
+        places = match_classes(dataset.classes.names, meta.class_names)
+        old_rows = [row for row in range(meta.channels) if row != meta.void_index]
+        places = {new: old_rows[old] for new, old in places.items()}
+        if void_index is not None and meta.void_index is not None:
+            places[void_index] = meta.void_index
+        axes = class_axes(config.model, config.model_options)
+        weights = keep_rows(model.state_dict(), weights, axes, places)
     fresh = load_state(model, weights, f'checkpoint {str(folder)!r}', new=heads)
     if fresh:
         logger.warning('not in %s, so they start fresh: %s', folder, ', '.join(fresh))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -22,6 +24,12 @@ LAST_FILE = 'last.ckpt'
 
 KEPT_FOLDER = 'checkpoint'
 """The checkpoint folder of the weights that are kept."""
+
+FITTED_FOLDER = 'fitted'
+"""The same with the calibration of its score."""
+
+PAGE = 'report.html'
+"""The run as a page."""
 
 OBJECTIVE_FILE = 'objective.safetensors'
 """The state of an objective that has one."""
@@ -44,6 +52,22 @@ def check_resume(out: Path, resume: bool) -> None:
         raise ValueError(
             f'{str(out)!r} already holds a run; go on with --resume, or choose another --out'
         )
+
+
+def read_recipe_of(out: Path) -> dict[str, Any]:
+    """Gives the recipe of the run in a folder.
+
+    Raises:
+        ValueError: The file is broken, or is none.
+    """
+    path = out / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f'{str(path)!r} is no recipe of a run; begin again with another --out')
+    return values
 
 
 def write_errors(path: Path) -> AbstractContextManager[None]:

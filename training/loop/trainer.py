@@ -102,6 +102,13 @@ class Trainer:
         return self.progress.epoch * len(self.sampler) + self.progress.step_in_epoch
 
     @property
+    def is_stale(self) -> bool:
+        """Whether the last `patience` validations were none better than the kept one."""
+        patience, rows = self.config.patience, self.progress.rows
+        since = sum('val_miou' in row for row in rows[max(self.progress.kept_epoch, 0) :])
+        return 0 < patience <= since
+
+    @property
     def kept_network(self) -> Network:
         """What is validated and kept: the averaged weights where there are such."""
         kept = self.model if self.ema is None else self.ema
@@ -118,7 +125,7 @@ class Trainer:
         try:
             if self.step == 0:
                 self._report('before')
-            while self.progress.epoch < self.config.epochs:
+            while self.progress.epoch < self.config.epochs and not self.is_stale:
                 if not self._epoch(writer):
                     save_state(self.fabric, self.out, self._state())
                     return False
@@ -217,7 +224,7 @@ class Trainer:
         ranks = self.fabric.world_size
         torch.manual_seed(self.config.seed + self.step * ranks + self.fabric.global_rank)
         set_learning_rate(self.optimizer, self._learning_rate(self.step))
-        terms = self.objective(self._network, batch)
+        terms = self.objective(self.forward, batch)
         self.optimizer.zero_grad()
         if self.own_optimizer is not None:
             self.own_optimizer.zero_grad()
@@ -231,7 +238,7 @@ class Trainer:
             self.ema.update_parameters(self.model.module)
         return stop
 
-    def _network(self, images: Tensor) -> ModelOutput:
+    def forward(self, images: Tensor) -> ModelOutput:
         """Gives the network's output for (N, 3, H, W) RGB in 0..1."""
         output: ModelOutput = self.model(self.normalise(images))
         return output

@@ -74,7 +74,7 @@ class Validation:
                 return None
             sample = self.dataset[index]
             with torch.inference_mode(), fabric.autocast():
-                output = self._output(network, sample.image)
+                output = self.output(network, sample.image)
                 classes = at_size(output.class_maps, sample.labels.shape)
                 matrix.update(classes[0].argmax(0).byte().cpu().numpy(), sample.labels)
                 if sample.anomaly is not None:
@@ -102,7 +102,7 @@ class Validation:
             whole.merge(part)
         return whole
 
-    def _output(self, network: Network, image: NDArray[np.uint8]) -> ModelOutput:
+    def output(self, network: Network, image: NDArray[np.uint8]) -> ModelOutput:
         """Gives the output for a frame as in use."""
         frame = torch.from_numpy(to_input_size(image, self.input_size))
         pixels = frame.permute(2, 0, 1)[None].to(self.fabric.device)

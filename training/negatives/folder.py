@@ -1,4 +1,4 @@
-"""Plain photos of one folder, of which no regions are known."""
+"""Plain photos of a folder, of which no regions are known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class FolderNegatives:
-    """Every image file of a folder, each as likely.
+    """Every image file of a folder, at any depth, each as likely.
 
     Args:
         root: The folder.
@@ -35,7 +35,7 @@ class FolderNegatives:
 
     def __init__(self, root: str | Path, exclude: Sequence[str] = ()):
         folder = Path(root).expanduser()
-        found = find_images([folder])
+        found = find_images([folder], below=True)
         for path in found:
             if not path.is_file():
                 logger.warning('%s; it is left out', missing(path))

@@ -13,6 +13,7 @@ from anomaly_seg_ros.scores import SCORES
 from training.datasets import DATASETS
 from training.losses import check_terms, CLASS_WEIGHTS
 
+from .automatic import fill_in
 from .recipe import read_recipe
 from .typed_values import convert
 
@@ -30,7 +31,9 @@ _CLASSES = '; the dataset decides how many classes there are; void: true adds on
 DECIDED_BY = dict.fromkeys(('classes', 'num_classes', 'n_classes', 'nclasses'), _CLASSES)
 """Keys that other tools have, and what decides about them here."""
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
-NOT_NEGATIVE = ('warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power')
+NOT_NEGATIVE = (
+    'patience', 'warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power',
+)  # fmt: skip
 RANGES = ('scale', 'stretch')
 PROBABILITIES = ('flip', 'class_balanced_crops', 'camera_changes')
 
@@ -38,6 +41,9 @@ PROBABILITIES = ('flip', 'class_balanced_crops', 'camera_changes')
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run; every field is a key of the YAML file.
+
+    Those that follow from the machine, the frames or `init` may be `auto`, see
+    `training/recipes/automatic.py`.
 
     Attributes:
         dataset: A key of `DATASETS`; `root` is its folder.
@@ -55,6 +61,8 @@ class TrainConfig:
         void: Learn unlabelled pixels as class K, the last; the checkpoint's void channel.
         mean: RGB mean of the normalisation, images in 0..1; `std` likewise.
         input_size: (height, width) that the checkpoint is meant for; frames are validated at it.
+        resize: Bring frames to `input_size` first, for learning and validation; else crops are cut
+            from frames of their own size, and predictions are enlarged to it.
         crop: (height, width) of the training crops.
         scale: Range of the random enlargement.
         scale_draw: 'log_uniform', every ratio as likely, or 'uniform', every number.
@@ -84,6 +92,8 @@ class TrainConfig:
         val_every: Epochs between validations; the last epoch always has one. Where the recipe
             pastes outliers, the validation frames have such too, of the same source, and the
             score's AP is measured.
+        patience: Validations without a better mIoU than the kept one behind which the run ends; 0
+            = none.
         keep: 'best', the weights with the highest validated mIoU, or 'last', for what mIoU says
             nothing about.
         ema_decay: Decay per step of the averaged weights that are validated and kept; 0 = off.
@@ -92,6 +102,8 @@ class TrainConfig:
             engines hold them in half precision anyway.
         score: The checkpoint's own anomaly score; empty: that of the objective where it has one,
             'void' where void is learned, else 'max_logit'.
+        report: Fit the calibration when the run has ended, measure the checkpoint on `val_split`
+            and write a page, `report.html`.
         seed: Of everything random.
         workers: Processes that load and augment, for each device.
     """
@@ -110,6 +122,7 @@ class TrainConfig:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     input_size: tuple[int, int] = (512, 1024)
+    resize: bool = False
     crop: tuple[int, int] = (512, 512)
     scale: tuple[float, float] = (0.75, 2.0)
     scale_draw: str = 'log_uniform'
@@ -137,11 +150,13 @@ class TrainConfig:
     batch_size: int = 8
     epochs: int = 100
     val_every: int = 1
+    patience: int = 0
     keep: str = 'best'
     ema_decay: float = 0.0
     precision: str = '32-true'
     stored_weights: str = 'float32'
     score: str = ''
+    report: bool = False
     seed: int = 0
     workers: int = 2
 
@@ -228,11 +243,18 @@ class TrainConfig:
         }
 
 
-def load_train_config(path: Path, changes: Sequence[str] = ()) -> TrainConfig:
-    """Reads a YAML file, its bases and `key=value` changes, see `read_recipe`.
+def load_train_config(
+    path: Path, changes: Sequence[str] = (), stored: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """Reads a YAML file, its bases and `key=value` changes, see `read_recipe` and `fill_in`.
+
+    Args:
+        path: The file.
+        changes: What replaces its values.
+        stored: Values of the run that is resumed.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file, or what a value is found from is missing.
         ValueError: No valid YAML mapping, or a key or a value that does not fit.
     """
-    return TrainConfig.from_mapping(read_recipe(path, changes))
+    return TrainConfig.from_mapping(fill_in(read_recipe(path, changes), stored))

@@ -22,6 +22,9 @@ from .runs import last_written, Line
 SHARES = {'val_miou': 'mIoU', 'val_ap': 'AP'}
 """Columns in 0..1 that are drawn."""
 
+CLASS = 'iou_'
+"""How the columns of classes begin."""
+
 NUMBERS = {
     'loss': 'loss of the epochs',
     'bits_per_dim': 'bits/dim',
@@ -107,6 +110,7 @@ def _training(training: Training, store: PictureStore) -> Markup:
         tag('figcaption', tag('h3', training.folder)),
         tag('dl', *_facts(training), class_='facts'),
         tag('div', tag('div', chart), _legend(lines), class_='charts') if lines else '',
+        _classes(training),
         tag('div', *(_picture(training, name, store) for name in training.pictures), class_='row'),
         class_='training',
     )
@@ -141,6 +145,22 @@ def _legend(lines: dict[str, Line]) -> Markup:
         tag('table', tag('thead', head), tag('tbody', *rows), class_='legend'),
         class_='legend-box',
     )
+
+
+def _classes(training: Training) -> Markup:
+    """Gives the IoU of each class in the validation whose weights are kept, the best first."""
+    validated = [row for row in training.rows if 'val_miou' in row]
+    if not validated:
+        return Markup()
+    last = training.config.get('keep') == 'last'
+    kept = validated[-1] if last else max(validated, key=lambda row: row['val_miou'])
+    found = {k.removeprefix(CLASS): v for k, v in kept.items() if k.startswith(CLASS)}
+    rows = [
+        tag('tr', tag('th', name, scope='row'), tag('td', f'{100 * value:.2f}', class_='num'))
+        for name, value in sorted(found.items(), key=lambda pair: -pair[1])
+    ]
+    head = tag('tr', tag('th', 'Class'), tag('th', 'IoU of the kept weights %'))
+    return tag('table', tag('thead', head), tag('tbody', *rows), class_='legend')
 
 
 def _picture(training: Training, name: str, store: PictureStore) -> Markup:
