@@ -14,6 +14,7 @@ import pytest
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.frames.pipeline import build_pipeline
 from anomaly_seg_ros.node import live_calibration, topics
 from anomaly_seg_ros.node.calibration_file import camera_checkpoint, keep
 from anomaly_seg_ros.node.live_calibration import LiveCalibration, said
@@ -262,3 +263,13 @@ def test_what_cannot_be_kept_is_in_force_and_said(
     assert answer.message.startswith('front: calibrated on 10 of 10 frames')
     assert 'in force until cleanup, not kept: ' in answer.message
     assert front._checkpoint.meta.calibrations != left._checkpoint.meta.calibrations
+
+
+def test_pixels_that_are_ignored_are_no_part_of_it(
+    fake_engine: Any, make_fake_meta: Callable[..., Any]
+) -> None:
+    ignored = np.zeros((24, 32), np.bool_)
+    ignored[20:] = True
+    pipeline = build_pipeline(fake_engine, make_fake_meta(), ignored=ignored)
+    values = score(ordinary(1))
+    assert (pipeline.counted(values) == values[:20].ravel()).all()

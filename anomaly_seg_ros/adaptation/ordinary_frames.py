@@ -86,7 +86,7 @@ class OrdinaryFrames:
         Args:
             name: What people know it by.
             image: (h, w, 3) RGB at the network's size.
-            score: (h, w) raw score.
+            score: Raw score of all its pixels that count.
             scene: Drive or folder that it is of.
         """
         digest = zlib.crc32(image.tobytes())

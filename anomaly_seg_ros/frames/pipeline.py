@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import dynamic_ids, IGNORE
-from anomaly_seg_ros.prediction import Engine, Prediction
+from anomaly_seg_ros.prediction import Engine, Prediction, Score
 
 from .camera_frame import CameraFrame
 from .label_tables import LabelTables
@@ -107,6 +107,10 @@ class Pipeline:
         if self._remembers:
             self._memory = maps.anomalies.memory
         return Result(prepared, maps, self._tables)
+
+    def counted(self, score: Score) -> Score:
+        """Gives the scores of the pixels that are not ignored, of an (h, w) score, in a row."""
+        return score.ravel() if self._ignored is None else score[~self._ignored]
 
     def _without_ignored(self, prediction: Prediction, ignored: NDArray[np.bool_]) -> Prediction:
         """Gives a prediction that says of ignored pixels: no class, nothing anomalous."""

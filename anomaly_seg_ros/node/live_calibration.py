@@ -39,7 +39,7 @@ class LiveCalibration:
 
         Args:
             image: (h, w, 3) RGB at the network's size.
-            score: (h, w) raw score.
+            score: Raw score of all its pixels that count.
 
         Raises:
             ValueError: Too many frames are unfit; the text says how the last one is.

@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 import threading
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
-from anomaly_seg_ros.frames.result import Prepared
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.live_calibration import LiveCalibration
-from anomaly_seg_ros.prediction import Prediction
+from anomaly_seg_ros.prediction import Score
 
 Outcome = tuple[bool, str]
 """Whether it was done, and what is said of it."""
@@ -48,13 +49,13 @@ class Calibrator:
             else:
                 self._work, self._answer = LiveCalibration(frames), answer
 
-    def take(self, prepared: Prepared, prediction: Prediction) -> None:
-        """Takes a frame if it is at work."""
+    def take(self, image: NDArray[np.uint8], score: Score) -> None:
+        """Takes a frame if it is at work; arguments as of `LiveCalibration.take`."""
         with self._lock:
             if self._work is None:
                 return
             try:
-                if self._work.take(prepared.network_input, prediction.score):
+                if self._work.take(image, score):
                     self._end(True, self._finish(self._work))
             except Exception as error:  # noqa: BLE001 - who asked is to hear of it
                 self._end(False, str(error))

@@ -183,7 +183,9 @@ class Camera:
         result.times_ms['postprocess'] = (ended - began) * 1e3 - published_ms
         result.times_ms['processing'] = (ended - prepared.began) * 1e3
         self.statistics.done(result.times_ms, anomalous_share)
-        self.calibrator.take(prepared, prediction)
+        if self.calibrator.at_work:
+            score = self._pipeline.counted(prediction.score)
+            self.calibrator.take(prepared.network_input, score)
 
     def calibrate(self, frames: int, answer: Any) -> None:
         """Takes the next frames as ordinary, and sets in the future `answer` what came of it."""
