@@ -5,6 +5,7 @@
 # make bench  every engine, the node, calibration and allocator: tables and a report in out/bench
 # make study  trains and measures every row of docs/study.md
 # make train-default  all stages of the default checkpoint, from ImageNet's weights on
+# make comparison      measures every method with a checkpoint, then prints the pages' numbers
 # make bench-metrics   streaming metrics against scikit-learn: CPU time and memory
 # make clean  caches and build folders; .venv and out/ stay
 #
@@ -25,7 +26,7 @@ BENCH_ENGINES := openvino,openvino:fp32,onnx,torch,tensorrt
 BENCH_PARTS := $(addprefix $(BENCH)/,engines node calibration)
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
 
-.PHONY: demo test venv lint browser bench bench-metrics study train-default clean
+.PHONY: demo test venv lint browser bench bench-metrics study comparison train-default clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.node
@@ -83,6 +84,11 @@ out/dashcam.done:
 	$(BIN)/python -m training.preparation.pseudo_labels $(DATA)/dashcam_normal/highway \
 	  $(DATA)/dashcam_normal/stills --checkpoint out/espnetv2 --confidence 0.97 --out out/dashcam
 	touch $@
+
+# What was measured is not measured again; ARGS="--only default" measures one method.
+comparison: $(VENV)/.test
+	$(BIN)/python -m training.study.compare $(ARGS)
+	$(BIN)/python -m docs.numbers
 
 bench-metrics: $(VENV)/.test
 	$(BIN)/python -m training.bench.metrics $(ARGS)

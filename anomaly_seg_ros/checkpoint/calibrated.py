@@ -69,7 +69,7 @@ def calibration(key: str, value: Any) -> Calibration:
         raise ValueError(f'{key}: {error}') from None
 
 
-share = number('a number from 0 to 1', lambda value: 0 <= value <= 1)
+share: Check = number('a number from 0 to 1', lambda value: 0 <= value <= 1)
 """Checks for a share or a calibrated score."""
 
 

@@ -91,6 +91,11 @@ class Data:
             'road_anomaly_val': ('road_anomaly', self.folder / 'road_anomaly_val'),
         }
 
+    @property
+    def weights(self) -> Path:
+        """Public weights files."""
+        return self.folder.parent / 'weights'
+
 
 def steps(row: StudyRow, data: Data, out: Path, changes: Sequence[str]) -> list[StudyStep]:
     """Gives the commands of a row, in order.

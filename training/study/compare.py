@@ -1,0 +1,257 @@
+"""Measures every method that there is a checkpoint for: `python -m training.study.compare`.
+
+Trains nothing: what `python -m training.study` has not trained yet is left out. What was measured
+before is not measured again, so it can be stopped, and started again for one method alone. The
+rows go into a results.json, in which those of other methods stay; `python -m docs.numbers` then
+prints what the pages say of them. `make comparison` does both.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatch
+import json
+from pathlib import Path
+import sys
+from typing import Any
+
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.models.forward import run_fields
+from anomaly_seg_ros.scores import score_class
+from training.loop.run_folder import KEPT_FOLDER
+from training.results import FORMAT, read_results, ResultRow, RESULTS_FILE
+
+from .methods import Subject, subjects
+from .rows import BASELINE
+from .steps import Data, FITTED_FOLDER, run, StudyStep, TEST, TRAIN
+from .times import measure_times
+
+SHIPPED = 'shipped'
+"""Kind of the rows of the default checkpoint with the engine that ships."""
+
+SCORED = 'scored'
+"""Kind of the rows of all scores, on the torch engine."""
+
+TIMED = 'timed'
+"""Kind of the rows of time and memory, on OpenVINO."""
+
+ANY_SET = 'road_anomaly_val'
+"""A set on which every score is measured."""
+
+KEPT_VALUES = ('protocol', 'base_rate', 'operating', 'bootstrap', 'weights', 'device')
+"""What stays of a row's further values."""
+
+SHIPPED_VALUES = ('by_third', 'by_class', 'by_class_rule', 'class_names')
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measures the chosen methods and puts their rows into the file."""
+    parser = argparse.ArgumentParser(prog='python -m training.study.compare', description=__doc__)
+    parser.add_argument(
+        '--data', type=Path, default=Path('../shared/data'), help='default: %(default)s'
+    )
+    parser.add_argument(
+        '--study', type=Path, default=Path('out/study'), help='trained rows; default: %(default)s'
+    )
+    parser.add_argument(
+        '--out', type=Path, default=Path('out/comparison'), help='default: %(default)s'
+    )
+    parser.add_argument('--only', default='*', metavar='PATTERN', help='methods, such as "enet_*"')
+    parser.add_argument(
+        '--times',
+        action='store_true',
+        help='measure the time of all that has been measured too, on an idle machine',
+    )
+    parser.add_argument(
+        '--results', type=Path, default=Path('docs'), help='folder of results.json: %(default)s'
+    )
+    args = parser.parse_args(argv)
+    try:
+        measured = []
+        for subject in chosen(args.only):
+            steps = comparison_steps(subject, Data(args.data), args.study, args.out)
+            if not steps:
+                print(f'{subject.name}: no checkpoint, left out; see python -m training.study')
+                continue
+            for step in steps:
+                run(step)
+            measured += subject_rows(subject, args.out / subject.name)
+            merge_rows(args.results, measured)
+        if args.times:
+            measured = measure_times(timed(args.out), TIMED)
+            merge_rows(args.results, measured)
+    except (ValueError, FileNotFoundError) as error:
+        print(f'compare: {error}', file=sys.stderr)
+        return 2
+    print(f'{args.results / RESULTS_FILE}: {len(measured)} rows anew')
+    return 0
+
+
+def chosen(pattern: str) -> list[Subject]:
+    """Gives the methods whose name fits a shell pattern.
+
+    Raises:
+        ValueError: None does.
+    """
+    fitting = [subject for subject in subjects() if fnmatch(subject.name, pattern)]
+    if not fitting:
+        names = ', '.join(subject.name for subject in subjects())
+        raise ValueError(f'no method fits {pattern!r}; the methods are: {names}')
+    return fitting
+
+
+def comparison_steps(subject: Subject, data: Data, study: Path, out: Path) -> list[StudyStep]:
+    """Gives the commands that measure a method, in order; none where it has no checkpoint.
+
+    Args:
+        subject: What to measure.
+        data: To measure it on.
+        study: Where the study trained.
+        out: Of all methods.
+    """
+    folder = out / subject.name
+    if subject.weights:
+        file, made = data.weights / subject.weights, folder / 'imported'
+        if not file.is_file():
+            return []
+        importing: tuple[str, ...] = ('import_weights', str(file), '--model', subject.model)
+        first = StudyStep('import', (*importing, '--out', str(made)), folder, made)
+        # CamVid test has other classes.
+        sets = {name: place for name, place in _sets(data).items() if name != TEST}
+        return [first, *_measuring(made, ('max_logit', *subject.scores), sets, first)]
+    trained = (
+        BASELINE if subject.name == BASELINE else str(study / subject.name / TRAIN / KEPT_FOLDER)
+    )
+    if trained != BASELINE and not Path(trained).is_dir():
+        return []
+    checkpoint, made = Checkpoint.open(trained), folder / FITTED_FOLDER
+    scores = scores_of(subject, checkpoint)
+    fitting: tuple[str, ...] = ('fit_score', '--checkpoint', trained, '--dataset', 'camvid')
+    fitting += ('--score', ','.join(['temperature', *scores]), '--root', str(data.camvid))
+    weights = checkpoint.weights_sha256
+    first = StudyStep('fit', (*fitting, '--out', str(made)), folder, made, recipe=weights)
+    shipped = [
+        replace(_evaluation(BASELINE, (), 'auto', name, place, folder), recipe=weights)
+        for name, place in (_sets(data).items() if subject.name == BASELINE else ())
+    ]
+    return [*shipped, first, *_measuring(made, scores, _sets(data), first)]
+
+
+def timed(out: Path) -> list[tuple[str, Path, str]]:
+    """Gives method, checkpoint and score of all that was measured below a folder.
+
+    Raises:
+        FileNotFoundError: Nothing was.
+    """
+    found = []
+    for subject in subjects():
+        folder = out / subject.name
+        made = folder / ('imported' if subject.weights else FITTED_FOLDER)
+        measured = folder / f'{SCORED}_{ANY_SET}'
+        if (measured / RESULTS_FILE).is_file():
+            found += [(subject.name, made, str(row.score)) for row in read_results(measured)]
+    if not found:
+        raise FileNotFoundError(f'nothing was measured below {str(out)!r}, so nothing is timed')
+    return found
+
+
+def scores_of(subject: Subject, checkpoint: Checkpoint) -> list[str]:
+    """Gives the scores of a method that its checkpoint can give."""
+    fields = run_fields(checkpoint.network(), checkpoint.meta.void_index)
+    wanted = dict.fromkeys(('max_logit', *subject.scores))
+    return [score for score in wanted if score_class(score).needs <= fields]
+
+
+def _sets(data: Data) -> dict[str, tuple[str, Path]]:
+    """Folder of results to (dataset, root)."""
+    return {
+        TEST: ('camvid', data.camvid),
+        **data.anomaly_sets,
+        'other_cameras_val': ('folder', data.folder / 'other_cameras_val'),
+    }
+
+
+def _measuring(
+    made: Path, scores: Sequence[str], sets: Mapping[str, tuple[str, Path]], first: StudyStep
+) -> list[StudyStep]:
+    """Gives the evaluations of all scores.
+
+    Args:
+        made: The checkpoint.
+        scores: To measure.
+        sets: Folder of results to (dataset, root).
+        first: The step that makes the checkpoint.
+    """
+    folder = first.folder
+    steps = [
+        # The classes do not depend on the score.
+        _evaluation(str(made), scores[:1] if name == TEST else scores, 'torch', name, at, folder)
+        for name, at in sets.items()
+    ]
+    return [replace(step, needs=(first.mark,)) for step in steps]
+
+
+def _evaluation(
+    checkpoint: str,
+    scores: Sequence[str],
+    engine: str,
+    name: str,
+    place: tuple[str, Path],
+    folder: Path,
+) -> StudyStep:
+    kind = SCORED if scores else SHIPPED
+    out = folder / f'{kind}_{name}'
+    arguments = (
+        *('evaluate', '--checkpoint', checkpoint, '--engine', engine),
+        *(('--score', ','.join(scores)) if scores else ()),
+        *('--dataset', place[0], '--root', str(place[1]), '--out', str(out)),
+    )
+    return StudyStep(out.name, arguments, folder, out)
+
+
+def subject_rows(subject: Subject, folder: Path) -> list[ResultRow]:
+    """Gives the rows of a method as they are kept: without what no page shows."""
+    found = []
+    for path in sorted(folder.glob(f'*_*/{RESULTS_FILE}')):
+        kind, _, name = path.parent.name.partition('_')
+        for row in read_results(path.parent):
+            keys = (*KEPT_VALUES, *(SHIPPED_VALUES if kind == SHIPPED else ()))
+            extra = {key: row.extra[key] for key in keys if row.extra.get(key) is not None}
+            extra |= {'subject': subject.name, 'kind': kind}
+            extra['set'] = name
+            iou = row.iou if kind == SHIPPED else None
+            found.append(replace(row, extra=extra, iou=iou))
+    return found
+
+
+def merge_rows(folder: Path, rows: Iterable[ResultRow]) -> None:
+    """Puts rows into results.json in place of all of the same methods and kinds, one a line.
+
+    The order is that of the methods, so that measuring one changes its lines alone.
+    """
+    new = list(rows)
+    names = {(row.extra['subject'], row.extra['kind']) for row in new}
+    old = read_results(folder) if (folder / RESULTS_FILE).is_file() else []
+    kept = [r for r in old if (r.extra.get('subject'), r.extra.get('kind')) not in names]
+    order = [subject.name for subject in subjects()]
+    known = [row for row in (*kept, *new) if row.extra.get('subject') in order]
+    known.sort(key=lambda row: order.index(row.extra['subject']))
+    lines = ',\n'.join(json.dumps(_short(row.to_json()), allow_nan=False) for row in known)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f'{{"format": {FORMAT}, "rows": [\n{lines}\n]}}\n'
+    (folder / RESULTS_FILE).write_text(text, encoding='utf-8')
+
+
+def _short(value: Any) -> Any:
+    """Gives a value with six digits at most, which is more than a page shows."""
+    if isinstance(value, dict):
+        return {key: _short(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(inner) for inner in value]
+    return float(f'{value:.6g}') if isinstance(value, float) else value
+
+
+if __name__ == '__main__':
+    sys.exit(main())
