@@ -55,6 +55,7 @@ VERBS = {
     'report': Verb(TRAINING, 'one HTML page from result folders', out_is_file=True),
     'benchmark': Verb(TRAINING, 'latency, memory and stage times of engines, in one run', True),
     'import_weights': Verb(TRAINING, 'make a checkpoint from a public weights file'),
+    'replay_snapshot': Verb(RUNTIME, 'run a snapshot of the node again and compare', True),
     'bag': Verb(TRAINING, 'a bag through the inference core of the node, without ROS', True),
     'make_bag': Verb(RUNTIME, 'make a bag from a folder of images'),
     'export': Verb(RUNTIME, 'build an engine folder from a checkpoint'),

@@ -456,9 +456,7 @@ class Rig(Bench):
             raise self.open_fault
         return self.engine
 
-    def start(
-        self, autostart: bool = False, cameras: Sequence[str] = ('',), **values: Any
-    ) -> AnomalySegNode:
+    def start(self, autostart: bool = False, **values: Any) -> AnomalySegNode:
         """Makes the node; values are parameters."""
         from rclpy.parameter import Parameter
 
@@ -469,7 +467,7 @@ class Rig(Bench):
         values = {'checkpoint': str(self.checkpoint), **usual, **values}
         overrides = [Parameter(name, value=value) for name, value in values.items()]
         self.node = AnomalySegNode(
-            self.open_engine, cameras, namespace=self.namespace, parameter_overrides=overrides
+            self.open_engine, namespace=self.namespace, parameter_overrides=overrides
         )
         self.add(self.node)
         return self.node

@@ -811,3 +811,97 @@ def test_the_masks_are_those_of_the_live_node(
             assert (frame.message.data == heard[f'{name}_{frame.number}']).all(), (topic, frame)
             varied |= set(np.unique(frame.message.data).tolist())
     assert len(varied) > 50
+
+
+# --- alarms, and many bags ----------------------------------------------------------------------
+
+
+def box(*columns: int) -> NDArray[np.uint8]:
+    """Road with an anomaly of 6x6 pixels at each of these columns."""
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[..., 0] = 3
+    for column in columns:
+        image[4:10, column : column + 6, 1] = 255
+    return image
+
+
+def test_alarms_by_hand(run: Callable[..., int], make: Any, tmp_path: Path, capsys: Any) -> None:
+    # At 10 Hz: one region for three frames, gone for one, another one for a single frame.
+    frames = [box(2), box(3), box(4), box(), box(20), box()]
+    assert run(make(frames), '-p', 'persistence:=2/3') == 0
+    found = summary(tmp_path / 'out')['alarms']
+    assert (found['events'], found['alarmed'], found['frames']) == (1, 2, 6)
+    assert found['hours'] == pytest.approx(0.5 / 3600, rel=1e-2)
+    assert found['per_hour'] == pytest.approx(7200)
+    assert found['per_hour_95'] == pytest.approx([0.02532 * 7200, 5.57164 * 7200], rel=1e-3)
+    assert found['duty_cycle'] == pytest.approx(2 / 6, abs=1e-5)
+    assert found['delay_frames'] == {'median': 1, 'max': 1}
+    rows = timeline(tmp_path / 'out')
+    assert [row['alarms'] for row in rows] == ['0', '1', '0', '0', '0', '0']
+    assert [row['regions'] for row in rows] == ['0', '1', '1', '0', '0', '0']
+    assert '1 alarms in 0.000139 hours: 7.2e+03 an hour' in capsys.readouterr().out
+    assert run(make([box()] * 3, name='calm'), out='calm_out') == 0
+    found = summary(tmp_path / 'calm_out')['alarms']
+    assert (found['events'], found['delay_frames']['max']) == (0, None)
+    assert found['per_hour_95'] == pytest.approx([0, 2.9957 * 3600 / 0.2], rel=1e-3)
+    assert 'no alarm in 5.6e-05 hours: that proves no more than under' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('text', 'why'),
+    [
+        ('persistence', 'not of the form NAME:=VALUE'),
+        ('persistance:=3/5', 'did you mean'),
+        ('min_region_area:=x', 'min_region_area'),
+        ('a:=[', 'cannot be read'),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_refused(
+    text: str, why: str, run: Callable[..., int], make: Any, capsys: Any
+) -> None:
+    assert run(make([box()]), '-p', text) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_shards_come_to_the_same_numbers_as_one(
+    run: Callable[..., int], make: Any, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    bags = [
+        make([box(2 + step) for step in range(count)], name=f'drive{count}') for count in (2, 3, 4)
+    ]
+    first, *others = bags
+    names = list(map(str, others))
+    assert run(first, *names, out='whole') == 0
+    assert '9 frames of 3 bags; 3 alarms' in capsys.readouterr().out
+    assert run(first, *names, '--shard', '1/2', out='parts') == 0
+    assert '2 of 3 bags are done' in capsys.readouterr().out
+    assert not (tmp_path / 'parts' / 'summary.json').exists()
+    monkeypatch.setenv('RANK', '1')
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    assert run(first, *names, out='parts') == 0
+    assert summary(tmp_path / 'parts') == summary(tmp_path / 'whole')
+    assert summary(tmp_path / 'whole')['alarms']['watched_s'] == pytest.approx(0.1 + 0.2 + 0.3)
+    capsys.readouterr()
+    written = (tmp_path / 'parts' / 'drive3' / 'timeline.csv').stat().st_mtime_ns
+    assert run(first, *names, '--shard', '2/2', out='parts') == 0
+    assert 'drive3: done already' in capsys.readouterr().out
+    assert (tmp_path / 'parts' / 'drive3' / 'timeline.csv').stat().st_mtime_ns == written
+    # Other parameters are another run, and a broken bag keeps none of the others back.
+    cut(data_file(first), 0.0)
+    more = ['-p', 'min_region_area:=5', '--shard', '1/1']
+    assert run(others[0], str(first), str(others[1]), *more, out='parts') == 1
+    said = capsys.readouterr()
+    assert 'drive3: done already' not in said.out
+    assert 'warning' in said.err
+    assert '2 of 3 bags are done' in said.out
+
+
+def test_what_many_bags_do_not_take(
+    run: Callable[..., int], make: Any, tmp_path: Path, capsys: Any
+) -> None:
+    bag = make([box()])
+    assert run(bag, str(bag)) == 2
+    assert "two bags are called 'in'" in capsys.readouterr().err
+    other = str(make([box()], name='other'))
+    assert run(bag, other, '--labels', str(tmp_path)) == 2
+    assert '--labels goes with one bag' in capsys.readouterr().err

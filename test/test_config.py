@@ -47,10 +47,12 @@ def test_the_command_prints_the_file(root: Path) -> None:
 
 def test_the_file_holds_every_default_with_its_type() -> None:
     values = yaml.safe_load(as_yaml())['/**']['ros__parameters']
-    assert values == {name: row.default for name, row in TABLE.items()}
-    assert {k: type(v) for k, v in values.items()} == {
-        k: type(r.default) for k, r in TABLE.items()
+    defaults = {
+        name: list(row.default) if isinstance(row.default, tuple) else row.default
+        for name, row in TABLE.items()
     }
+    assert values == defaults
+    assert {k: type(v) for k, v in values.items()} == {k: type(v) for k, v in defaults.items()}
     assert NodeConfig.from_mapping(values) == NodeConfig()
 
 
@@ -68,7 +70,7 @@ def test_the_short_file_is_a_part_of_the_whole_and_changes_nothing(root: Path) -
 def test_every_row_is_whole(row: Any) -> None:
     assert row.help
     assert row.effect in (READ_ONLY, CONFIGURE, DYNAMIC)
-    assert type(row.default) in (str, int, float, bool)
+    assert type(row.default) in (str, int, float, bool, tuple)
     if type(row.default) in (int, float):
         assert row.range is not None
     if row.choices:
@@ -131,3 +133,15 @@ def test_dynamic_values_hold_at_once_and_the_others_from_a_configure_on() -> Non
     assert now.in_force(configured) == NodeConfig(
         score_encoding='32FC1', score_scale='raw', threshold=0.7, output_resolution='network'
     )
+
+
+@pytest.mark.parametrize('names', [(), ('front', ''), ('front', 'front'), ('a/b',), ('1a',)])
+def test_names_that_are_none_of_cameras_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match='parameter cameras'):
+        NodeConfig(cameras=names)
+
+
+def test_cameras_may_come_as_a_list() -> None:
+    assert NodeConfig.from_mapping({'cameras': ['front', 'left']}).cameras == ('front', 'left')
+    with pytest.raises(ValueError, match='a list of names'):
+        NodeConfig.from_mapping({'cameras': 'front'})

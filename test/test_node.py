@@ -36,12 +36,13 @@ from rclpy.signals import SignalHandlerOptions
 from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
 
 from anomaly_seg_ros.bags.reader import TYPESTORE
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines.building import BuildNotice, TIMES_FILE
-from anomaly_seg_ros.frames.images import encode_image
+from anomaly_seg_ros.frames.images import encode_image, read_image, read_pixels, write_image
 from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.pipeline import build_pipeline
 from anomaly_seg_ros.node import build_watch, input_watch, topics, watchdog
@@ -577,7 +578,19 @@ def test_masks_for_other_stacks(rig: Any, image_message: Callable[..., Any]) -> 
     assert [open_set[0, 0], open_set[23, 0], open_set[0, 31]] == [3, 8, 11]
     assert [static[0, 0], static[23, 0], static[0, 31]] == [255, 0, 0]  # road, car, anomaly
     assert set_parameter(node, static_mask_inverted=True).successful
+    # As Nav2's semantic_segmentation_layer reads them, and pairs them by stamp and size.
+    got: dict[str, list[Any]] = {topics.OPEN_SET_MASK: [], topics.CONFIDENCE: []}
+    kind = type(image_message(picture()))
+    sensor_data = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+    for topic, heard in got.items():
+        rig.user.create_subscription(kind, rig.name(topic), heard.append, sensor_data)
+        publisher = node.cameras[0].outputs[topic].publisher
+        rig.spin_until(lambda publisher=publisher: publisher.get_subscription_count() == 2)
     (turned,) = rig.answer(image_message(picture()), topics.STATIC_MASK)
+    rig.spin_until(lambda: all(got.values()))
+    first, second = (heard[0] for heard in got.values())
+    assert first.header == second.header == turned.header
+    assert {(m.height, m.width, m.encoding) for m in (first, second)} == {(24, 32, 'mono8')}
     assert (pixels(turned) == 255 - static).all()
 
 
@@ -626,6 +639,121 @@ def test_the_bag_holds_what_the_node_publishes(
     ]
     assert regions[3][0]['box'] == {'x': 14, 'y': 10, 'width': 10, 'height': 10}
     assert topics.DETECTIONS not in rig.node.cameras[0].outputs, 'vision_msgs is not here'
+
+
+def ask(rig: Any, service: str, kind: Any = Trigger, **request: Any) -> Any:
+    """Gives the answer of a service."""
+    client = rig.user.create_client(kind, rig.name(service))
+    rig.spin_until(client.service_is_ready)
+    future = client.call_async(kind.Request(**request))
+    rig.spin_until(future.done, f'an answer of {service}')
+    return future.result()
+
+
+def test_it_can_be_paused_and_counts_from_zero(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    answer = ask(rig, topics.ENABLE, SetBool, data=False)
+    assert (answer.success, answer.message) == (True, 'paused until it is enabled again')
+    rig.spin_until(lambda: not rig.publisher.get_subscription_count(), 'the camera to be left')
+    status = next_status(rig, 'inference')
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, watchdog.PAUSED)
+    assert next_status(rig, 'input').message == watchdog.PAUSED
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_cleanup() == SUCCESS
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    assert node.cameras[0].input.subscription is None, 'a pause outlasts a configure'
+    assert ask(rig, topics.ENABLE, SetBool, data=True).success
+    rig.spin_until(rig.publisher.get_subscription_count)
+    rig.spin_until(node.cameras[0].outputs[topics.SEMANTIC_MASK].publisher.get_subscription_count)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    assert counts(node)['processed'] == 1
+    assert ask(rig, topics.RESET_STATISTICS).success
+    assert not any(counts(node).values())
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    rig.settle()
+    assert counts(node)['processed'] == counts(node)['received'] == 1
+
+
+def test_a_snapshot_is_run_again(
+    rig: Any,
+    image_message: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: Any,
+) -> None:
+    own = np.repeat(np.uint8([0] * 40 + [255] * 8), 64).reshape(48, 64)
+    write_image(tmp_path / 'own.png', own)
+    node = rig.activate(
+        snapshot_dir=str(tmp_path / 'shots'),
+        persistence='2/3',
+        smoothing=0.25,
+        min_region_area=3,
+        ignore_mask=str(tmp_path / 'own.png'),
+    )
+    rig.connect(topics.ANOMALY_MASK, topics.SEMANTIC_MASK)
+    answer = ask(rig, topics.SNAPSHOT)
+    assert not answer.success
+    assert 'no image has been processed yet' in answer.message
+    for step in range(3):
+        image = picture(step, 48, 64)
+        image[..., 1] = 0
+        image[10:20, 4 + step : 16 + step, 1] = 255
+        mask, labels = rig.answer(
+            image_message(image[..., ::-1].copy(), 'bgr8'),
+            topics.ANOMALY_MASK,
+            topics.SEMANTIC_MASK,
+        )
+    assert (pixels(labels)[40:] == 255).all()
+    rig.settle()
+    answer = ask(rig, topics.SNAPSHOT)
+    assert answer.success, answer.message
+    (folder,) = (tmp_path / 'shots').iterdir()
+    assert str(folder) in answer.message
+    assert (read_image(folder / 'image.png') == image).all()
+    assert pixels(mask).any()
+    assert (read_pixels(folder / 'anomaly_mask.png', -1) == pixels(mask)).all()
+    facts = json.loads((folder / 'snapshot.json').read_text(encoding='utf-8'))
+    assert facts['frame_id'] == 'front_camera'
+    assert facts['parameters']['persistence'] == '2/3'
+    assert facts['engine']['key'] == Checkpoint.open(rig.checkpoint).score_key('max_logit')
+
+    # It needs neither the node nor the ignore mask, and finds what has changed.
+    (tmp_path / 'own.png').unlink()
+    command = 'anomaly_seg_ros.commands.replay_snapshot.open_engine'
+    monkeypatch.setattr(command, lambda *args: rig.engine)
+    assert main(['replay_snapshot', str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert said.count('the same') == 4, said
+    other = read_pixels(folder / 'anomaly_mask.png', -1)
+    other[0, 0] = 255
+    write_image(folder / 'anomaly_mask.png', other)
+    assert main(['replay_snapshot', str(folder)]) == 1
+    said = capsys.readouterr().out
+    assert 'anomaly_mask.png: 0.0326% of the values differ, by at most 255' in said
+    assert main(['replay_snapshot', str(tmp_path)]) == 2
+    assert 'no snapshot in' in capsys.readouterr().err
+
+    # A full disk, or a folder that is not ours: one line, and nothing is left.
+    assert set_parameter(node, snapshot_dir='/proc/none').successful
+    rig.answer(image_message(image), topics.ANOMALY_MASK)
+    rig.settle()
+    answer = ask(rig, topics.SNAPSHOT)
+    assert not answer.success
+    assert '/proc/none' in answer.message
+    assert set_parameter(node, snapshot_dir=str(tmp_path / 'shots')).successful
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('anomaly_seg_ros.node.snapshot.np.savez', full)
+    answer = ask(rig, topics.SNAPSHOT)
+    assert (answer.success, 'No space left' in answer.message) == (False, True)
+    assert list((tmp_path / 'shots').iterdir()) == [folder]
 
 
 def test_camera_info_is_handed_on_at_the_published_size(
@@ -1003,7 +1131,7 @@ def test_two_cameras_are_a_matter_of_a_list(
     rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One engine and one worker for both; each has its topics, its frames and its statistics."""
-    node = rig.start(cameras=('front', 'left'))
+    node = rig.start(cameras=['front', 'left'])
     assert node.trigger_configure() == SUCCESS
     assert node.trigger_activate() == SUCCESS
     assert len(rig.opened) == 1

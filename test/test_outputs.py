@@ -5,28 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 import importlib
 from pathlib import Path
+import re
 import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 import pytest
+import yaml
 
 from anomaly_seg_ros.bags.message import RAW
 from anomaly_seg_ros.bags.reader import BagReader, TEXT, TYPESTORE
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main
-from anomaly_seg_ros.node import launch_support
+from anomaly_seg_ros.node import launch_support, topics
 from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.label_info import label_info_fields
 from anomaly_seg_ros.node.outputs import (
     COMPRESSED_IMAGE,
     IMAGE,
     image_outputs,
+    LATCHED,
     OUTPUTS,
     usual_outputs,
 )
 from training.bench.node_session import output_topics
 
 NEW = """
+from anomaly_seg_ros.node.label_info import label_info_fields
 from anomaly_seg_ros.node.outputs import Output
 
 
@@ -165,3 +171,17 @@ def test_the_shipped_table() -> None:
         '~/overlay',
         '~/regions_json',
     }
+
+
+def test_the_shown_configuration_of_nav2_fits_the_shipped_checkpoint(root: Path) -> None:
+    page = (root / 'docs' / 'vehicle.md').read_text(encoding='utf-8')
+    (text,) = re.findall(r'```\n(semantic_segmentation_layer:.*?)```', page, re.DOTALL)
+    camera = yaml.safe_load(text)['semantic_segmentation_layer']['camera']
+    known = {topics.resolve(topic) for topic in (*OUTPUTS, *LATCHED)}
+    assert {camera[f'{name}_topic'] for name in ('segmentation', 'confidence', 'labels')} <= known
+    # The layer leaves out, with an error, a class that stands in none of its lists.
+    fields = label_info_fields(Checkpoint.open('default').meta, 0.99)
+    names = [entry['class_name'] for entry in fields['class_map']]
+    listed = [name for kind in camera['class_types'] for name in camera[kind]['classes']]
+    assert sorted(listed) == sorted(names)
+    assert [entry['class_id'] for entry in fields['class_map']] == list(range(len(names)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import json
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,6 +15,8 @@ import pytest
 from anomaly_seg_ros.bags.fields import HEADER
 from anomaly_seg_ros.bags.reader import TYPESTORE
 from anomaly_seg_ros.classes import dynamic_ids, IGNORE
+from anomaly_seg_ros.frames.ignore_mask import read_ignored
+from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
@@ -251,6 +254,21 @@ def test_ignored_pixels_are_no_class_and_nothing_anomalous(
     assert not result.at(False).heat[12:].any()
     assert np.isfinite(result.score).all()
     assert not result.static[24:].any()
+
+
+def test_an_ignore_mask_is_a_picture_of_any_size(tmp_path: Path) -> None:
+    picture = np.zeros((40, 60), np.uint8)
+    picture[30:] = 1
+    write_image(tmp_path / 'front.png', picture)
+    ignored = read_ignored(str(tmp_path / '{camera}.png'), 'front', (20, 30))
+    assert ignored is not None
+    assert [ignored[:15].any(), ignored[15:].all()] == [False, True]
+    assert read_ignored('', 'front', (20, 30)) is None
+    with pytest.raises(FileNotFoundError, match=r'left\.png'):
+        read_ignored(str(tmp_path / '{camera}.png'), 'left', (20, 30))
+    write_image(tmp_path / 'front.png', picture | 255)
+    with pytest.raises(ValueError, match='nothing would be left'):
+        read_ignored(str(tmp_path / 'front.png'), '', (20, 30))
 
 
 def test_static_and_open_set_by_hand(pipeline: Callable[..., Pipeline]) -> None:

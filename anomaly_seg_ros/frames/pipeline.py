@@ -65,7 +65,15 @@ class Pipeline:
         self._calibration = None if calibration is None else calibration.table()
         self._remembers = remembers
         self._memory = Memory()
-        self._ignored = ignored
+        self.ignored = ignored
+
+    def forget(self) -> None:
+        """Takes the next frame as the first: the camera or the bag began anew."""
+        self._memory = Memory()
+
+    def restore(self, memory: Memory, ignored: NDArray[np.bool_] | None) -> None:
+        """Takes the next frame as the one that came after `memory`, with these pixels ignored."""
+        self._memory, self.ignored = memory, ignored
 
     def recalibrate(self, calibration: Calibration) -> None:
         """Takes another calibration, from the next frame on; from any thread."""
@@ -100,8 +108,8 @@ class Pipeline:
         settings = self.settings
         height, width = prepared.frame.size
         scale = prediction.labels.size / (height * width)
-        if self._ignored is not None:
-            prediction = self._without_ignored(prediction, self._ignored)
+        if self.ignored is not None:
+            prediction = self._without_ignored(prediction, self.ignored)
         min_area = settings.min_region_area * scale
         maps = Maps(prediction, settings, min_area, self._calibration, self._memory)
         if self._remembers:
@@ -110,7 +118,7 @@ class Pipeline:
 
     def counted(self, score: Score) -> Score:
         """Gives the scores of the pixels that are not ignored, of an (h, w) score, in a row."""
-        return score.ravel() if self._ignored is None else score[~self._ignored]
+        return score.ravel() if self.ignored is None else score[~self.ignored]
 
     def _without_ignored(self, prediction: Prediction, ignored: NDArray[np.bool_]) -> Prediction:
         """Gives a prediction that says of ignored pixels: no class, nothing anomalous."""

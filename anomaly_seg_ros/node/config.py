@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, Field, field, fields, replace
+import re
 from typing import Any, NamedTuple
 
 from anomaly_seg_ros.adaptation.limits import LEAST, MOST
@@ -49,6 +50,8 @@ class Parameter(NamedTuple):
             ValueError: Another type, out of range, or not one of the choices.
         """
         kind = type(self.default)
+        if kind is tuple and not (type(value) is tuple and all(type(v) is str for v in value)):
+            raise ValueError(f'parameter {self.name} is {value!r}; it must be a list of names')
         if type(value) is not kind:
             hint = f'; write {float(value)}' if kind is float and type(value) is int else ''
             raise ValueError(
@@ -131,6 +134,12 @@ class NodeConfig:
         DYNAMIC,
         range=(0.0, 3600.0),
     )
+    cameras: tuple[str, ...] = param(
+        ('',),
+        'names of several cameras that share the engine, each with its own topics: NAME/image, '
+        '~/NAME/overlay; one without a name: image, ~/overlay',
+        READ_ONLY,
+    )
     input_transport: str = param(
         'raw',
         'raw: images as the topic `image` has them; compressed: those of `image`/compressed, JPEG '
@@ -143,6 +152,11 @@ class NodeConfig:
         'auto: reliable where all publishers of the image are, else best_effort',
         READ_ONLY,
         choices=('auto', 'best_effort', 'reliable'),
+    )
+    ignore_mask: str = param(
+        '',
+        'image of the pixels that do not count (not black), the own bonnet for instance; {camera} '
+        'stands for the name of a camera; empty: none',
     )
     significant_bits: int = param(
         0,
@@ -175,6 +189,9 @@ class NodeConfig:
         DYNAMIC,
         choices=('input', 'network'),
     )
+    snapshot_dir: str = param(
+        '~/.ros/anomaly_seg', 'where ~/snapshot writes; made where it is missing', DYNAMIC
+    )
     idle_without_listeners: bool = param(
         True,
         'read no camera while nobody listens to an output of it; false: process its images for '
@@ -196,7 +213,12 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         for parameter in parameters():
-            parameter.check(getattr(self, parameter.name))
+            value = getattr(self, parameter.name)
+            if isinstance(parameter.default, tuple) and isinstance(value, list):
+                value = tuple(value)  # as ROS and YAML have it
+                object.__setattr__(self, parameter.name, value)
+            parameter.check(value)
+        _check_cameras(self.cameras)
         Persistence.parse(self.persistence)
         if self.score_scale == 'raw' and self.score_encoding != '32FC1':
             raise ValueError(
@@ -217,6 +239,18 @@ class NodeConfig:
         """
         refuse_unknown(values)
         return cls(**values)
+
+
+def _check_cameras(names: tuple[str, ...]) -> None:
+    wrong = next(
+        (name for name in names if not re.fullmatch(r'[A-Za-z][A-Za-z0-9_]*', name)), None
+    )
+    if wrong is not None and names != ('',):
+        raise ValueError(
+            f'parameter cameras holds {wrong!r}; a name is a letter, then letters, digits or _'
+        )
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f'parameter cameras is {list(names)}; give each camera once')
 
 
 def refuse_unknown(names: Iterable[str]) -> None:
@@ -276,6 +310,8 @@ def _valid(parameter: Parameter) -> str:
 def _yaml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, tuple):
+        return str(list(value))
     return repr(value) if isinstance(value, str) else str(value)
 
 

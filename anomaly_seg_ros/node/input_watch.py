@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S, UNPROCESSED, UNUSABLE
-from anomaly_seg_ros.node.watchdog import IDLE, LASTING_S, Level, Problem, Status
+from anomaly_seg_ros.node.watchdog import IDLE, LASTING_S, Level, PAUSED, Problem, Status
 
 INPUT_TIMEOUT_S = 2.0
 """Silence of a camera after which the input is reported."""
@@ -37,6 +37,7 @@ class InputState:
         incompatible: Those of them, now, whose QoS keeps their images from this subscription.
         waiting_s: Seconds since the last frame, or since the topic is read.
         idle: Whether it is not read, because nobody listens to an output.
+        paused: Whether somebody has asked for that.
         elsewhere: Topics with images, where this one has no publisher of them.
         other_transport: What `input_transport` would have to be for a publisher there is; or ''.
         middleware: As 'rmw_fastrtps_cpp'.
@@ -51,6 +52,7 @@ class InputState:
     waiting_s: float
     other_kinds: tuple[str, ...] = ()
     idle: bool = False
+    paused: bool = False
     elsewhere: tuple[str, ...] = ()
     other_transport: str = ''
     middleware: str = 'rmw_fastrtps_cpp'
@@ -60,6 +62,7 @@ class InputState:
 def input_status(state: InputState, frames: FrameStatistics) -> Status:
     """Says whether images come in and are taken, and if not, why probably."""
     fine = IDLE if state.idle else 'images arrive'
+    fine = PAUSED if state.paused else fine
     # The worst; of equals the first.
     level, message = max(
         [*_input_problems(state, frames), (Level.OK, fine)], key=lambda found: found[0]

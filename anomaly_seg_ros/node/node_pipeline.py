@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
+from anomaly_seg_ros.frames.ignore_mask import read_ignored
 from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.pipeline import build_pipeline, default_threshold, Pipeline
@@ -12,11 +13,14 @@ from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.prediction import Engine
 
 
-def node_pipeline(engine: Engine, meta: CheckpointMeta, config: NodeConfig) -> Pipeline:
-    """Gives the pipeline of one camera.
+def node_pipeline(
+    engine: Engine, meta: CheckpointMeta, config: NodeConfig, camera: str = ''
+) -> Pipeline:
+    """Gives the pipeline of one camera; '' is the only one.
 
     Raises:
-        ValueError: The score has no calibration.
+        FileNotFoundError: There is no such ignore mask.
+        ValueError: The score has no calibration, or the ignore mask cannot be used.
     """
     if engine.score_name not in meta.calibrations:
         raise ValueError(
@@ -24,7 +28,8 @@ def node_pipeline(engine: Engine, meta: CheckpointMeta, config: NodeConfig) -> P
             'on it first'
         )
     settings = pipeline_settings(engine, meta, config)
-    return build_pipeline(engine, meta, settings, remembers=True)
+    ignored = read_ignored(config.ignore_mask, camera, engine.input_size)
+    return build_pipeline(engine, meta, settings, remembers=True, ignored=ignored)
 
 
 def pipeline_settings(

@@ -26,6 +26,7 @@ def regions_content(result: Result) -> dict[str, Any]:
         'threshold': result.settings.threshold,
         'persistence': {'needed': needed, 'frames': frames, 'delay_frames': needed - 1},
         'total': result.maps.anomalies.total,
+        'alarms': result.maps.anomalies.delays.size,
         'regions': [
             {
                 'id': region.id,

@@ -51,6 +51,17 @@ class FrameStatistics:
         self.encoding = ''
         self.size = (0, 0)
 
+    def reset(self) -> None:
+        """Begins to count anew; what is in work now counts as received then."""
+        with self._lock:
+            ended = sum(self._counts[what] for what in ('processed', *UNPROCESSED))
+            in_work = self._counts['received'] - ended
+            self._counts.clear()
+            self._counts['received'] = in_work
+            self._events.clear()
+            self._done.clear()
+            self._problem = ('', -np.inf)
+
     def arrived(self) -> None:
         """Notes that a message came in."""
         self._note('received')
@@ -59,9 +70,13 @@ class FrameStatistics:
         """Notes messages that were sent and will never come in."""
         self._note('lost', count)
 
-    def done(self, durations_ms: Mapping[str, float], anomalous_share: float) -> None:
-        """Notes a frame that went all the way."""
+    def done(
+        self, durations_ms: Mapping[str, float], anomalous_share: float, alarms: int = 0
+    ) -> None:
+        """Notes a frame that went all the way, with the regions that count for the first time."""
         self._note('processed')
+        if alarms:
+            self._note('alarms', alarms)
         with self._lock:
             self._done.append(Done(time.monotonic(), durations_ms, anomalous_share))
 
@@ -92,7 +107,10 @@ class FrameStatistics:
             events.append((time.monotonic(), count))
 
     def count(self, what: str) -> int:
-        """Gives the number of frames 'received', 'processed', 'lost', or of `UNPROCESSED`."""
+        """Gives how many frames were 'received', 'processed', 'lost' or in `UNPROCESSED`.
+
+        'alarms' are regions that counted for the first time.
+        """
         with self._lock:
             return self._counts[what]
 

@@ -32,7 +32,10 @@ LABEL_INFO_JSON = '~/label_info_json'
 DIAGNOSTICS = '/diagnostics'
 
 CALIBRATE = '~/calibrate'
-SERVICES = (CALIBRATE,)
+ENABLE = '~/enable'
+RESET_STATISTICS = '~/reset_statistics'
+SNAPSHOT = '~/snapshot'
+SERVICES = (CALIBRATE, ENABLE, RESET_STATISTICS, SNAPSHOT)
 
 COMPRESSED_SUFFIX = '/compressed'
 """Goes behind a topic name that is resolved already: a remap of `image` must reach it too."""

@@ -15,6 +15,8 @@ NOT_CONFIGURED = 'not configured'
 
 IDLE = 'idle: nobody listens to an output'
 """Message of the inference while frames are left alone."""
+PAUSED = 'paused by ~/enable'
+"""Message of the inference then."""
 
 LASTING_S = 10.0
 """What lasts longer than this without an image, or without a result, is an error."""
@@ -63,11 +65,13 @@ class WorkState:
         active: Whether the camera is read.
         idle: Whether nobody listens, so that frames are left alone.
         waiting_s: Seconds since the last frame that was processed, or since there is reason to.
+        paused: Whether somebody has asked for a pause.
     """
 
     active: bool
     idle: bool = False
     waiting_s: float = 0.0
+    paused: bool = False
 
 
 Problem = tuple[Level, str]
@@ -91,6 +95,8 @@ def inference_status(frames: FrameStatistics, state: WorkState) -> Status:
 def _work_done(frames: FrameStatistics, state: WorkState) -> Problem:
     if not state.active:
         return Level.OK, 'not active'
+    if state.paused:
+        return Level.WARN, PAUSED
     if state.idle:
         return Level.OK, IDLE
     if state.waiting_s > RECENT_S:
@@ -107,7 +113,7 @@ def _work_done(frames: FrameStatistics, state: WorkState) -> Problem:
 
 
 def anomaly_status(frames: FrameStatistics, threshold: float) -> Status:
-    """Gives the share of pixels that are anomalous in the newest frame of the last seconds."""
+    """Gives the anomalous share of the newest frame of the last seconds, and counts alarms."""
     recent = frames.recent_done()
     return Status(
         'anomaly',
@@ -116,6 +122,7 @@ def anomaly_status(frames: FrameStatistics, threshold: float) -> Status:
         {
             'anomalous_share': recent[-1].anomalous_share if recent else None,
             'threshold': threshold,
+            'alarms': frames.count('alarms'),
         },
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 import time
 from typing import Any
 
@@ -17,7 +18,7 @@ from anomaly_seg_ros.checkpoint.calibrated import CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
 from anomaly_seg_ros.frames.pipeline import default_threshold
-from anomaly_seg_ros.frames.result import Prepared
+from anomaly_seg_ros.frames.result import Prepared, Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import input_watch, watchdog
 from anomaly_seg_ros.node.calibration_file import camera_checkpoint, keep
@@ -25,6 +26,7 @@ from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import latched_contents
 from anomaly_seg_ros.node.live_calibration import LiveCalibration, said
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, pipeline_settings
+from anomaly_seg_ros.node.snapshot import Shot, write_snapshot
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine, Prediction
 from anomaly_seg_ros.process.path_errors import explain
@@ -71,7 +73,9 @@ class Camera:
             checkpoint, name, engine.score_name, config.calibration_file
         )
         self._config = config
-        self._pipeline = node_pipeline(engine, self._checkpoint.meta, config)
+        self._pipeline = node_pipeline(engine, self._checkpoint.meta, config, name)
+        self._paused = False
+        self._shot: Shot | None = None
         self.calibrator = Calibrator(self._adopt)
         self._put: Callable[[Camera, ImageInput], bool]
         self._last_stamp_s = 0.0
@@ -137,8 +141,8 @@ class Camera:
             self.statistics.dropped('skipped')
 
     def _is_idle(self) -> bool:
-        """Whether nobody listens to anything that is made of images."""
-        return (
+        """Whether images are left alone: somebody asks for that, or nobody listens."""
+        return self._paused or (
             self._config.idle_without_listeners
             and not self.calibrator.at_work
             and not self._publications.wanted()
@@ -177,15 +181,53 @@ class Camera:
         result = self._pipeline.finish(prepared, prediction)
         result = result.at(config.output_resolution == 'input')
         published_ms = self._publications.publish(result, message.header, config)
+        self._keep(result, prepared, message.header)
         anomalous_share = result.anomalous_share
         ended = time.perf_counter()
         result.times_ms['publish'] = published_ms
         result.times_ms['postprocess'] = (ended - began) * 1e3 - published_ms
         result.times_ms['processing'] = (ended - prepared.began) * 1e3
-        self.statistics.done(result.times_ms, anomalous_share)
+        alarms = result.maps.anomalies.delays.size
+        self.statistics.done(result.times_ms, anomalous_share, alarms)
         if self.calibrator.at_work:
             score = self._pipeline.counted(prediction.score)
             self.calibrator.take(prepared.network_input, score)
+
+    def _keep(self, result: Result, prepared: Prepared, header: Any) -> None:
+        """Keeps the frame for a snapshot, with what it was made under."""
+        stamp = (header.stamp.sec, header.stamp.nanosec)
+        self._shot = Shot(
+            result,
+            prepared.frame,
+            stamp,
+            header.frame_id,
+            self.name,
+            self._config,
+            self._pipeline.ignored,
+        )
+
+    def snapshot(self) -> Path:
+        """Writes the last frame that was processed; gives the folder.
+
+        Raises:
+            ValueError: None was processed yet, or it cannot be written.
+        """
+        shot = self._shot
+        if shot is None:
+            raise ValueError('no image has been processed yet; listen to an output')
+        folder = Path(self._config.snapshot_dir).expanduser()
+        try:
+            return write_snapshot(shot, self._checkpoint, self._engine, folder)
+        except OSError as error:
+            raise ValueError(
+                f'cannot write below snapshot_dir {str(folder)!r}: {error.strerror or error}; '
+                'make room there or set another one'
+            ) from None
+
+    def pause(self, paused: bool) -> None:
+        """Leaves images alone from now on, or not any more."""
+        self._paused = paused
+        self.input.review()
 
     def calibrate(self, frames: int, answer: Any) -> None:
         """Takes the next frames as ordinary, and sets in the future `answer` what came of it."""
@@ -239,6 +281,7 @@ class Camera:
         stamp_s = Time.from_msg(message.header.stamp).nanoseconds * 1e-9
         if stamp_s < self._last_stamp_s:
             self.statistics.stamps_back()
+            self._pipeline.forget()
             self._node.get_logger().info(
                 f'{self._prefix}stamps went back by {self._last_stamp_s - stamp_s:.1f} s: a bag '
                 'began again, or the clock of the camera was set',
@@ -264,7 +307,8 @@ class Camera:
             watchdog.output_status(frames, threshold),
         ]
         if self.input.active:
-            found.insert(0, input_watch.input_status(self.input.state(), frames))
+            state = replace(self.input.state(), paused=self._paused)
+            found.insert(0, input_watch.input_status(state, frames))
         for status in found:
             yield replace(status, task=f'{self.name} {status.task}'.lstrip())
 
@@ -273,4 +317,5 @@ class Camera:
             active=self.input.active,
             idle=self._is_idle(),
             waiting_s=min(self.input.since_s('processed'), self.input.since_s('idle')),
+            paused=self._paused,
         )

@@ -29,6 +29,7 @@ from anomaly_seg_ros.ros.camera import Camera
 from anomaly_seg_ros.ros.camera_input import ImageInput
 from anomaly_seg_ros.ros.compat import ClockType, NodeExecutor
 from anomaly_seg_ros.ros.log_bridge import logging_through
+from anomaly_seg_ros.ros.services import Services
 from anomaly_seg_ros.ros.transitions import logged_transition
 
 EngineOpener = Callable[..., Engine]
@@ -39,7 +40,6 @@ class AnomalySegNode(LifecycleNode):
 
     Args:
         open_engine: Loads the engine on configure; tests hand in a fake.
-        cameras: Name of each; '' is the only one.
         node_options: Passed to rclpy's node.
 
     Raises:
@@ -49,14 +49,13 @@ class AnomalySegNode(LifecycleNode):
     def __init__(
         self,
         open_engine: EngineOpener = open_engine,
-        cameras: Sequence[str] = ('',),
         **node_options: Any,
     ):
         super().__init__(topics.NODE_NAME, **node_options)
         parameters.declare(self)
         self.config = self._configured = parameters.read(self)
         self.cameras: list[Camera] = []
-        self._names = cameras
+        self._names = self.config.cameras
         self._open_engine = open_engine
         self._engine: Engine | None = None
         self._worker: Worker[ImageInput] | None = None
@@ -69,6 +68,7 @@ class AnomalySegNode(LifecycleNode):
         # A ROS-time timer would stand still under use_sim_time until /clock comes.
         self._second = self.create_timer(1.0, self._every_second, clock=self._steady)
         calibrator.serve(self, self._names, self._calibrate)
+        self._switches = Services(self, self._names, lambda: self.cameras)
         self._autostart = (
             Autostart(self, self._steady, tries_again=not self.config.exit_on_failure)
             if self.config.autostart
@@ -105,6 +105,8 @@ class AnomalySegNode(LifecycleNode):
             )
         # Made anew, their statistics too: times of another engine would be none of this one's.
         self.cameras = [Camera(self, name, engine, checkpoint, config) for name in self._names]
+        for camera in self.cameras:
+            camera.pause(camera.name in self._switches.paused)
         warm_up(engine, len(self.cameras))
         self.get_logger().info(
             f'engine {engine.name} in {engine.precision} ({engine.description}), score '

@@ -70,7 +70,9 @@ def unused_overrides(node: Node) -> list[str]:
 
 def _declare(node: Node, parameter: Parameter) -> None:
     try:
-        node.declare_parameter(parameter.name, parameter.default, descriptor(parameter))
+        default = parameter.default
+        value = list(default) if isinstance(default, tuple) else default
+        node.declare_parameter(parameter.name, value, descriptor(parameter))
     except InvalidParameterTypeException:
         kind = type(parameter.default).__name__
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from contextlib import ExitStack
-import json
+import os
 from pathlib import Path
 import sys
 import tempfile
@@ -16,16 +16,25 @@ from tqdm import tqdm
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
-from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import latched_contents
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, warm_up
 from anomaly_seg_ros.node.outputs import usual_outputs
 from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.process.shards import choose_shard
 from anomaly_seg_ros.provenance import code_version
 from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
 from training.evaluation.bag.bag_pass import BagPass
 from training.evaluation.bag.frames import LabelledFrames
 from training.evaluation.bag.labels import FrameKey, match_labels, MatchedLabels, RULES
+from training.evaluation.bag.many import (
+    bag_folders,
+    is_done,
+    merge,
+    parse_parameters,
+    Plan,
+    SUMMARY_FILE,
+    write_json,
+)
 from training.evaluation.bag.outputs import (
     clear_metrics,
     clear_output_bag,
@@ -38,14 +47,21 @@ from training.results import ResultRow, typed_command
 
 BAG_FOLDER = 'bag'
 TIMELINE_FILE = 'timeline.csv'
-SUMMARY_FILE = 'summary.json'
 SHOWN = 3
 """Problems that are said on the terminal one by one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg bag` takes."""
-    parser.add_argument('bag', type=Path, metavar='IN_BAG', help='rosbag2 folder or file')
+    parser.add_argument(
+        'bags', type=Path, nargs='+', metavar='IN_BAG', help='rosbag2 folders or files'
+    )
+    parser.add_argument(
+        '--shard',
+        metavar='K/N',
+        help='do part K of N of the bags, counted from 1; default: as torchrun, a Slurm array or '
+        'an indexed job of Kubernetes says, else all; what is done already is not done again',
+    )
     parser.add_argument('--topic', help='image topic, raw or compressed; default: the only one')
     parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
     parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
@@ -65,6 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='TOPIC[,TOPIC]',
         help=f'topics of the new bag, of: {", ".join(output_names())} (default: %(default)s)',
     )
+    parser.add_argument(
+        '-p',
+        dest='parameters',
+        action='append',
+        metavar='NAME:=VALUE',
+        help='a parameter of the node, as behind --ros-args; may be given again',
+    )
     parser.add_argument('--out', type=Path, required=True, help='folder for the results')
 
 
@@ -72,36 +95,73 @@ def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg bag`.
 
     Returns:
-        0 done, 1 something of the bag was skipped, or somebody stopped it.
+        0 done, 1 something of the bags was skipped, or somebody stopped it.
     """
-    outputs = parse_outputs(args.save)
+    plan = Plan(parse_outputs(args.save), parse_parameters(args.parameters or ()), args.topic)
     label_map = parse_label_map(args.label_map)
+    shard = choose_shard(args.shard, os.environ)
     checkpoint = Checkpoint.open(args.checkpoint)
+    alone = len(args.bags) == 1 and shard.count == 1
+    if args.labels and not alone:
+        raise ValueError('--labels goes with one bag; run each labelled bag by itself')
     with ExitStack() as stack:
-        reader = stack.enter_context(BagReader(args.bag))
-        topic = choose_topic(reader.topics, args.topic, args.bag)
-        if reader.count(topic) == 0:
-            raise ValueError(f'bag {str(args.bag)!r} holds no message on {topic}')
-        names = reader.image_names(topic)
-        labels = find_labels(reader, topic, names, args.labels)
+        stack.enter_context(BagReader(args.bags[0]))  # what is wrong with it is said at once
         engine = open_engine(checkpoint, args.engine, args.score, args.precision)
         stack.callback(engine.close)
-        pipeline = node_pipeline(engine, checkpoint.meta, NodeConfig())
         warm_up(engine)
-        prepare_out(args.out, args.bag)
+        if alone:
+            return run_bag(args, plan, label_map, checkpoint, engine)
+        key = plan.key(checkpoint, engine)
+        folders = bag_folders(args.bags, args.out)
+        status = 0
+        for bag, out in shard.part(folders):
+            if is_done(out, bag, key):
+                print(f'{out}: done already')
+                continue
+            part = argparse.Namespace(**{**vars(args), 'bags': [bag], 'out': out})
+            try:
+                status |= run_bag(part, plan, label_map, checkpoint, engine, key)
+            except (ValueError, OSError) as error:
+                # One bag that is broken must not keep the others from being done.
+                print(f'warning: {bag}: {error}', file=sys.stderr)
+                status = 1
+        print(merge(args.out, folders, key))
+    return status
+
+
+def run_bag(
+    args: argparse.Namespace,
+    plan: Plan,
+    label_map: Mapping[int, int],
+    checkpoint: Checkpoint,
+    engine: Engine,
+    key: str = '',
+) -> int:
+    """Takes one bag through; gives the status of the command."""
+    (path,) = args.bags
+    with ExitStack() as stack:
+        reader = stack.enter_context(BagReader(path))
+        topic = choose_topic(reader.topics, plan.topic, path)
+        if reader.count(topic) == 0:
+            raise ValueError(f'bag {str(path)!r} holds no message on {topic}')
+        names = reader.image_names(topic)
+        labels = find_labels(reader, topic, names, args.labels)
+        pipeline = node_pipeline(engine, checkpoint.meta, plan.config)
+        prepare_out(args.out, path)
         store = stack.enter_context(tempfile.TemporaryDirectory(prefix='.labelled_', dir=args.out))
         labelled = LabelledFrames(engine.score_name, Path(store), label_map)
-        run = BagPass(pipeline, names, labels, labelled)
+        run = BagPass(pipeline, names, labels, labelled, plan.config)
         threshold = pipeline.settings.threshold
-        explained = latched_contents(checkpoint, engine, threshold, NodeConfig())
+        explained = latched_contents(checkpoint, engine, threshold, plan.config)
         with (
             (args.out / TIMELINE_FILE).open('w', newline='', encoding='utf-8') as file,
-            OutputBag(args.out / BAG_FOLDER, outputs, NodeConfig(), explained) as bag,
+            OutputBag(args.out / BAG_FOLDER, plan.outputs, plan.config, explained) as bag,
         ):
             run.through(reader, topic, bag, Timeline(file))
         summary = summarise(run, reader, topic, engine)
-        write_summary(args.out, summary)
+        write_summary(args.out, {**summary, 'run': key})
         say(args.out, summary)
+        print(run.alarms.sentence())
         if labels and len(run.labelled) and not run.stopped:
             measure(args, checkpoint, run, engine, summary)
     return 1 if run.stopped or summary['broken'] or summary['problems'] else 0
@@ -153,6 +213,8 @@ def summarise(run: BagPass, reader: BagReader, topic: str, engine: Engine) -> di
         'precision': engine.precision,
         'threshold': run.pipeline.settings.threshold,
         'frame_score_rule': FRAME_SCORE_RULE,
+        'persistence': run.config.persistence,
+        'alarms': {**run.alarms.counts(), **run.alarms.report()},
         'label_rule': RULES[run.labels.rule] if run.labels else None,
         'labels_matched': len(run.labels.files) if run.labels else None,
         'labels_left_over': [p.name for p in run.labels.left_over] if run.labels else None,
@@ -161,7 +223,7 @@ def summarise(run: BagPass, reader: BagReader, topic: str, engine: Engine) -> di
 
 def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
     """Writes `summary.json`."""
-    (out / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + '\n', encoding='utf-8')
+    write_json(out / SUMMARY_FILE, summary)
 
 
 def say(out: Path, summary: Mapping[str, Any]) -> None:
@@ -203,7 +265,7 @@ def measure(
 
     meta = checkpoint.meta
     origin = ResultRow(
-        dataset=str(args.bag),
+        dataset=str(args.bags[0]),
         split=summary['topic'],
         model=meta.model,
         checkpoint=str(args.checkpoint),

@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.bags.reader import BagImage, BagReader
 from anomaly_seg_ros.frames.pipeline import Pipeline
+from anomaly_seg_ros.node.config import NodeConfig
 
+from .alarms import Alarms
 from .frames import LabelledFrames
 from .labels import FrameKey, MatchedLabels
 from .outputs import OutputBag
@@ -50,6 +52,8 @@ class BagPass:
         names: Log time to the source file of an image.
         labels: Of some frames, or None.
         labelled: Keeps the frames with labels.
+        config: The node's parameters.
+        alarms: Of all frames.
         frames: Messages that went through the network.
         broken: Number and problem of those that could not.
         stamps: Of the first and the last frame.
@@ -62,6 +66,8 @@ class BagPass:
     names: Mapping[int, str]
     labels: MatchedLabels | None
     labelled: LabelledFrames
+    config: NodeConfig
+    alarms: Alarms = field(default_factory=Alarms)
     frames: int = 0
     broken: list[tuple[int, str]] = field(default_factory=list)
     stamps: list[int] = field(default_factory=list)
@@ -88,10 +94,11 @@ class BagPass:
             timeline.add(broken_row(image, name, str(error)))
             return
         assert image.stamp is not None
-        result = self.pipeline(frame)
+        result = self.pipeline(frame).at(self.config.output_resolution == 'input')
         self.encoding = frame.encoding
         bag.add(image, result)
         timeline.add(frame_row(image, name, result))
+        self.alarms.add(image.stamp, result.maps.anomalies)
         self.frames += 1
         self.stamps = [*self.stamps[:1], image.stamp]
         self.times_ms.append(result.times_ms['inference'])

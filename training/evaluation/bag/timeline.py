@@ -23,6 +23,7 @@ class TimelineRow(NamedTuple):
         frame_score: By `FRAME_SCORE_RULE`.
         mask_share: Share of the pixels that the published mask marks.
         regions: 8-connected regions of the mask at the network's size.
+        alarms: Those regions that count for the first time.
         number: Place of the message on its topic, from 0.
         log_time: When it was recorded, in nanoseconds.
         name: Source file, where the bag tells it.
@@ -33,6 +34,7 @@ class TimelineRow(NamedTuple):
     frame_score: float | None
     mask_share: float | None
     regions: int | None
+    alarms: int | None
     number: int
     log_time: int
     name: str
@@ -46,6 +48,7 @@ def frame_row(image: BagImage, name: str, result: Result) -> TimelineRow:
         frame_score=round(result.frame_score, 6),
         mask_share=round(float((result.mask != 0).mean()), 6),
         regions=result.maps.anomalies.total,
+        alarms=result.maps.anomalies.delays.size,
         number=image.number,
         log_time=image.log_time,
         name=name,
@@ -55,7 +58,9 @@ def frame_row(image: BagImage, name: str, result: Result) -> TimelineRow:
 
 def broken_row(image: BagImage, name: str, problem: str) -> TimelineRow:
     """Gives the line of a message that cannot be used."""
-    return TimelineRow(image.stamp, None, None, None, image.number, image.log_time, name, problem)
+    return TimelineRow(
+        image.stamp, None, None, None, None, image.number, image.log_time, name, problem
+    )
 
 
 class Timeline:

@@ -1,0 +1,221 @@
+"""One frame with all that is needed to run it again: written by the node, read by a command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timezone
+import json
+from pathlib import Path
+import shutil
+import tempfile
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.images import read_image, read_pixels, write_image
+from anomaly_seg_ros.frames.maps import Memory
+from anomaly_seg_ros.frames.pipeline import Pipeline
+from anomaly_seg_ros.frames.result import Result
+from anomaly_seg_ros.frames.tracks import Tracks
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.node_pipeline import node_pipeline
+from anomaly_seg_ros.node.regions import regions_content
+from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.provenance import code_version
+
+FORMAT = 1
+FACTS_FILE = 'snapshot.json'
+IMAGE_FILE = 'image.png'
+MEMORY_FILE = 'memory.npz'
+IGNORED_FILE = 'ignored.png'
+OUTPUTS = ('semantic_mask.png', 'anomaly_mask.png', 'score.npy')
+"""What a replay compares; the score is the raw one, at the network's size."""
+
+_TRACKS = tuple(row.name for row in fields(Tracks))
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A frame that went all the way, and under what it did.
+
+    Attributes:
+        result: At the published size.
+        frame: As the camera gave it.
+        stamp: (seconds, nanoseconds) of its header.
+        frame_id: Of its header.
+        camera: Name of one of several; '' is the only one.
+        config: The parameters that held.
+        ignored: (h, w) true at the network's size where the image did not count, or None.
+    """
+
+    result: Result
+    frame: CameraFrame
+    stamp: tuple[int, int]
+    frame_id: str
+    camera: str
+    config: NodeConfig
+    ignored: NDArray[np.bool_] | None
+
+
+def write_snapshot(shot: Shot, checkpoint: Checkpoint, engine: Engine, folder: Path) -> Path:
+    """Writes a frame into a new folder, whole or not at all; gives the folder.
+
+    Args:
+        shot: The frame.
+        checkpoint: As the camera has it, with its own calibration.
+        engine: That ran the network.
+        folder: Where snapshots go; made where it is missing.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = datetime.now(timezone.utc).strftime('%Y%m%dT%H%M%S_%fZ')
+    target = folder / (f'{made}_{shot.camera}' if shot.camera else made)
+    part = Path(tempfile.mkdtemp(prefix='.part_', dir=folder))
+    try:
+        _write(part, shot, checkpoint, engine)
+        part.chmod(0o755)
+        part.rename(target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return target
+
+
+def _write(folder: Path, shot: Shot, checkpoint: Checkpoint, engine: Engine) -> None:
+    result = shot.result
+    write_image(folder / IMAGE_FILE, shot.frame.rgb)
+    _write_outputs(folder, result)
+    before = result.maps.before
+    arrays: dict[str, Any] = {name: getattr(before.tracks, name) for name in _TRACKS}
+    if before.smoothed is not None:
+        arrays['smoothed'] = before.smoothed
+    np.savez(folder / MEMORY_FILE, **arrays)
+    if shot.ignored is not None:
+        write_image(folder / IGNORED_FILE, np.where(shot.ignored, 255, 0).astype(np.uint8))
+    seconds, nanoseconds = shot.stamp
+    facts = {
+        'format': FORMAT,
+        'commit': code_version(),
+        'camera': shot.camera,
+        'stamp': {'sec': seconds, 'nanosec': nanoseconds},
+        'frame_id': shot.frame_id,
+        'parameters': asdict(shot.config),
+        'checkpoint': str(checkpoint.folder.resolve()),
+        'engine': {
+            'name': engine.name,
+            'key': checkpoint.score_key(engine.score_name),
+            'score': engine.score_name,
+            'precision': engine.precision,
+            'input_size': list(engine.input_size),
+            'description': engine.description,
+        },
+        'threshold': result.settings.threshold,
+        'calibration': list(checkpoint.meta.calibrations[engine.score_name].levels),
+        'times_ms': result.times_ms,
+        'regions': regions_content(result),
+    }
+    (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
+
+
+def _write_outputs(folder: Path, result: Result) -> None:
+    labels, mask, score = OUTPUTS
+    write_image(folder / labels, result.labels)
+    write_image(folder / mask, result.mask)
+    np.save(folder / score, result.prediction.score)
+
+
+class Snapshot:
+    """A folder that `write_snapshot` has made.
+
+    Args:
+        folder: Its path.
+
+    Attributes:
+        facts: What `snapshot.json` holds.
+
+    Raises:
+        FileNotFoundError: It holds no snapshot.
+        ValueError: The snapshot is of another version, or broken.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        path = folder / FACTS_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f'no snapshot in {str(folder)!r}: {FACTS_FILE} is missing')
+        try:
+            self.facts: Mapping[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+            self.engine: Mapping[str, Any] = self.facts['engine']
+            self.config = NodeConfig.from_mapping(self.facts['parameters'])
+            known = self.facts['format'] == FORMAT
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f'{str(path)!r} is no snapshot: {error}') from None
+        if not known:
+            raise ValueError(f'{str(path)!r} has another format than {FORMAT}')
+
+    def pipeline(self, engine: Engine, checkpoint: Checkpoint) -> Pipeline:
+        """Gives what the node had: threshold, calibration, ignored pixels, the frames before."""
+        meta = checkpoint.meta
+        score = engine.score_name
+        own = Calibration(tuple(self.facts['calibration']))
+        meta = replace(meta, calibrations={**meta.calibrations, score: own})
+        config = replace(self.config, ignore_mask='', threshold=self.threshold)
+        pipeline = node_pipeline(engine, meta, config)
+        pipeline.restore(self._memory(), self._ignored())
+        return pipeline
+
+    @property
+    def threshold(self) -> float:
+        """That held, the checkpoint's own where none was given."""
+        return float(self.facts['threshold'])
+
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB camera image."""
+        return read_image(self.folder / IMAGE_FILE)
+
+    def _memory(self) -> Memory:
+        with np.load(self.folder / MEMORY_FILE, allow_pickle=False) as arrays:
+            values = {name: arrays[name] for name in _TRACKS}
+            smoothed = arrays.get('smoothed')
+        values['next_id'] = int(values['next_id'])
+        return Memory(Tracks(**values), smoothed)
+
+    def _ignored(self) -> NDArray[np.bool_] | None:
+        path = self.folder / IGNORED_FILE
+        return read_pixels(path, cv2.IMREAD_GRAYSCALE) != 0 if path.is_file() else None
+
+    def differences(self, result: Result) -> dict[str, str]:
+        """Gives output to how it differs from that of the snapshot, '' where it is the same.
+
+        Args:
+            result: Of the same image, at the published size.
+        """
+        labels, mask, score = OUTPUTS
+        found = {
+            labels: (read_pixels(self.folder / labels, cv2.IMREAD_UNCHANGED), result.labels),
+            mask: (read_pixels(self.folder / mask, cv2.IMREAD_UNCHANGED), result.mask),
+            score: (np.load(self.folder / score, allow_pickle=False), result.prediction.score),
+        }
+        same = regions_content(result) == self.facts['regions']
+        return {
+            **{name: _difference(before, now) for name, (before, now) in found.items()},
+            'regions': '' if same else 'others',
+        }
+
+
+def _difference(before: NDArray[Any], now: NDArray[Any]) -> str:
+    if before.shape != now.shape:
+        return f'size {before.shape} before, {now.shape} now'
+    share = float((before != now).mean())
+    if not share:
+        return ''
+    gap = float(np.abs(before.astype(np.float64) - now.astype(np.float64)).max())
+    return f'{share:.4%} of the values differ, by at most {gap:g}'

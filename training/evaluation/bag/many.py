@@ -1,0 +1,127 @@
+"""Many bags by many processes: what each is to do, and what all of them come to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.prediction import Engine
+
+from .alarms import Alarms
+
+SUMMARY_FILE = 'summary.json'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with each bag.
+
+    Attributes:
+        outputs: Topics to write.
+        config: The node's parameters.
+        topic: Of the images; None for the only one.
+    """
+
+    outputs: tuple[str, ...]
+    config: NodeConfig
+    topic: str | None
+
+    def key(self, checkpoint: Checkpoint, engine: Engine) -> str:
+        """Gives what is the same where the results would be."""
+        score = engine.score_name
+        calibration = checkpoint.meta.calibrations[score].levels
+        parts: list[Any] = [
+            checkpoint.score_key(score),
+            calibration,
+            checkpoint.meta.thresholds.get(score),
+        ]
+        parts += [engine.name, engine.precision, self.outputs, asdict(self.config), self.topic]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def parse_parameters(texts: Iterable[str]) -> NodeConfig:
+    """Reads texts such as 'persistence:=3/5', as ROS takes them behind `-p`.
+
+    Raises:
+        ValueError: Another form, an unknown parameter, or a value that does not fit.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, parted, value = text.partition(':=')
+        if not parted:
+            raise ValueError(f'parameter {text!r} is not of the form NAME:=VALUE')
+        try:
+            values[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f'the value of parameter {text!r} cannot be read') from None
+    return NodeConfig.from_mapping(values)
+
+
+def bag_folders(bags: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
+    """Gives each bag with the folder of its results, named as the bag.
+
+    Raises:
+        ValueError: Two bags have one name.
+    """
+    names = [bag.resolve().stem if bag.is_file() else bag.resolve().name for bag in bags]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f'two bags are called {twice!r}, and so would be their results')
+    return [(bag, out / name) for bag, name in zip(bags, names, strict=True)]
+
+
+def is_done(out: Path, bag: Path, key: str) -> bool:
+    """Tells whether a bag has been taken through whole, and in the same way."""
+    return _finished(out, bag, key) is not None
+
+
+def _finished(out: Path, bag: Path, key: str) -> Mapping[str, Any] | None:
+    try:
+        summary: Mapping[str, Any] = json.loads((out / SUMMARY_FILE).read_text(encoding='utf-8'))
+        same = summary['run'] == key and Path(summary['bag']).resolve() == bag.resolve()
+        return summary if same and not summary['stopped'] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def merge(out: Path, folders: Sequence[tuple[Path, Path]], key: str) -> str:
+    """Writes `summary.json` of all bags once the last of them is done; says how far it is.
+
+    The same numbers come out however the bags were shared: counts are added in the order of the
+    bags, and rates are taken of the sums.
+    """
+    summaries = [_finished(folder, bag, key) for bag, folder in folders]
+    done = [summary for summary in summaries if summary is not None]
+    if len(done) < len(folders):
+        return f'{out}: {len(done)} of {len(folders)} bags are done'
+    alarms = Alarms.merged([summary['alarms'] for summary in done])
+    whole = {
+        'bags': [summary['bag'] for summary in done],
+        'messages': sum(summary['messages'] for summary in done),
+        'frames': sum(summary['frames'] for summary in done),
+        'broken': sum(len(summary['broken']) for summary in done),
+        'problems': [problem for summary in done for problem in summary['problems']],
+        **{name: done[0][name] for name in _COMMON},
+        'alarms': {**alarms.counts(), **alarms.report()},
+        'run': key,
+    }
+    write_json(out / SUMMARY_FILE, whole)
+    return f'{out}: {whole["frames"]} frames of {len(done)} bags; {alarms.sentence()}'
+
+
+_COMMON = ('score', 'engine', 'precision', 'threshold', 'persistence')
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a file that others see whole or not at all."""
+    part = path.with_name(f'.{path.name}.part')
+    part.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
+    part.replace(path)
