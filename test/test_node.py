@@ -195,6 +195,42 @@ def test_an_outside_manager_drives_it_by_services(rig: Any) -> None:
         assert call(get, GetState.Request()).current_state.label == label
 
 
+def test_a_managed_node_says_that_it_lives(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `bond_core` has it; PyPI has no `bond`, so its message is a plain one here."""
+    sent: list[Any] = []
+    status = types.SimpleNamespace
+
+    def message(**fields: Any) -> Any:
+        return status(header=status(stamp=None), **fields)
+
+    monkeypatch.setitem(sys.modules, 'bond', types.ModuleType('bond'))
+    monkeypatch.setitem(sys.modules, 'bond.msg', status(Status=message))
+    node = rig.start()
+    create = node.create_publisher
+
+    def create_publisher(kind: Any, topic: str, *args: Any, **more: Any) -> Any:
+        if topic != 'bond':
+            return create(kind, topic, *args, **more)
+        assert kind is message
+        return status(publish=sent.append, handle=None)
+
+    monkeypatch.setattr(node, 'create_publisher', create_publisher)
+    monkeypatch.setattr(node, 'destroy_publisher', lambda publisher: True)
+    assert node.trigger_configure() == SUCCESS
+    assert sent == []
+    assert node.trigger_activate() == SUCCESS
+    rig.spin_until(lambda: len(sent) >= 3, 'three beats')
+    assert {(beat.id, beat.active) for beat in sent} == {('anomaly_seg', True)}
+    assert len({beat.instance_id for beat in sent}) == 1
+    assert sent[0].heartbeat_timeout == 4.0
+    assert node.trigger_deactivate() == SUCCESS
+    assert (sent[-1].active, len([beat for beat in sent if not beat.active])) == (False, 1)
+    beats = len(sent)
+    began = time.monotonic()
+    rig.spin_until(lambda: time.monotonic() - began > 0.3)
+    assert len(sent) == beats
+
+
 def test_subscribes_only_while_active_and_keeps_the_engine(rig: Any) -> None:
     node = rig.start()
     image = rig.name(topics.IMAGE)
@@ -1592,7 +1628,7 @@ def test_diagnostics_of_a_running_node(rig: Any, image_message: Callable[..., An
     assert all(value >= 0 for value in times.values())
     assert float(values(status)['processing_time_ms']) > 0
     anomaly = values(next_status(rig, 'anomaly'))
-    assert anomaly == {'anomalous_share': '0.500', 'threshold': '0.900'}
+    assert anomaly == {'anomalous_share': '0.500', 'threshold': '0.900', 'alarms': '1'}
     engine = next_status(rig, 'engine')
     assert engine.message == 'fake in fp32'
     assert values(engine)['checkpoint'] == str(rig.checkpoint)

@@ -177,6 +177,7 @@ def test_regions_json_by_hand(pipeline: Callable[..., Pipeline]) -> None:
         'threshold': 0.9,
         'persistence': {'needed': 1, 'frames': 5, 'delay_frames': 0},
         'total': 3,
+        'alarms': 2,
         'regions': [
             {
                 'id': 1,

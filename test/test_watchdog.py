@@ -258,7 +258,11 @@ def test_numbers_are_of_the_last_seconds_or_none(clock: FakeTime) -> None:
     none = inference_status(frames, WorkState(True))
     assert (none.level, none.message) == (Level.OK, 'no frame processed yet')
     assert none.values['processing_time_p95_ms'] is None
-    assert anomaly_status(frames, 0.9).values == {'anomalous_share': None, 'threshold': 0.9}
+    assert anomaly_status(frames, 0.9).values == {
+        'anomalous_share': None,
+        'threshold': 0.9,
+        'alarms': 0,
+    }
     for _ in range(3):
         clock.now += 0.1
         frames.arrived()

@@ -25,6 +25,7 @@ from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.ros import calibrator, diagnostics, parameters, qos
 from anomaly_seg_ros.ros.autostart import Autostart
+from anomaly_seg_ros.ros.bond import Bond
 from anomaly_seg_ros.ros.camera import Camera
 from anomaly_seg_ros.ros.camera_input import ImageInput
 from anomaly_seg_ros.ros.compat import ClockType, NodeExecutor
@@ -69,6 +70,8 @@ class AnomalySegNode(LifecycleNode):
         self._second = self.create_timer(1.0, self._every_second, clock=self._steady)
         calibrator.serve(self, self._names, self._calibrate)
         self._switches = Services(self, self._names, lambda: self.cameras)
+        # Only who is led by a manager needs to tell it that it lives.
+        self._bond = None if self.config.autostart else Bond(self, self._steady)
         self._autostart = (
             Autostart(self, self._steady, tries_again=not self.config.exit_on_failure)
             if self.config.autostart
@@ -131,6 +134,8 @@ class AnomalySegNode(LifecycleNode):
             self._stop_work()
             super().on_deactivate(state)
             raise
+        if self._bond is not None:
+            self._bond.start()
         for name in parameters.unused_overrides(self):
             self.get_logger().warning(f'parameter {name} is of no topic of this node')
         read = ', '.join(camera.input.topic for camera in self.cameras)
@@ -172,6 +177,8 @@ class AnomalySegNode(LifecycleNode):
             engine.close()
 
     def _stop_work(self) -> None:
+        if self._bond is not None:
+            self._bond.stop()
         for camera in self.cameras:
             camera.calibrator.cancel('the node is not active any more')
             camera.unsubscribe()
