@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 STRETCHES = 10
 """Parts that frames are left out in, because neighbours in time are alike."""
+IN_A_STRETCH = 3
+"""Frames, at least: of single frames of one drive the interval is too narrow by far."""
 LEAST_SCENES = 5
 """From so many scenes on whole scenes are left out, not stretches of frames."""
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -45,8 +47,8 @@ def stretches(scenes: Sequence[str]) -> NDArray[np.intp]:
     Args:
         scenes: What each frame's scene is called, frames in order.
 
-    >>> stretches(['a'] * 3).tolist(), stretches(list('abcdea')).tolist()
-    ([0, 1, 2], [0, 1, 2, 3, 4, 0])
+    >>> stretches(['a'] * 9).tolist(), stretches(list('abcdea')).tolist()
+    ([0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 1, 2, 3, 4, 0])
     """
     names = list(dict.fromkeys(scenes))
     scene = np.array([names.index(name) for name in scenes], np.intp)
@@ -54,7 +56,8 @@ def stretches(scenes: Sequence[str]) -> NDArray[np.intp]:
         return scene * min(STRETCHES, len(names)) // len(names)
     place = np.empty(len(scenes), np.intp)
     place[np.argsort(scene, kind='stable')] = np.arange(len(scenes))
-    return place * min(STRETCHES, len(scenes)) // max(len(scenes), 1)
+    parts = min(STRETCHES, max(2, len(scenes) // IN_A_STRETCH), len(scenes))
+    return place * parts // max(len(scenes), 1)
 
 
 def left_out_shares(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from itertools import islice
+import fnmatch
 from pathlib import Path
 import sys
 import time
@@ -279,7 +279,7 @@ def main() -> int:
     parser.add_argument('--checkpoint', default='default')
     parser.add_argument('--data', type=Path, default=Path('../shared/data'))
     parser.add_argument('--given', type=int, default=10, help='frames of the camera to fit to')
-    parser.add_argument('--rows', type=int, default=len(INGREDIENTS), help='only the first ones')
+    parser.add_argument('--only', default='*', metavar='PATTERN', help='rows, such as "prior*"')
     parser.add_argument('--table', type=Path, required=True)
     args = parser.parse_args()
     try:
@@ -294,7 +294,8 @@ def main() -> int:
         }
         head, lines = ['fitted', *sets, 'mIoU', 's to fit'], []
         args.table.parent.mkdir(parents=True, exist_ok=True)
-        for name, fit in islice(INGREDIENTS.items(), args.rows):
+        for name in fnmatch.filter(INGREDIENTS, args.only):
+            fit = INGREDIENTS[name]
             lines.append([name, *row(fit, model, given, sets, data / 'camvid')])
             args.table.write_text(markdown_table(head, lines) + '\n', encoding='utf-8')
     except (ValueError, FileNotFoundError) as error:
