@@ -239,6 +239,20 @@ def test_each_camera_has_its_own(
     assert front['before']['share'] == pytest.approx(0.01, abs=0.002)
 
 
+def test_pixels_of_an_ignore_mask_are_no_part_of_it(drive: Path, tmp_path: Path) -> None:
+    mask = np.zeros((36, 48), np.uint8)
+    mask[:20] = 255  # all above the road
+    write_image(tmp_path / 'mask.png', mask)
+    levels = []
+    for more in ([], ['--ignore-mask', str(tmp_path / 'mask.png')]):
+        assert main(['adapt', str(drive), *more, '--out', str(tmp_path / 'out')]) == 0
+        meta = Checkpoint.open(tmp_path / 'out').meta
+        levels.append(meta.calibrations[meta.score].levels)
+    assert levels[0] != levels[1]
+    command = ['adapt', str(drive), '--ignore-mask', '/nowhere.png']
+    assert main([*command, '--out', str(tmp_path / 'out')]) == 2
+
+
 def test_a_bag_serves_as_well(drive: Path, tmp_path: Path) -> None:
     images = tmp_path / 'images'
     images.mkdir()

@@ -29,6 +29,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta, META_FILE
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.ignore_mask import read_ignored
 from anomaly_seg_ros.frames.images import find_images, printable, read_image
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
@@ -74,6 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='one of several cameras, as the node calls it; default: the calibration of all that '
         'have none of their own',
     )
+    parser.add_argument(
+        '--ignore-mask',
+        default='',
+        metavar='IMAGE',
+        help="image of the pixels that do not count (not black), as the node's ignore_mask",
+    )
     parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
     parser.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)}')
     parser.add_argument('--precision', default='auto', help=', '.join(precisions()))
@@ -93,7 +100,9 @@ def main(args: argparse.Namespace) -> int:
     checkpoint = Checkpoint.open(args.checkpoint)
     total, frames = open_frames(args.frames, args.topic)
     engine = open_engine(checkpoint, args.engine, args.score, args.precision)
-    found = collect(engine, frames, total)
+    ignored = read_ignored(args.ignore_mask, args.camera, engine.input_size)
+    counted = np.s_[:] if ignored is None else ~ignored
+    found = collect(engine, frames, total, counted)
     engine.close()
     score = engine.score_name
     meta = checkpoint.meta.of_camera(args.camera)
@@ -170,8 +179,10 @@ def _bag_frames(path: Path, topic: str | None) -> tuple[int, Iterator[NamedFrame
     return -(-count // step) if count else MOST, frames()
 
 
-def collect(engine: Engine, frames: Iterator[NamedFrame], total: int) -> OrdinaryFrames:
-    """Runs all frames through the engine."""
+def collect(
+    engine: Engine, frames: Iterator[NamedFrame], total: int, counted: Any
+) -> OrdinaryFrames:
+    """Runs all frames through the engine; `counted` is an index of the pixels that count."""
     found = OrdinaryFrames(total)
     sizes: set[tuple[int, int]] = set()
     for name, scene, frame, problem in tqdm(frames, total=total, unit='frame', disable=None):
@@ -180,7 +191,7 @@ def collect(engine: Engine, frames: Iterator[NamedFrame], total: int) -> Ordinar
             continue
         sizes.add(frame.size)
         image: NDArray[np.uint8] = frame.rgb_at(engine.input_size)
-        found.add(name, image, engine.infer(image).score, scene)
+        found.add(name, image, engine.infer(image).score[counted], scene)
     if len(sizes) > 1:
         print(
             f'warning: the frames have {len(sizes)} sizes; fit one camera at a time (--camera)',
