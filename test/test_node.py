@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+import base64
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import importlib
@@ -15,6 +16,7 @@ import threading
 import time
 import types
 from typing import Any
+import zlib
 
 import cv2
 import numpy as np
@@ -842,8 +844,9 @@ def test_numbers_of_a_frame_and_runs_of_its_mask(
     runs = json.loads(rig.heard[topics.RLE_MASK][0].data)
     assert runs['stamp'] == {'sec': sent.header.stamp.sec, 'nanosec': 123_456_789}
     assert runs['frame_id'] == 'front_camera'
-    turns = np.arange(len(runs['counts'])) % 2 * 255
-    unpacked = np.repeat(turns, runs['counts']).reshape(runs['height'], runs['width'])
+    counts = np.frombuffer(zlib.decompress(base64.b64decode(runs['runs'])), '<u4')
+    unpacked = np.repeat(np.arange(len(counts)) % 2 * 255, counts)
+    unpacked = unpacked.reshape(runs['height'], runs['width'])
     assert (unpacked == pixels(mask)).all()
     assert rig.heard[topics.FRAME_SCORE][0].data == pytest.approx(0.5, abs=0.01)
 
@@ -1217,6 +1220,68 @@ def test_two_cameras_are_a_matter_of_a_list(
     status = next_status(rig, 'front inference', lambda s: values(s)['frames_processed'] == '2')
     assert node.trigger_deactivate() == SUCCESS
     assert [s.count('processed') for s in received] == [2, 1]
+
+
+def test_two_nodes_and_three_cameras(rig: Any, image_message: Callable[..., Any]) -> None:
+    """Each mask is of its own camera; both nodes go on while the other one is cleaned up."""
+    first = rig.start(cameras=['front', 'left'])
+    second = AnomalySegNode(
+        rig.open_engine,
+        namespace=f'{rig.namespace}/rear',
+        parameter_overrides=[
+            Parameter('checkpoint', value=str(rig.checkpoint)),
+            Parameter('autostart', value=False),
+        ],
+    )
+    rig.add(second)
+    places = {'front': 'front', 'left': 'left', 'rear': ''}
+    for node in (first, second):
+        assert node.trigger_configure() == SUCCESS
+        assert node.trigger_activate() == SUCCESS
+    kind = type(image_message(picture()))
+    senders, heard = {}, {name: [] for name in places}
+    for name, camera in places.items():
+        space = rig.namespace if camera else f'{rig.namespace}/rear'
+        mask = topics.resolve(topics.of_camera(topics.SEMANTIC_MASK, camera), space)
+        image = topics.resolve(topics.of_camera(topics.IMAGE, camera), space)
+        rig.user.create_subscription(kind, mask, heard[name].append, QoSProfile(depth=10))
+        senders[name] = rig.user.create_publisher(kind, image, QoSProfile(depth=1))
+    cameras = dict(zip(places, (*first.cameras, *second.cameras), strict=True))
+    rig.spin_until(
+        lambda: all(
+            sender.get_subscription_count()
+            and cameras[name].outputs[topics.SEMANTIC_MASK].publisher.get_subscription_count()
+            for name, sender in senders.items()
+        ),
+        'all cameras to match',
+    )
+
+    def round_of(names: tuple[str, ...], label: int) -> None:
+        sent = {}
+        for offset, name in enumerate(names):
+            image = picture()
+            image[..., 0] = label + offset
+            sent[name] = image_message(image)
+            senders[name].publish(sent[name])
+        rig.spin_until(
+            lambda: all(
+                heard[name] and heard[name][-1].header == sent[name].header for name in names
+            ),
+            f'the masks of {names}',
+        )
+        for offset, name in enumerate(names):
+            assert set(bytes(heard[name][-1].data)) == {label + offset}
+
+    for label in (0, 1, 2):
+        round_of(('front', 'left', 'rear'), label)
+    assert second.trigger_deactivate() == SUCCESS
+    round_of(('front', 'left'), 5)
+    assert len(heard['rear']) == 3
+    received = [cameras[name].statistics.count('received') for name in places]
+    rig.spin_until(
+        lambda: received == [cameras[name].statistics.count('processed') for name in places]
+    )
+    assert received == [4, 4, 3]
 
 
 # --- bad input -----------------------------------------------------------------------------------

@@ -67,7 +67,9 @@ def find_regions(mask: NDArray[np.uint8], min_area: float = 0) -> Regions:
     y, x = np.divmod(places, max(columns, 1))
     y, x = y + top, x + left
     areas = np.bincount(owners, minlength=count - 1).astype(np.intp)
-    order = np.argsort(owners, kind='stable')
+    # NumPy sorts sixteen bits by their digits, in a tenth of the time.
+    few = count <= 1 << 16
+    order = np.argsort(owners.astype(np.uint16) if few else owners, kind='stable')
     starts = np.cumsum(areas) - areas
     boxes = np.zeros((count - 1, 4), np.intp)
     for axis, values in enumerate((x[order], y[order])):

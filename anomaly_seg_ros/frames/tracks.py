@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from .persistence import Persistence
 from .regions import Regions, Whole
 
+COUNTED = 1 << 20
+"""Pairs of regions that may be counted in a table; of more those that occur are sorted."""
+
 
 def _none() -> Whole:
     return np.zeros(0, np.intp)
@@ -86,7 +89,7 @@ def follow(tracks: Tracks, regions: Regions, size: int, persistence: Persistence
     later = tracks.histories << 1 & known
     later[heirs_of] = 0
     kept = np.flatnonzero(later)
-    inside = np.isin(tracks.owners, kept)
+    inside = later[tracks.owners] != 0
     after = Tracks(
         ids=np.concatenate([tracks.ids[kept], ids]),
         histories=np.concatenate([later[kept], now]),
@@ -95,7 +98,7 @@ def follow(tracks: Tracks, regions: Regions, size: int, persistence: Persistence
         # Where two were, the later one counts: it comes last.
         pixels=np.concatenate([tracks.pixels[inside], regions.pixels]),
         owners=np.concatenate(
-            [np.searchsorted(kept, tracks.owners[inside]), regions.owners + kept.size]
+            [(np.cumsum(later != 0) - 1)[tracks.owners[inside]], regions.owners + kept.size]
         ),
         next_id=tracks.next_id + int(new.size),
     )
@@ -111,9 +114,13 @@ def _related(tracks: Tracks, regions: Regions, size: int) -> tuple[Whole, Whole]
     place[tracks.pixels] = tracks.owners + 1
     parent = place[regions.pixels]
     shared = parent > 0
-    pairs, counts = np.unique(
-        regions.owners[shared] * (len(tracks.ids) + 1) + parent[shared], return_counts=True
-    )
+    keys = regions.owners[shared] * (len(tracks.ids) + 1) + parent[shared]
+    if len(regions) * (len(tracks.ids) + 1) <= COUNTED:
+        table = np.bincount(keys)
+        pairs = np.flatnonzero(table)
+        counts = table[pairs]
+    else:
+        pairs, counts = np.unique(keys, return_counts=True)
     order = np.argsort(-counts, kind='stable')
     children, parents = np.divmod(pairs[order], len(tracks.ids) + 1)
     first = np.sort(np.unique(children, return_index=True)[1])
