@@ -221,6 +221,40 @@ def test_the_outputs_are_those_of_the_node(
     assert mask.sum() == 255 * 12 * 16
 
 
+def test_every_output_is_read_by_others(
+    run: Callable[..., int], make: Any, tmp_path: Path
+) -> None:
+    """`rosbags` alone, by the definitions in the bag: those of vision_msgs too."""
+    from rosbags.highlevel import AnyReader
+
+    from anomaly_seg_ros.node.outputs import OUTPUTS
+    from training.evaluation.bag.outputs import output_names
+
+    assert run(make([box(2)]), '--save', ','.join(output_names())) == 0
+    with AnyReader([tmp_path / 'out' / 'bag']) as reader:
+        found = {
+            connection.topic.replace('/anomaly_seg/', '~/'): reader.deserialize(
+                data, connection.msgtype
+            )
+            for connection, _, data in reader.messages()
+        }
+    assert set(found) == {*OUTPUTS, topics.LABEL_INFO, topics.LABEL_INFO_JSON}
+    (detection,) = found['~/detections'].detections
+    assert detection.header.frame_id == found['~/detections'].header.frame_id == 'camera'
+    assert (detection.id, detection.bbox.size_x, detection.bbox.size_y) == ('1', 6.0, 6.0)
+    assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (5.0, 7.0)
+    (result,) = detection.results
+    assert (result.hypothesis.class_id, result.hypothesis.score) == ('anomaly', 1.0)
+    assert result.pose.covariance.tolist() == [0.0] * 36
+    names = [entry.class_name for entry in found['~/label_info'].class_map]
+    assert (names[3], names[11], len(names)) == ('road', 'anomaly', 12)
+    assert 0 < found['~/frame_score'].data < 1
+    assert found['~/overlay/compressed'].data[:2].tobytes() == b'\xff\xd8'
+    assert json.loads(found['~/rle_mask'].data)['height'] == HEIGHT
+    (region,) = json.loads(found['~/regions_json'].data)['regions']
+    assert (region['id'], region['area']) == (1, 36)
+
+
 def test_the_bag_offers_what_the_node_offers(run: Callable[..., int], make: Any) -> None:
     from rosbags.rosbag2 import Reader
 
