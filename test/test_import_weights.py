@@ -186,7 +186,19 @@ def test_a_prefix_that_some_keys_lack_is_a_part_of_the_name(tmp_path, capsys):
     state = random_state('erfnet', 19)
     content = {f'net.{key}' if number else key: v for number, (key, v) in enumerate(state.items())}
     assert import_file(write(tmp_path / 'w.pth', content), 'erfnet', tmp_path / 'c') == 2
-    assert "holds no weights of 'erfnet'" in capsys.readouterr().err
+    assert f'1 keys missing ({next(iter(state))})' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('prefix', ['model.', 'net._orig_mod.', 'student.backbone.'])
+def test_what_a_training_script_keeps_beside_the_network_is_left_out(prefix, tmp_path):
+    state = random_state('erfnet', 19)
+    content = {prefix + key: value for key, value in state.items()}
+    content |= {'criterion.weight': torch.ones(19), 'metric.matrix': torch.ones(19, 19)}
+    file = write(tmp_path / 'w.ckpt', {'state_dict': content, 'epoch': 3})
+    assert import_file(file, 'erfnet', tmp_path / 'c') == 0
+    loaded = Checkpoint.open(tmp_path / 'c').network()
+    for key, value in loaded.state_dict().items():
+        assert torch.equal(value, state[key]), key
 
 
 def test_nothing_but_what_a_profiler_left_is_no_network(tmp_path, capsys):
@@ -426,7 +438,25 @@ def test_a_void_index_that_does_not_fit_is_refused(classes, index, text, tmp_pat
     assert text in refuse(file, capsys, tmp_path, f'--void-index={index}')
 
 
-def test_another_number_of_classes_is_refused(tmp_path, capsys):
-    file = write(tmp_path / 'w.pth', random_state('enet', 12))
-    message = refuse(file, capsys, tmp_path)
-    assert 'the weights have 12 output channels; expected the 19 Cityscapes classes' in message
+def test_another_number_of_classes_has_no_names_until_they_are_given(tmp_path, capsys):
+    state = random_state('enet', 4)
+    file = write(tmp_path / 'w.pth', state)
+    assert import_file(file, 'enet', tmp_path / 'plain') == 0
+    assert 'the 4 channels are no known classes; --classes FILE names' in capsys.readouterr().out
+    found, images, meta = logits_of(tmp_path / 'plain')
+    assert meta.class_names == ('class 0', 'class 1', 'class 2', 'class 3')
+    assert torch.equal(found, logits_with(state, images, 'enet', 4))
+    classes = tmp_path / 'classes.yaml'
+    classes.write_text(
+        'classes: [{name: a, id: 5}, {name: b, id: 6, dynamic: true}, {name: c, id: 0}]'
+    )
+    assert import_file(file, 'enet', tmp_path / 'd', '--classes', str(classes)) == 0
+    meta = Checkpoint.open(tmp_path / 'd').meta
+    assert (meta.class_names, meta.dynamic_classes) == (('a', 'b', 'c'), ('b',))
+    assert meta.void_index == 3
+    classes.write_text('classes: [{name: a, id: 5}, {name: b, id: 6}]')
+    capsys.readouterr()
+    message = refuse(file, capsys, tmp_path, '--classes', str(classes))
+    assert (
+        'the weights have 4 output channels; expected the 2 classes (a, ...), or 3 with' in message
+    )

