@@ -179,6 +179,10 @@ def test_the_shown_configuration_of_nav2_fits_the_shipped_checkpoint(root: Path)
     camera = yaml.safe_load(text)['semantic_segmentation_layer']['camera']
     known = {topics.resolve(topic) for topic in (*OUTPUTS, *LATCHED)}
     assert {camera[f'{name}_topic'] for name in ('segmentation', 'confidence', 'labels')} <= known
+    # What is anomalous has no confidence, so it must win, and cost, without any.
+    assert camera['use_cost_selection'] is True
+    (kind,) = (k for k in camera['class_types'] if 'anomaly' in camera[k]['classes'])
+    assert camera[kind]['base_cost'] == 254
     # The layer leaves out, with an error, a class that stands in none of its lists.
     fields = label_info_fields(Checkpoint.open('default').meta, 0.99)
     names = [entry['class_name'] for entry in fields['class_map']]
