@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import signal
 import sys
 import threading
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE_S = 1.0
@@ -29,6 +31,10 @@ class StopSignals:
             have made another error of `Stopped`, and then only this tells why.
     """
 
+    _held: ClassVar[bool] = False
+    _on_stop: ClassVar[Callable[[], object]] = bool
+    _entered: ClassVar[list[StopSignals]] = []
+
     def __init__(self, is_own_process: bool = False) -> None:
         self._is_own_process = is_own_process
         self.caught: signal.Signals | None = None
@@ -42,9 +48,11 @@ class StopSignals:
             heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._stop) for number in heard}
         self._say_unraisable, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        StopSignals._entered.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
+        StopSignals._entered.remove(self)
         sys.unraisablehook = self._say_unraisable
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if self._is_own_process else handler)
@@ -67,9 +75,49 @@ class StopSignals:
         if self.caught is not None and now - self._heard_s < PATIENCE_S:
             return
         self.caught, self._heard_s = self.caught or signal.Signals(number), now
-        raise Stopped
+        StopSignals._on_stop()
+        if not StopSignals._held:
+            raise Stopped
 
     def _unraisable(self, what: Any) -> None:
         """Keeps still about what is no fault: see `check`."""
         if what.exc_type is not Stopped:
             self._say_unraisable(what)
+
+
+def stop_is_asked() -> bool:
+    """Whether a signal has come that wants the process to end."""
+    return any(signals.caught for signals in StopSignals._entered)
+
+
+@contextmanager
+def held_signals(on_stop: Callable[[], object]) -> Iterator[None]:
+    """Within, a signal raises nothing: what runs asks `stop_is_asked`.
+
+    For callbacks of a library that would make a fault of `Stopped`, or lose it.
+
+    Args:
+        on_stop: Called at each signal, at once.
+    """
+    before = StopSignals._held, StopSignals._on_stop
+    StopSignals._held, StopSignals._on_stop = True, on_stop
+    try:
+        yield
+    finally:
+        StopSignals._held, StopSignals._on_stop = before
+
+
+@contextmanager
+def raised_signals() -> Iterator[None]:
+    """Within, signals raise although they are held around it: for what takes long.
+
+    Raises:
+        Stopped: One came while they were held.
+    """
+    before, StopSignals._held = StopSignals._held, False
+    try:
+        if before and stop_is_asked():
+            raise Stopped
+        yield
+    finally:
+        StopSignals._held = before

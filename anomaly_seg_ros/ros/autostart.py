@@ -8,6 +8,7 @@ from rclpy.clock import Clock
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.timer import Timer
 
+from anomaly_seg_ros.process.stop_signals import stop_is_asked
 from anomaly_seg_ros.ros.compat import lifecycle_state
 
 FIRST_PAUSE_S = 2.0
@@ -55,6 +56,8 @@ class Autostart:
         return self._node.trigger_activate() == success
 
     def _after_failure(self) -> None:
+        if stop_is_asked() or not self._node.context.ok():
+            return
         log = self._node.get_logger()
         if not self._tries_again:
             log.error('it could not start by itself; it ends, because exit_on_failure is set')

@@ -23,6 +23,7 @@ from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.node_pipeline import warm_up
 from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.process.stop_signals import raised_signals, stop_is_asked
 from anomaly_seg_ros.ros import calibrator, diagnostics, parameters, qos
 from anomaly_seg_ros.ros.autostart import Autostart
 from anomaly_seg_ros.ros.bond import Bond
@@ -97,7 +98,7 @@ class AnomalySegNode(LifecycleNode):
         self._configured = config
         checkpoint = Checkpoint.open(config.checkpoint)
         began = time.monotonic()
-        with self._build.watched() as on_build:
+        with self._build.watched() as on_build, raised_signals():
             engine = self._engine = self._open_engine(
                 checkpoint,
                 config.engine,
@@ -110,7 +111,8 @@ class AnomalySegNode(LifecycleNode):
         self.cameras = [Camera(self, name, engine, checkpoint, config) for name in self._names]
         for camera in self.cameras:
             camera.pause(camera.name in self._switches.paused)
-        warm_up(engine, len(self.cameras))
+        with raised_signals():
+            warm_up(engine, len(self.cameras))
         self.get_logger().info(
             f'engine {engine.name} in {engine.precision} ({engine.description}), score '
             f'{engine.score_name}, input {engine.input_size[0]}x{engine.input_size[1]}, ready '
@@ -243,7 +245,7 @@ def spin(node: AnomalySegNode) -> None:
     executor.add_node(node)
     try:
         with logging_through(node.get_logger()):
-            while rclpy.ok() and not node.gave_up():
+            while rclpy.ok() and not node.gave_up() and not stop_is_asked():
                 executor.spin_once(timeout_sec=0.25)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

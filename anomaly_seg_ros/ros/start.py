@@ -5,19 +5,34 @@ Nothing heavy is imported before the signals are in hand: rclpy and OpenCV take 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
 
-from anomaly_seg_ros.node.start_checks import check_start, parameter_files, USAGE
-from anomaly_seg_ros.process.allocator import tune_allocator
-from anomaly_seg_ros.process.cores import picture_threads
-from anomaly_seg_ros.process.path_errors import explain
-from anomaly_seg_ros.process.stop_signals import StopSignals
+
+def _leave(*_: object) -> None:
+    """Ends the process at a signal that comes before `StopSignals` is there."""
+    os._exit(0)
+
+
+if __name__ == '__main__' or os.path.basename(sys.argv[0]).startswith('anomaly_seg_node'):
+    for _number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(_number) != signal.SIG_IGN:
+            signal.signal(_number, _leave)
+
+from collections.abc import Sequence  # noqa: E402 - from here on imports take time
+from functools import partial  # noqa: E402
+from typing import TYPE_CHECKING  # noqa: E402
+
+from anomaly_seg_ros.node.start_checks import check_start, parameter_files, USAGE  # noqa: E402
+from anomaly_seg_ros.process.allocator import tune_allocator  # noqa: E402
+from anomaly_seg_ros.process.cores import picture_threads  # noqa: E402
+from anomaly_seg_ros.process.path_errors import explain  # noqa: E402
+from anomaly_seg_ros.process.stop_signals import held_signals, StopSignals  # noqa: E402
 
 if TYPE_CHECKING:
+    from rclpy.impl.rcutils_logger import RcutilsLogger
+
     from anomaly_seg_ros.ros.node import AnomalySegNode
 
 
@@ -83,7 +98,8 @@ def run(arguments: Sequence[str], signals: StopSignals) -> int:
         signals.check()
         if tuned and not node.config.tune_allocator:
             tune_allocator(tuned=False)
-        spin(node)
+        with held_signals(on_stop=partial(hush, node.get_logger())):
+            spin(node)
     finally:
         rclpy.try_shutdown()
     return int(node.gave_up())
@@ -109,6 +125,13 @@ def make_node(arguments: Sequence[str]) -> AnomalySegNode:
             "name or '/**' above ros__parameters"
         )
     return node
+
+
+def hush(log: RcutilsLogger) -> None:
+    """Lets a node end in silence: with ROS shut down below it, rclpy's own steps fail aloud."""
+    from rclpy.impl.logging_severity import LoggingSeverity
+
+    log.set_level(LoggingSeverity.FATAL)
 
 
 def say(text: str) -> None:

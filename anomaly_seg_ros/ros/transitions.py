@@ -12,6 +12,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from anomaly_seg_ros.node.watchdog import cut
+from anomaly_seg_ros.process.stop_signals import stop_is_asked, Stopped
 
 
 class Reporting(Protocol):
@@ -47,8 +48,10 @@ def logged_transition(callback: Transition[NodeType]) -> Transition[NodeType]:
     def wrapper(node: NodeType, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return callback(node, state)
+        except Stopped:
+            return TransitionCallbackReturn.ERROR
         except Exception as error:  # noqa: BLE001 - the boundary to rclpy, which would hide it
-            if not node.context.ok():
+            if stop_is_asked() or not node.context.ok():
                 return TransitionCallbackReturn.ERROR
             if isinstance(error, (ValueError, FileNotFoundError, ImportError)):
                 node.problem = str(error)
