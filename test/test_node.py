@@ -6,12 +6,10 @@ from array import array
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-import importlib
 import json
 import logging
 from pathlib import Path
 import re
-import sys
 import threading
 import time
 import types
@@ -1944,22 +1942,3 @@ def test_the_image_can_be_remapped(rig: Any, image_message: Callable[..., Any]) 
     rig.spin_until(rig.publisher.get_subscription_count)
     rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
     assert values(next_status(rig, 'input'))['topic'] == camera
-
-
-# --- the versions of rclpy -----------------------------------------------------------------------
-
-
-def test_humbles_names_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock: Any = importlib.import_module('rclpy.clock')
-    old: Any = types.ModuleType('rclpy.qos_event')
-    old.SubscriptionEventCallbacks = 'of Humble'
-    old.PublisherEventCallbacks = lambda incompatible_qos=None: 'knows no matched'
-    old.UnsupportedEventTypeError = ValueError
-    monkeypatch.setitem(sys.modules, 'rclpy.event_handler', None)
-    monkeypatch.setitem(sys.modules, 'rclpy.clock_type', None)
-    monkeypatch.setitem(sys.modules, 'rclpy.qos_event', old)
-    monkeypatch.delitem(sys.modules, 'anomaly_seg_ros.ros.compat')
-    compat: Any = importlib.import_module('anomaly_seg_ros.ros.compat')
-    assert compat.SubscriptionEventCallbacks == 'of Humble'
-    assert compat.publisher_events(print) == 'knows no matched'
-    assert compat.ClockType is clock.ClockType

@@ -198,6 +198,13 @@ class NodeConfig:
         '/diagnostics alone',
         DYNAMIC,
     )
+    executor: str = param(
+        'auto',
+        "what runs the node's callbacks; events costs the least and is not in every version of "
+        'rclpy; auto: events where it is',
+        READ_ONLY,
+        choices=('auto', 'events', 'single'),
+    )
     tune_allocator: bool = param(
         True, 'keep freed memory in the process: much cheaper big messages', READ_ONLY
     )

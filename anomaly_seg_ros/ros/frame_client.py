@@ -23,7 +23,7 @@ from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.outputs import image_outputs, usual_outputs
 from anomaly_seg_ros.node.start_checks import check_start
 from anomaly_seg_ros.ros import qos
-from anomaly_seg_ros.ros.compat import NodeExecutor
+from anomaly_seg_ros.ros.compat import make_executor
 from anomaly_seg_ros.ros.conversions import ImageWriter
 from anomaly_seg_ros.ros.joining import join_ros
 
@@ -111,16 +111,18 @@ class FrameClient:
         self._sent: dict[tuple[int, int], tuple[int, float]] = {}
         self._waiting: dict[int, dict[str, Image]] = {}
         self._writer = ImageWriter('bgr8')
-        self._executor = NodeExecutor()
+        self._executor = make_executor()
         self._executor.add_node(self.node)
         profile = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
         )
         self._camera = self.node.create_publisher(Image, topics.IMAGE, profile)
-        for topic in self._outputs:
+        self._readers = [
             self.node.create_subscription(
                 Image, self._absolute(topic), self._receiver(topic), qos.output()
             )
+            for topic in self._outputs
+        ]
         self.node.create_subscription(
             String, self._absolute(topics.LABEL_INFO_JSON), self._receive_label_info, qos.latched()
         )
@@ -194,6 +196,11 @@ class FrameClient:
         return bool(reliable) and all(
             self.node.count_publishers(self._absolute(topic)) for topic in self._outputs
         )
+
+    def deafen(self) -> None:
+        """Listens to no picture any more."""
+        while self._readers:
+            self.node.destroy_subscription(self._readers.pop())
 
     def complete(self) -> int:
         """Gives the number of frames of which every output has come."""

@@ -29,7 +29,7 @@ from anomaly_seg_ros.ros.autostart import Autostart
 from anomaly_seg_ros.ros.bond import Bond
 from anomaly_seg_ros.ros.camera import Camera
 from anomaly_seg_ros.ros.camera_input import ImageInput
-from anomaly_seg_ros.ros.compat import ClockType, NodeExecutor
+from anomaly_seg_ros.ros.compat import ClockType, make_executor
 from anomaly_seg_ros.ros.log_bridge import logging_through
 from anomaly_seg_ros.ros.services import Services
 from anomaly_seg_ros.ros.transitions import logged_transition
@@ -238,10 +238,13 @@ class AnomalySegNode(LifecycleNode):
 def spin(node: AnomalySegNode) -> None:
     """Runs the node until ROS is shut down, then frees what it holds.
 
+    Raises:
+        ValueError: This version of rclpy has no such executor.
+
     In bounded slices: `executor.spin()` can miss an interrupt, because rclpy wakes the executor
     before it marks the context as shut down.
     """
-    executor = NodeExecutor()
+    executor = make_executor(node.config.executor)
     executor.add_node(node)
     try:
         with logging_through(node.get_logger()):
