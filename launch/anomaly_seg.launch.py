@@ -65,10 +65,12 @@ def generate_launch_description() -> LaunchDescription:
 
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, once the arguments have their values: only what the user set goes to it."""
-    arguments = {
-        argument.name: LaunchConfiguration(argument.name).perform(context)
-        for argument in launch_support.NODE_ARGUMENTS
-    }
+    arguments = launch_support.expanded(
+        {
+            argument.name: LaunchConfiguration(argument.name).perform(context)
+            for argument in launch_support.NODE_ARGUMENTS
+        }
+    )
     namespace, name = arguments['namespace'], arguments['node_name']
     overrides = {
         key: ParameterValue(value, value_type=type(value))

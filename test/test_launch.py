@@ -16,12 +16,18 @@ from typing import Any
 import pytest
 
 from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node.launch_files import LAUNCH_FILES
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = {
-    'anomaly_seg.launch.py': launch_support.NODE_ARGUMENTS,
-    'rviz.launch.py': launch_support.RVIZ_ARGUMENTS,
+FILES = LAUNCH_FILES
+FUNCTIONS = {
+    'anomaly_seg.launch.py': 'start_node',
+    'dds.launch.py': 'set_variables',
+    'multi_camera.launch.py': 'start_nodes',
+    'replay.launch.py': 'replay',
+    'rviz.launch.py': 'start_rviz',
 }
+PARAMS = str(ROOT / 'config' / 'node.yaml')
 RECORDED = (
     'launch', 'launch.actions', 'launch.conditions', 'launch.event_handlers', 'launch.events',
     'launch.events.process', 'launch.launch_description_sources', 'launch.substitutions',
@@ -95,7 +101,7 @@ def start(recorded: None) -> Start:
 
     def start(name: str, *argv: str, **given: str) -> list[Any]:
         values = {argument.name: argument.default for argument in FILES[name]}
-        values |= {'params_file': 'node.yaml', 'shm_profile': 'off'} | given
+        values |= {'params_file': PARAMS, 'shm_profile': 'off', 'bag': str(ROOT)} | given
         (function,) = of_kind(load(name).generate_launch_description(), 'OpaqueFunction')
         return function.kwargs['function'](Context(values, *argv))
 
@@ -143,7 +149,7 @@ def test_node_by_default(start: Start) -> None:
     scripts = (ROOT / 'setup.py').read_text(encoding='utf-8')
     assert re.search(rf"'{node.kwargs['executable']} = ", scripts)
     assert (node.kwargs['name'], node.kwargs['namespace']) == ('anomaly_seg', '')
-    assert node.kwargs['parameters'] == ['node.yaml']
+    assert node.kwargs['parameters'] == [PARAMS]
     assert node.kwargs['remappings'] == [('image', 'image'), ('camera_info', 'camera_info')]
     assert node.kwargs['ros_arguments'] == ['--log-level', 'anomaly_seg:=info']
     assert node.kwargs['additional_env'] == {}
@@ -160,7 +166,7 @@ def test_node_with_what_the_user_set(start: Start) -> None:
         respawn='false',
     )
     file, overrides = node.kwargs['parameters']
-    assert file == 'node.yaml'
+    assert file == PARAMS
     values = {key: (value.args[0], value.kwargs) for key, value in overrides.items()}
     # Without its type launch would read the text 123 as a number.
     assert values == {
@@ -189,13 +195,14 @@ def test_a_node_that_has_ended_five_times_in_a_minute_is_left(start: Start) -> N
 def test_arguments_that_mean_nothing(
     name: str, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, 'argv', ['ros2', 'launch', topics.PACKAGE, name, 'image_topics:=/c'])
-    with pytest.raises(ValueError, match=r'unknown launch argument .image_topics.; did you mean'):
-        start(name, 'image_topics:=/c', image_topics='/c')
+    wrong = f'{FILES[name][0].name}s'
+    monkeypatch.setattr(sys, 'argv', ['ros2', 'launch', topics.PACKAGE, name, f'{wrong}:=/c'])
+    with pytest.raises(ValueError, match=f'unknown launch argument .{wrong}.; did you mean'):
+        start(name, f'{wrong}:=/c', **{wrong: '/c'})
     monkeypatch.setattr(sys, 'argv', ['ros2', 'launch', 'users_own', 'camera.launch.py'])
-    said = start(name, 'image_topics:=/c', image_topics='/c')[0]
+    said = start(name, f'{wrong}:=/c', **{wrong: '/c'})[0]
     assert said.kind == 'LogInfo'
-    assert f"WARNING: {name} has no argument 'image_topics'; did you mean" in said.kwargs['msg']
+    assert f"WARNING: {name} has no argument '{wrong}'; did you mean" in said.kwargs['msg']
 
 
 def test_node_gets_the_shared_memory_profile(
@@ -226,6 +233,63 @@ def test_rviz(start: Start) -> None:
     assert ('/anomaly_seg/overlay', '/front/anomaly_seg/overlay') in rviz.kwargs['remappings']
 
 
+def test_each_camera_has_a_node_in_its_namespace(start: Start) -> None:
+    groups = start('multi_camera.launch.py', cameras='front, left', engine='onnx')
+    includes = of_kind(groups, 'IncludeLaunchDescription')
+    handed = [dict(include.kwargs['launch_arguments']) for include in includes]
+    assert [one['namespace'] for one in handed] == ['front', 'left']
+    assert [one['image_topic'] for one in handed] == ['/front/image_raw', '/left/image_raw']
+    assert {one['engine'] for one in handed} == {'onnx'}
+    assert all(set(one) <= {row.name for row in FILES['anomaly_seg.launch.py']} for one in handed)
+    for cameras in ('', 'front,front', 'a b'):
+        with pytest.raises(ValueError, match='write different names of letters, digits and _'):
+            start('multi_camera.launch.py', cameras=cameras)
+
+
+def test_a_replay_ends_with_its_bag(start: Start, tmp_path: Path) -> None:
+    started = start('replay.launch.py', namespace='front', record=str(tmp_path / 'new'))
+    group, recorder, watch, player = started
+    handed = dict(of_kind(group, 'IncludeLaunchDescription')[0].kwargs['launch_arguments'])
+    assert (handed['use_sim_time'], handed['respawn']) == ('true', 'false')
+    assert set(handed) <= {row.name for row in FILES['anomaly_seg.launch.py']}
+    command = player.kwargs['cmd']
+    assert command[:4] == ['ros2', 'bag', 'play', str(ROOT)]
+    assert {'--clock', '--delay', '--disable-keyboard-controls'} <= set(command)
+    assert watch.args[0].kwargs['target_action'] is player
+    assert of_kind(watch, 'Shutdown')
+    recorded = recorder.kwargs['cmd']
+    assert '/front/anomaly_seg/semantic_mask' in recorded
+    assert '/front/anomaly_seg/overlay' not in recorded
+    assert len(start('replay.launch.py')) == 3
+    for wrong, words in (({'bag': ''}, 'add bag:=FOLDER'), ({'bag': '/no'}, "no bag '/no'")):
+        with pytest.raises((ValueError, FileNotFoundError), match=words):
+            start('replay.launch.py', **wrong)
+    with pytest.raises(ValueError, match='is there already; choose another folder for record'):
+        start('replay.launch.py', record=str(tmp_path))
+
+
+def test_what_is_started_behind_dds_launch_sends_large_frames(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {launch_support.PROFILE_VARIABLE: '/p.xml'}
+    choice = launch_support.ProfileChoice(variables, 'no room')
+    monkeypatch.setattr(launch_support, 'profile_environment', lambda *args: choice)
+    monkeypatch.setenv('MALLOC_TOP_PAD_', '5')
+    said, *settings = start('dds.launch.py', shm_profile='auto')
+    assert 'no room' in said.kwargs['msg']
+    assert dict(record.args for record in settings) == {
+        launch_support.PROFILE_VARIABLE: '/p.xml',
+        'MALLOC_MMAP_THRESHOLD_': '33554432',
+        'MALLOC_TRIM_THRESHOLD_': '268435456',
+    }
+    assert len(start('dds.launch.py', shm_profile='auto', allocator='false')) == 2
+
+
+def test_a_parameter_file_that_is_not_there_is_said_at_once(start: Start) -> None:
+    with pytest.raises(FileNotFoundError, match=r"file '/no\.yaml'; check params_file"):
+        start('anomaly_seg.launch.py', params_file='/no.yaml')
+
+
 @pytest.mark.ros
 @pytest.mark.parametrize('name', FILES)
 def test_builds_on_launch_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,9 +303,11 @@ def test_builds_on_launch_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert [argument.name for argument in declared] == [row.name for row in FILES[name]]
     context = LaunchContext()
     context.launch_configurations.update({row.name: row.default for row in FILES[name]})
-    context.launch_configurations['params_file'] = str(ROOT / 'config' / 'node.yaml')
-    function = module.start_node if 'anomaly_seg' in name else module.start_rviz
-    assert type(function(context)[-1]).__name__ == 'Node'
+    context.launch_configurations.update({'params_file': PARAMS, 'bag': str(ROOT)})
+    started = getattr(module, FUNCTIONS[name])(context)
+    last = {'dds.launch.py': 'SetEnvironmentVariable', 'multi_camera.launch.py': 'GroupAction'}
+    last |= {'replay.launch.py': 'ExecuteProcess'}
+    assert type(started[-1]).__name__ == last.get(name, 'Node')
 
 
 def test_launch_itself_gives_up_on_a_process_that_ends_at_once(

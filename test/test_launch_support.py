@@ -220,6 +220,37 @@ def test_profile_argument(monkeypatch: pytest.MonkeyPatch, roomy: Path) -> None:
     assert shm_profile_environment(str(mine), kilted).variables == {PROFILE_VARIABLE: str(mine)}
 
 
+def test_paths_are_expanded_and_nothing_else(tmp_path: Path) -> None:
+    environ = {'HOME': '/home/me', 'MAPS': str(tmp_path)}
+    (tmp_path / 'a.yaml').touch()
+    given = {'params_file': '$MAPS/a.yaml', 'checkpoint': '~/c', 'image_topic': '~/x', 'bag': '~'}
+    assert launch_support.expanded(given, environ) == {
+        'params_file': f'{tmp_path}/a.yaml',
+        'checkpoint': '/home/me/c',
+        'image_topic': '~/x',
+        'bag': '/home/me',
+    }
+    assert launch_support.expanded({'checkpoint': '~user/a$'}, {}) == {'checkpoint': '~user/a$'}
+    with pytest.raises(ValueError, match=r"checkpoint is '\$NO/x', and the variable 'NO' is not"):
+        launch_support.expanded({'checkpoint': '$NO/x'}, environ)
+    with pytest.raises(FileNotFoundError, match='there is no parameter file'):
+        launch_support.expanded({'params_file': '${MAPS}/b.yaml'}, environ)
+
+
+def test_zenoh_gets_shared_memory_unless_the_user_chose(roomy: Path) -> None:
+    environ = {'RMW_IMPLEMENTATION': 'rmw_zenoh_cpp'}
+    choice = profile_environment('lyrical', roomy, environ, roomy.parent)
+    assert choice.variables['ZENOH_CONFIG_OVERRIDE'] == 'transport/shared_memory/enabled=true'
+    size = int(choice.variables['ZENOH_SHM_ALLOC_SIZE'])
+    assert size % 4 == 0
+    assert size > 4 * 1080 * 1920 * 3
+    environ['ZENOH_SHM_ALLOC_SIZE'] = '4194304'
+    choice = profile_environment('lyrical', roomy, environ, roomy.parent)
+    assert choice.variables['ZENOH_SHM_ALLOC_SIZE'] == '4194304'
+    environ['ZENOH_SESSION_CONFIG_URI'] = '/etc/zenoh.json5'
+    assert profile_environment('lyrical', roomy, environ, roomy.parent).variables == {}
+
+
 def test_only_what_the_user_set_overrides() -> None:
     nothing = {argument.name: argument.default for argument in launch_support.NODE_ARGUMENTS}
     assert parameter_overrides(nothing) == {}

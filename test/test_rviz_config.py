@@ -1,5 +1,6 @@
-"""The RViz file: known displays, topics that the node has, policies that RViz knows."""
+"""What RViz and Foxglove show: known displays, topics that the node has, policies that are."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,24 @@ def test_launch_remaps_every_topic_of_the_file(displays: list[dict[str, Any]]) -
         '/camera/front/seg/anomaly_score',
         '/camera/front/seg/semantic_color',
     }
+
+
+def test_foxglove_shows_the_same_and_the_diagnostics() -> None:
+    layout = json.loads((FILE.parent / launch_support.FOXGLOVE_FILE).read_text(encoding='utf-8'))
+    panels = layout['configById']
+    images = {
+        panel['imageMode']['imageTopic'] for panel in panels.values() if 'imageMode' in panel
+    }
+    assert images == {
+        topics.resolve(topics.IMAGE),
+        topics.resolve(topics.OVERLAY_COMPRESSED),
+        topics.resolve(topics.ANOMALY_SCORE),
+        topics.resolve(topics.SEMANTIC_COLOR),
+    }
+
+    def placed(part: Any) -> set[str]:
+        return {part} if isinstance(part, str) else placed(part['first']) | placed(part['second'])
+
+    assert placed(layout['layout']) == set(panels)
+    (summary,) = [panel for name, panel in panels.items() if name.startswith('Diagnostic')]
+    assert summary['topicToRender'] == topics.DIAGNOSTICS

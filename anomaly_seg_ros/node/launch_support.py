@@ -10,6 +10,7 @@ from importlib import metadata
 import os
 from pathlib import Path
 import shutil
+from string import Template
 import sys
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -28,9 +29,15 @@ SHARED_MEMORY = Path('/dev/shm')
 SHARED_MEMORY_SPARE = 8 * 2**20
 """Bytes left free beside our segment, for the ports and segments of other participants."""
 
+ZENOH_SHM_ON = 'transport/shared_memory/enabled=true'
+ZENOH_ALLOC_SIZE = str(48 * 2**20)
+"""Bytes that each process sets aside for what it sends, a multiple of 4: seven frames of 1080p. A
+larger message goes through TCP."""
+
 SHM_PROFILE = 'fastdds_shm.xml'
 PARAMS_FILE = 'node.yaml'
 RVIZ_FILE = 'anomaly_seg.rviz'
+FOXGLOVE_FILE = 'foxglove_layout.json'
 
 
 class LaunchArgument(NamedTuple):
@@ -112,7 +119,7 @@ def ros_distro(environ: Mapping[str, str] = os.environ) -> str:
     """The ROS distribution in lower case: of the sourced setup, else of the wheels, else empty."""
     if environ.get('ROS_DISTRO'):
         return environ['ROS_DISTRO'].lower()
-    for distro in ('kilted', 'jazzy'):
+    for distro in ('lyrical', 'kilted', 'jazzy'):
         try:
             metadata.version(f'ros-{distro}-rclpy')
         except metadata.PackageNotFoundError:
@@ -161,9 +168,18 @@ def _users_choice(distro: str, environ: Mapping[str, str]) -> ProfileChoice | No
         return ProfileChoice({})
     if environ.get('FASTDDS_BUILTIN_TRANSPORTS'):
         return ProfileChoice({})
-    if 'fastrtps' not in environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp'):
+    middleware = environ.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp')
+    if 'zenoh' in middleware:
+        return _zenoh_choice(environ)
+    return None if 'fastrtps' in middleware else ProfileChoice({})
+
+
+def _zenoh_choice(environ: Mapping[str, str]) -> ProfileChoice:
+    """Shared memory for Zenoh; without it each frame goes through TCP, which also delivers."""
+    if environ.get('ZENOH_CONFIG_OVERRIDE') or environ.get('ZENOH_SESSION_CONFIG_URI'):
         return ProfileChoice({})
-    return None
+    size = environ.get('ZENOH_SHM_ALLOC_SIZE', ZENOH_ALLOC_SIZE)
+    return ProfileChoice({'ZENOH_CONFIG_OVERRIDE': ZENOH_SHM_ON, 'ZENOH_SHM_ALLOC_SIZE': size})
 
 
 def profile_environment(
@@ -232,6 +248,41 @@ def parameter_overrides(arguments: Mapping[str, str]) -> dict[str, bool | str]:
         if text:
             overrides[name] = to_bool(name, text) if name in switches else text
     return overrides
+
+
+PATHS = ('params_file', 'checkpoint', 'shm_profile', 'bag', 'record')
+"""The arguments that are, or may be, paths."""
+
+
+def expanded(
+    arguments: Mapping[str, str], environ: Mapping[str, str] = os.environ
+) -> dict[str, str]:
+    """The arguments with `~` and environment variables put in where they are paths.
+
+    Raises:
+        ValueError: A variable is not set.
+        FileNotFoundError: There is no such parameter file.
+    """
+    found = {name: _expand(name, text, environ) for name, text in arguments.items()}
+    file = found.get('params_file', '')
+    if file and not Path(file).is_file():
+        raise FileNotFoundError(f"there is no parameter file '{file}'; check params_file:=")
+    return found
+
+
+def _expand(name: str, text: str, environ: Mapping[str, str]) -> str:
+    if name not in PATHS:
+        return text
+    try:
+        text = Template(text).substitute(environ)
+    except KeyError as error:
+        raise ValueError(
+            f"{name} is '{text}', and the variable {error} is not set; set it or write the path"
+        ) from None
+    except ValueError:
+        pass  # a $ that names no variable is a part of the path
+    home = environ.get('HOME', '')
+    return f'{home}{text[1:]}' if text == '~' or (text.startswith('~/') and home) else text
 
 
 def to_bool(name: str, text: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from anomaly_seg_ros.node.config import parameters
-from anomaly_seg_ros.node.launch_support import NODE_ARGUMENTS, RVIZ_ARGUMENTS
+from anomaly_seg_ros.node.launch_files import LAUNCH_FILES
 from anomaly_seg_ros.registry import did_you_mean
 
 OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter')
@@ -32,7 +32,7 @@ def check_arguments(
     Raises:
         ValueError: The user runs this very file with an argument that it does not have.
     """
-    known = {argument.name for argument in (*NODE_ARGUMENTS, *RVIZ_ARGUMENTS)}
+    known = {argument.name for argument in LAUNCH_FILES[file]}
     if any(Path(word).name == file for word in command):
         names = [text.partition(':=')[0] for text in given]
         said = [_unknown(name, known) for name in names if name not in {*known, *OF_LAUNCH}]
