@@ -7,6 +7,8 @@
 # make train-default  all stages of the default checkpoint, from ImageNet's weights on
 # make comparison      measures every method with a checkpoint, then prints the pages' numbers
 # make bench-metrics   streaming metrics against scikit-learn: CPU time and memory
+# make soak   twenty minutes of three cameras at twice what the node can serve; signals at each moment
+# make fuzz   10,000 odd messages and parameter sets of each kind
 # make clean  caches and build folders; .venv and out/ stay
 #
 # PYTHON=python3.12 chooses the interpreter of a new .venv; ARGS="..." is passed on.
@@ -92,6 +94,14 @@ comparison: $(VENV)/.test
 
 bench-metrics: $(VENV)/.test
 	$(BIN)/python -m training.bench.metrics $(ARGS)
+
+# Their short forms are a part of `make test`.
+.PHONY: soak fuzz
+soak: $(VENV)/.test
+	ANOMALY_SEG_LONG=1 $(BIN)/python -m pytest -m "" -s test/test_soak.py test/test_signal_sweep.py $(ARGS)
+
+fuzz: $(VENV)/.test
+	ANOMALY_SEG_LONG=1 $(BIN)/python -m pytest -m "" test/test_fuzz.py $(ARGS)
 
 # The report's page is tested in a real browser. On Ubuntu apt gives a snap stub: install one by hand.
 browser:

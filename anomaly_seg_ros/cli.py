@@ -15,15 +15,12 @@ from typing import NamedTuple, NoReturn
 from anomaly_seg_ros import __version__
 from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.process.cores import shared_cores
+from anomaly_seg_ros.process.out_of_memory import is_out_of_memory, OUT_OF_MEMORY_SAID
 from anomaly_seg_ros.process.path_errors import explain, is_bad_path, try_out
 from anomaly_seg_ros.process.stop_signals import StopSignals
 from anomaly_seg_ros.registry import did_you_mean
 
 RUNTIME, TRAINING = 'anomaly_seg_ros.commands', 'training.commands'
-
-
-OUT_OF_MEMORY = ('CUDA out of memory', 'DefaultCPUAllocator')
-"""What torch says, in errors of a kind that it also uses for faults of ours."""
 
 
 class Verb(NamedTuple):
@@ -44,6 +41,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     'demo': Verb(RUNTIME, 'camera frames in over DDS, masks and overlays out'),
+    'doctor': Verb(RUNTIME, 'what this machine can run, and what a camera topic carries'),
     'predict': Verb(RUNTIME, 'labels, scores, masks and overlays of image files', True),
     'adapt': Verb(RUNTIME, 'fit a checkpoint to a camera by its ordinary frames', True),
     'check': Verb(TRAINING, 'look at a dataset before anything is learned from it'),
@@ -168,8 +166,8 @@ def say_error(verb: str, error: BaseException, out: Path | None) -> int:
     if isinstance(error, OSError):
         say(verb, explain(error, out))
         return 2 if is_bad_path(error) else 1
-    if isinstance(error, MemoryError) or any(part in str(error) for part in OUT_OF_MEMORY):
-        say(verb, 'out of memory; end other programs, or take smaller images or another engine')
+    if is_out_of_memory(error):
+        say(verb, OUT_OF_MEMORY_SAID)
         return 1
     if isinstance(error, (ValueError, ImportError)):
         say(verb, str(error))

@@ -89,6 +89,7 @@ def _same_signal_stack() -> Iterator[None]:
 
 LEAST_ARGUMENTS = {
     'demo': [],
+    'doctor': [],
     'predict': ['x.png'],
     'check': ['--dataset', 'camvid', '--root', 'x'],
     'convert': ['labelme', 'x'],

@@ -10,6 +10,7 @@ import json
 import logging
 from pathlib import Path
 import re
+import sys
 import threading
 import time
 import types

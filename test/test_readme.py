@@ -15,7 +15,7 @@ import pytest
 
 from anomaly_seg_ros.cli import build_parser, VERBS
 from anomaly_seg_ros.node.config import parameters
-from anomaly_seg_ros.node.launch_support import NODE_ARGUMENTS, RVIZ_ARGUMENTS
+from anomaly_seg_ros.node.launch_files import LAUNCH_FILES
 from anomaly_seg_ros.node.outputs import LATCHED, OUTPUTS
 from anomaly_seg_ros.node.topics import CAMERA_INFO_OUT, SERVICES
 
@@ -30,7 +30,6 @@ PAGES = [
 ]
 WORDS = 1000
 """The README's first screens are for somebody who has a robot to run."""
-LAUNCH = {'anomaly_seg.launch.py': NODE_ARGUMENTS, 'rviz.launch.py': RVIZ_ARGUMENTS}
 ANY = '\0'
 """In the place of a value that a text holds only when it is said."""
 
@@ -135,7 +134,7 @@ def test_every_make_target_shown_exists(page: Path) -> None:
 def test_every_launch_argument_and_parameter_shown_exists(page: Path) -> None:
     for line, _ in code(page):
         if found := re.match(r'ros2 launch anomaly_seg_ros (\S+)(.*)', line):
-            known = {argument.name for argument in LAUNCH[found[1]]}
+            known = {argument.name for argument in LAUNCH_FILES[found[1]]}
             assert set(re.findall(r'(\w+):=', found[2])) <= known, line
         if found := re.match(r'ros2 param set \S+ (\w+)', line):
             assert found[1] in {row.name for row in parameters()}

@@ -41,7 +41,7 @@ LIGHT = (
 
 ORDER = {
     'anomaly_seg_ros': (
-        'cli.py', 'commands', 'demo', 'bags ros', 'node', 'adaptation engines', 'frames',
+        'cli.py', 'commands', 'demo doctor', 'bags ros', 'node', 'adaptation engines', 'frames',
         'checkpoint', 'models scores', 'process *',
     ),
     'training': (

@@ -13,14 +13,28 @@ import sys
 
 @contextmanager
 def running_node(
-    namespace: str, checkpoint: Path, engine: str, parameters: Mapping[str, str] | None = None
+    namespace: str,
+    checkpoint: Path,
+    engine: str,
+    parameters: Mapping[str, str] | None = None,
+    quiet: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Runs the executable of the vehicle as a process of its own, and stops it at the end."""
+    """Runs the executable of the vehicle as a process of its own, and stops it at the end.
+
+    Args:
+        namespace: Of the node.
+        checkpoint: What it runs.
+        engine: By which engine.
+        parameters: More of them.
+        quiet: Whether it logs errors alone.
+    """
     command = [sys.executable, '-m', 'anomaly_seg_ros.ros.start', '--ros-args']
     command += ['-r', f'__ns:={namespace}', '-p', f'checkpoint:={checkpoint}']
     command += ['-p', 'exit_on_failure:=true']
     for name, value in {'engine': engine, **(parameters or {})}.items():
         command += ['-p', f'{name}:={value}']
+    if quiet:
+        command += ['--log-level', 'error']
     environment = dict(os.environ)
     # The wheels' bootstrap marks the process it has set up; the child sets itself up.
     environment.pop('_ROS_WHEELS_BOOTSTRAP_COMPLETE', None)

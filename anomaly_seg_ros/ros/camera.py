@@ -10,7 +10,6 @@ from typing import Any
 
 import rclpy
 from rclpy.lifecycle import LifecycleNode
-from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
@@ -278,7 +277,8 @@ class Camera:
 
     def _is_left(self, message: ImageInput, max_age_s: float) -> bool:
         """Whether an image is not to be processed because of its stamp; says what is wrong."""
-        stamp_s = Time.from_msg(message.header.stamp).nanoseconds * 1e-9
+        stamp = message.header.stamp
+        stamp_s = stamp.sec + stamp.nanosec * 1e-9
         if stamp_s < self._last_stamp_s:
             self.statistics.stamps_back()
             self._pipeline.forget()

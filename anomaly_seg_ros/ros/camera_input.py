@@ -7,7 +7,7 @@ import time
 from typing import Any, TypeAlias
 
 from rclpy.clock import ROSClock
-from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
@@ -44,7 +44,7 @@ class CameraInput:
 
     def __init__(
         self,
-        node: LifecycleNode,
+        node: Node,
         camera: str,
         config: NodeConfig,
         statistics: FrameStatistics,

@@ -12,6 +12,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from anomaly_seg_ros.node.watchdog import cut
+from anomaly_seg_ros.process.out_of_memory import is_out_of_memory, OUT_OF_MEMORY_SAID
 from anomaly_seg_ros.process.stop_signals import stop_is_asked, Stopped
 
 
@@ -39,9 +40,9 @@ Transition = Callable[[NodeType, LifecycleState], TransitionCallbackReturn]
 def logged_transition(callback: Transition[NodeType]) -> Transition[NodeType]:
     """Logs and keeps what a transition raises: rclpy itself would swallow it without a word.
 
-    What a user can mend (`ValueError`, `FileNotFoundError`, `ImportError`) is one error line and
-    FAILURE; anything else is logged with its traceback and ERROR. Once a signal has ended ROS,
-    calls fail in many ways, and nothing is said.
+    What a user can mend (`ValueError`, `FileNotFoundError`, `ImportError`, no memory left) is one
+    error line and FAILURE; anything else is logged with its traceback and ERROR. Once a signal has
+    ended ROS, calls fail in many ways, and nothing is said.
     """
 
     @functools.wraps(callback)
@@ -56,6 +57,10 @@ def logged_transition(callback: Transition[NodeType]) -> Transition[NodeType]:
             if isinstance(error, (ValueError, FileNotFoundError, ImportError)):
                 node.problem = str(error)
                 node.get_logger().error(cut(f'{callback.__name__}: {error}'))
+                return TransitionCallbackReturn.FAILURE
+            if is_out_of_memory(error):
+                node.problem = f'{OUT_OF_MEMORY_SAID} ({str(error).strip()})'
+                node.get_logger().error(cut(f'{callback.__name__}: {node.problem}'))
                 return TransitionCallbackReturn.FAILURE
             node.problem = f'{type(error).__name__}: {error}'
             node.get_logger().error(f'{callback.__name__} failed:\n{traceback.format_exc()}')

@@ -1,0 +1,1 @@
+"""What a machine can run and what a camera topic carries, found out before the vehicle rolls."""

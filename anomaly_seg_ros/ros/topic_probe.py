@@ -1,0 +1,100 @@
+"""A look at a camera topic as the node itself would have it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+import time
+from typing import NamedTuple
+
+import rclpy
+from rclpy.node import Node
+from rclpy.utilities import get_rmw_implementation_identifier
+
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.input_watch import input_status
+from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE
+from anomaly_seg_ros.node.statistics import FrameStatistics
+from anomaly_seg_ros.node.topics import IMAGE
+from anomaly_seg_ros.node.watchdog import Status
+from anomaly_seg_ros.ros.camera_input import CameraInput, ImageInput
+from anomaly_seg_ros.ros.compat import make_executor
+from anomaly_seg_ros.ros.joining import join_ros
+
+DISCOVERY_S = 3.0
+
+
+class TopicReport(NamedTuple):
+    """What was found on a topic.
+
+    Attributes:
+        publishers: One line each: node, type, QoS.
+        status: What the node's diagnostics would say of its input.
+        size: (height, width) of the last image; None where none came, or of a compressed one.
+        middleware: As 'rmw_fastrtps_cpp'.
+    """
+
+    publishers: list[str]
+    status: Status
+    size: tuple[int, int] | None
+    middleware: str
+
+
+@contextmanager
+def _looking(topic: str) -> Iterator[Node]:
+    join_ros([])
+    try:
+        node = Node('anomaly_seg_doctor', cli_args=['--ros-args', '-r', f'{IMAGE}:={topic}'])
+        try:
+            yield node
+        finally:
+            node.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
+def probe(topic: str, seconds: float) -> TopicReport:
+    """Reads a camera topic for a while.
+
+    Raises:
+        ValueError: ROS does not start, or the name is none.
+    """
+    with _looking(topic) as node:
+        executor = make_executor()
+        executor.add_node(node)
+
+        def spin(until: float, at_least: bool = True) -> None:
+            while time.monotonic() < until:
+                executor.spin_once(timeout_sec=0.1)
+                if not at_least and node.count_publishers(node.resolve_topic_name(IMAGE)):
+                    return
+
+        spin(time.monotonic() + DISCOVERY_S, at_least=False)
+        frames = FrameStatistics()
+
+        def receive(message: ImageInput) -> None:
+            frames.arrived()
+            if hasattr(message, 'encoding'):
+                frames.encoding = message.encoding
+                frames.size = (message.height, message.width)
+
+        offered = node.get_publishers_info_by_topic(node.resolve_topic_name(IMAGE))
+        compressed = any(info.topic_type == COMPRESSED_IMAGE for info in offered)
+        config = NodeConfig(input_transport='compressed' if compressed else 'raw')
+        camera = CameraInput(node, '', config, frames, receive, lambda: True)
+        camera.start()
+        spin(time.monotonic() + seconds)
+        report = TopicReport(
+            [
+                f'{info.node_namespace.rstrip("/")}/{info.node_name}: {info.topic_type}, '
+                f'{info.qos_profile.reliability.name.lower()}, '
+                f'{info.qos_profile.durability.name.lower()}, depth {info.qos_profile.depth}'
+                for info in node.get_publishers_info_by_topic(camera.topic)
+            ],
+            input_status(camera.state(), frames),
+            frames.size if frames.size[0] else None,
+            get_rmw_implementation_identifier(),
+        )
+        camera.stop()
+        executor.shutdown()
+        return report

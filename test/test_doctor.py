@@ -1,0 +1,109 @@
+"""What the doctor says of a machine and of a camera topic."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.commands import doctor
+from anomaly_seg_ros.doctor import machine
+from anomaly_seg_ros.doctor.findings import BAD, DOUBTFUL, Observation, verdict
+from anomaly_seg_ros.node import launch_support
+
+MIB = 2**20
+
+
+def test_the_verdict_names_the_worst_first_and_the_next_step() -> None:
+    fine, slow = Observation('a', 'x'), Observation('b', 'y', DOUBTFUL, 'do this')
+    bad = Observation('c', 'z', BAD)
+    assert verdict([fine]) == 'ready: start the node'
+    assert verdict([fine, slow]) == 'ready, but: b: y; next: do this'
+    assert verdict([fine, slow, bad]) == 'not ready: c: z'
+
+
+def test_the_machine_is_looked_at_as_a_whole() -> None:
+    found = {one.what: one for one in machine.machine(Checkpoint.open('default'))}
+    assert {'machine', 'allocator', 'torch', 'openvino', 'onnx', 'tensorrt', 'engine'} == set(
+        found
+    )
+    assert 'usable cores' in found['machine'].text
+    assert 'openvino 20' in found['openvino'].text
+    assert 'key ' in found['engine'].text
+    assert found['engine'].state != BAD
+
+
+def test_a_checkpoint_that_nothing_can_run(
+    monkeypatch: pytest.MonkeyPatch, fake_checkpoint: Path
+) -> None:
+    def none(*_: object) -> None:
+        raise ImportError('no engine can run here: not openvino')
+
+    monkeypatch.setattr(machine, 'choose_engine', none)
+    found = [one for one in machine.machine(Checkpoint.open(fake_checkpoint)) if one.state == BAD]
+    assert [one.what for one in found] == ['engine']
+
+
+@pytest.mark.parametrize(('free', 'state'), [(500, 'good'), (40, DOUBTFUL)])
+def test_shared_memory_of_a_container(
+    free: int, state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    usage = SimpleNamespace(total=512 * MIB, free=free * MIB)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
+    monkeypatch.setattr(launch_support, 'SHARED_MEMORY', tmp_path)
+    found = {one.what: one for one in machine.middleware({'ROS_DISTRO': 'jazzy'})}
+    assert found['shm'].state == state
+    assert 'jazzy; ROS_DISTRO=jazzy' in found['ros'].text
+
+
+def test_without_ros_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(doctor, 'find_spec', lambda name: None if name == 'rclpy' else find(name))
+    assert main(['doctor']) == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == (
+        'not ready: rclpy: not found; next: source the setup file of ROS and that of the workspace'
+    )
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_a_camera_and_a_frame_there_and_back(bench: Any, image_message: Any, root: Path) -> None:
+    from sensor_msgs.msg import Image
+
+    topic = f'{bench.namespace}/camera/image_raw'
+    camera = bench.user.create_publisher(Image, topic, 1)
+    message = image_message(np.zeros((72, 96, 3), np.uint8))
+    over = threading.Event()
+
+    def play() -> None:
+        while not over.wait(0.1):
+            camera.publish(message)
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    try:
+        done = subprocess.run(
+            [sys.executable, '-m', 'anomaly_seg_ros', 'doctor', '--topic', topic],
+            cwd=root, capture_output=True, text=True, check=False, timeout=100,
+        )  # fmt: skip
+    finally:
+        over.set()
+        thread.join()
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = {line[10:21].strip(): line for line in done.stdout.splitlines() if line[:1] in 'gdb'}
+    assert 'sensor_msgs/msg/Image, reliable, volatile' in lines['publisher']
+    assert 'images arrive' in lines['topic']
+    assert '72x96, rgb8' in lines['topic']
+    assert '72x96 to the mask in' in lines['loopback']
+    assert done.stdout.splitlines()[-1].startswith('ready')
