@@ -73,7 +73,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     )
     namespace, name = arguments['namespace'], arguments['node_name']
     overrides = {
-        key: ParameterValue(value, value_type=type(value))
+        key: value if isinstance(value, list) else ParameterValue(value, value_type=type(value))
         for key, value in launch_support.parameter_overrides(arguments).items()
     }
     profile = launch_support.shm_profile_environment(arguments['shm_profile'], os.environ)
@@ -87,10 +87,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         name=name,
         namespace=namespace,
         parameters=[arguments['params_file'], *([overrides] if overrides else [])],
-        remappings=[
-            (topics.IMAGE, arguments['image_topic']),
-            (topics.CAMERA_INFO, arguments['camera_info_topic']),
-        ],
+        remappings=launch_support.input_remappings(arguments),
         # A bare level would turn on the debug output of the middleware as well.
         ros_arguments=['--log-level', f'{logger}:={arguments["log_level"]}'],
         additional_env=profile.variables,

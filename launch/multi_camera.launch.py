@@ -1,6 +1,8 @@
-"""Several cameras, a node for each in the camera's namespace: the fall of one leaves the others.
+"""Several cameras: a node for each in its namespace, or with one engine for all.
 
-ros2 launch anomaly_seg_ros multi_camera.launch.py cameras:=front,left
+ros2 launch anomaly_seg_ros multi_camera.launch.py cameras:=front,left shared_engine:=true
+
+With a node for each the fall of one leaves the others; one engine takes the memory of one.
 
 Every argument has a help text: add --show-args.
 """

@@ -242,8 +242,22 @@ def test_each_camera_has_a_node_in_its_namespace(start: Start) -> None:
     assert {one['engine'] for one in handed} == {'onnx'}
     assert all(set(one) <= {row.name for row in FILES['anomaly_seg.launch.py']} for one in handed)
     for cameras in ('', 'front,front', 'a b'):
-        with pytest.raises(ValueError, match='write different names of letters, digits and _'):
+        with pytest.raises(ValueError, match='with commas between, as front,left'):
             start('multi_camera.launch.py', cameras=cameras)
+
+
+def test_cameras_may_share_a_node_and_its_engine(start: Start) -> None:
+    given = {'cameras': 'front,left', 'shared_engine': 'true'}
+    (include,) = of_kind(start('multi_camera.launch.py', **given), 'IncludeLaunchDescription')
+    handed = dict(include.kwargs['launch_arguments'])
+    _, node = start('anomaly_seg.launch.py', **handed)
+    assert node.kwargs['parameters'][1]['cameras'] == ['front', 'left']
+    assert node.kwargs['remappings'] == [
+        ('front/image', '/front/image_raw'),
+        ('front/camera_info', '/front/camera_info'),
+        ('left/image', '/left/image_raw'),
+        ('left/camera_info', '/left/camera_info'),
+    ]
 
 
 def test_a_replay_ends_with_its_bag(start: Start, tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_only_what_the_user_set_overrides() -> None:
 def test_arguments() -> None:
     arguments = launch_support.NODE_ARGUMENTS
     assert [argument.name for argument in arguments] == [
-        'namespace', 'node_name', 'image_topic', 'use_sim_time', 'camera_info_topic',
+        'namespace', 'node_name', 'image_topic', 'use_sim_time', 'camera_info_topic', 'cameras',
         'params_file', 'checkpoint', 'engine', 'autostart', 'exit_on_failure', 'log_level',
         'respawn', 'respawn_delay', 'shm_profile', 'rviz',
     ]  # fmt: skip

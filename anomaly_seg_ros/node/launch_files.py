@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.launch_support import (
+    camera_names,
     LaunchArgument,
     NODE_ARGUMENTS,
+    of_camera,
     RVIZ_ARGUMENTS,
     SWITCH,
+    to_bool,
 )
 from anomaly_seg_ros.node.outputs import usual_outputs
 
 MAIN_FILE = 'anomaly_seg.launch.py'
 
-OF_ONE_CAMERA = ('namespace', 'image_topic', 'camera_info_topic', 'rviz')
+OF_ONE_CAMERA = ('namespace', 'image_topic', 'camera_info_topic', 'cameras', 'rviz')
 """Arguments of the node that follow from the camera's name where there are several."""
 OF_A_REPLAY = ('use_sim_time', 'respawn', 'respawn_delay')
 """Arguments of the node that a replay sets itself."""
 
 CAMERAS_ARGUMENTS = (
     LaunchArgument('cameras', 'front,left,right', 'names of the cameras; each is a namespace'),
-    LaunchArgument('image_topics', '/$camera/image_raw', 'image topic; $camera is the name'),
-    LaunchArgument('camera_info_topics', '/$camera/camera_info', 'likewise their calibration'),
+    LaunchArgument('image_topics', '/{camera}/image_raw', 'image topic; {camera} is the name'),
+    LaunchArgument('shared_engine', 'false', 'one node and one engine for all of them', SWITCH),
+    LaunchArgument('camera_info_topics', '/{camera}/camera_info', 'likewise their calibration'),
     *(argument for argument in NODE_ARGUMENTS if argument.name not in OF_ONE_CAMERA),
 )
 REPLAY_ARGUMENTS = (
@@ -63,23 +66,21 @@ def of_cameras(arguments: Mapping[str, str]) -> list[dict[str, str]]:
     Raises:
         ValueError: No camera, one twice, or a name that is none of ROS.
     """
-    names = [name.strip() for name in arguments['cameras'].split(',') if name.strip()]
-    bad = [name for name in names if not name.replace('/', '_').isidentifier()]
-    if not names or bad or len(set(names)) != len(names):
-        raise ValueError(
-            f"cameras is '{arguments['cameras']}'; write different names of letters, digits and _ "
-            'with commas between, as front,left'
-        )
+    names = camera_names(arguments)
+    if not names:
+        raise ValueError("cameras is ''; write their names with commas between, as front,left")
     of_node = {argument.name for argument in NODE_ARGUMENTS}
-    shared = {name: text for name, text in arguments.items() if name in of_node}
+    handed = {name: text for name, text in arguments.items() if name in of_node}
+    images, infos = arguments['image_topics'], arguments['camera_info_topics']
+    if to_bool('shared_engine', arguments['shared_engine']):
+        return [{**handed, 'image_topic': images, 'camera_info_topic': infos}]
     return [
         {
-            **shared,
+            **handed,
+            'cameras': '',
             'namespace': name,
-            'image_topic': Template(arguments['image_topics']).safe_substitute(camera=name),
-            'camera_info_topic': Template(arguments['camera_info_topics']).safe_substitute(
-                camera=name
-            ),
+            'image_topic': of_camera(images, name),
+            'camera_info_topic': of_camera(infos, name),
         }
         for name in names
     ]

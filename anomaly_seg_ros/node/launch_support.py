@@ -73,6 +73,11 @@ RVIZ_ARGUMENTS = (
 NODE_ARGUMENTS = (
     *RVIZ_ARGUMENTS,
     LaunchArgument('camera_info_topic', topics.CAMERA_INFO, 'camera calibration'),
+    LaunchArgument(
+        'cameras',
+        '',
+        'several cameras on one engine, as front,left; in both topics {camera} is the name then',
+    ),
     LaunchArgument('params_file', '', 'parameter file; arguments win over what it says'),
     *(_parameter_argument(name) for name in PARAMETER_ARGUMENTS),
     LaunchArgument('log_level', 'info', 'of this node alone', ('debug', 'info', 'warn', 'error')),
@@ -234,7 +239,7 @@ def shm_profile_environment(
     return profile_environment(ros_distro(environ), profile.expanduser().resolve(), environ)
 
 
-def parameter_overrides(arguments: Mapping[str, str]) -> dict[str, bool | str]:
+def parameter_overrides(arguments: Mapping[str, str]) -> dict[str, bool | str | list[str]]:
     """The node parameters that the user set by launch arguments, with their types.
 
     Raises:
@@ -242,12 +247,48 @@ def parameter_overrides(arguments: Mapping[str, str]) -> dict[str, bool | str]:
     """
     switches = {row.name for row in parameters() if isinstance(row.default, bool)}
     switches.add('use_sim_time')
-    overrides: dict[str, bool | str] = {}
+    overrides: dict[str, bool | str | list[str]] = {}
+    if names := camera_names(arguments):
+        overrides['cameras'] = names
     for name in (*PARAMETER_ARGUMENTS, 'use_sim_time'):
         text = arguments.get(name, '')
         if text:
             overrides[name] = to_bool(name, text) if name in switches else text
     return overrides
+
+
+def camera_names(arguments: Mapping[str, str]) -> list[str]:
+    """The cameras that share a node; none where it has one.
+
+    Raises:
+        ValueError: One stands twice, or a name is none of ROS.
+    """
+    text = arguments.get('cameras', '')
+    names = [name.strip() for name in text.split(',') if name.strip()]
+    bad = [name for name in names if not name.replace('/', '_').isidentifier()]
+    if bad or len(set(names)) != len(names):
+        raise ValueError(
+            f"cameras is '{text}'; write different names of letters, digits and _ with commas "
+            'between, as front,left'
+        )
+    return names
+
+
+def of_camera(text: str, camera: str) -> str:
+    """A topic with the camera's name in place of {camera}."""
+    return text.replace('{camera}', camera)
+
+
+def input_remappings(arguments: Mapping[str, str]) -> list[tuple[str, str]]:
+    """From the node's names of its inputs to those of the cameras."""
+    return [
+        (topics.of_camera(name, camera), of_camera(arguments[argument], camera))
+        for camera in camera_names(arguments) or ['']
+        for name, argument in (
+            (topics.IMAGE, 'image_topic'),
+            (topics.CAMERA_INFO, 'camera_info_topic'),
+        )
+    ]
 
 
 PATHS = ('params_file', 'checkpoint', 'shm_profile', 'bag', 'record')
