@@ -1764,12 +1764,16 @@ def test_strange_stamps_are_said_and_the_images_processed(
 ) -> None:
     node = rig.activate()
     rig.connect(topics.SEMANTIC_MASK)
+    rig.listen(topics.REGIONS_JSON, kind=String)
     first, second = image_message(picture()), image_message(picture())
     rig.answer(second, topics.SEMANTIC_MASK)
     rig.answer(first, topics.SEMANTIC_MASK)
     status = next_status(rig, 'input', lambda s: values(s)['stamps_back'] == '1')
     assert status.level == DiagnosticStatus.OK
     assert 'stamps went back by 1.0 s: a bag began again, or the clock' in capfd.readouterr().err
+    rig.spin_until(lambda: len(rig.heard[topics.REGIONS_JSON]) == 2)
+    regions = [json.loads(message.data)['regions'] for message in rig.heard[topics.REGIONS_JSON]]
+    assert [region['seen'] for (region,) in regions] == [1, 1], 'nothing is remembered over it'
     ahead = image_message(picture())
     ahead.header.stamp.sec = int(node.get_clock().now().nanoseconds * 1e-9) + 3600
     rig.answer(ahead, topics.SEMANTIC_MASK)

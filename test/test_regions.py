@@ -242,6 +242,19 @@ def test_frames_that_do_not_follow_each_other_know_nothing_of_each_other(
         assert (region.id, region.seen) == (1, 1)
 
 
+def test_a_bag_that_begins_again_is_not_the_drive_that_went_on(
+    pipeline: Callable[..., Pipeline],
+) -> None:
+    run = pipeline(persistence=Persistence(1, 5), smoothing=0.5, threshold=0.9)
+    for _ in range(3):
+        last = run(frame((2, 3, 4, 5)))
+    assert [(region.id, region.seen) for region in last.regions] == [(1, 3)]
+    run.forget()
+    first = run(frame((2, 3, 4, 5)))
+    assert [(region.id, region.seen) for region in first.regions] == [(1, 1)]
+    assert first.maps.before.smoothed is None
+
+
 def test_ignored_pixels_are_no_class_and_nothing_anomalous(
     pipeline: Callable[..., Pipeline],
 ) -> None:
