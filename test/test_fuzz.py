@@ -1,6 +1,6 @@
 """Odd and malformed messages and parameters: the node lives, counts each and keeps its memory.
 
-`make fuzz` sends 10,000 of each kind, `make test` some hundred.
+`make fuzz` sends 10,000 of each kind, `make test` a hundred.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from anomaly_seg_ros.node.statistics import UNPROCESSED
 from anomaly_seg_ros.ros.camera import THROTTLE_S
 
 LONG = bool(os.environ.get('ANOMALY_SEG_LONG'))
-COUNT = 10_000 if LONG else 250
+COUNT = 10_000 if LONG else 120
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(1800 if LONG else 180)]
 
 ENCODINGS = (
