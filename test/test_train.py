@@ -681,7 +681,7 @@ def test_out_of_memory_names_what_to_lower(
     def fails(self, images):
         raise error
 
-    monkeypatch.setattr(Trainer, '_network', fails)
+    monkeypatch.setattr(Trainer, 'forward', fails)
     with pytest.raises(ValueError, match=r'out of memory; lower batch_size \(2\) or crop \(\[64,'):
         run(recipe, tmp_path / 'run')
 
@@ -727,7 +727,7 @@ def test_ctrl_c_twice_stops_at_once(recipe: Path, tmp_path: Path, monkeypatch, c
             time.sleep(0.001)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Trainer, '_network', twice)
+    monkeypatch.setattr(Trainer, 'forward', twice)
     assert run(recipe, tmp_path / 'run') == 1
     assert 'stopped at once' in capsys.readouterr().err
     assert not (tmp_path / 'run' / 'last.ckpt').exists()

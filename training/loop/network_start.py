@@ -57,18 +57,22 @@ def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
     _check_normalisation(config, (meta.mean, meta.std), f'checkpoint {str(folder)!r}')
     heads = model.new_head_prefixes
     weights = checkpoint.network_weights()
-    void_index = len(dataset.classes.names) if config.void else None
+    names = dataset.classes.names
+    void_index = len(names) if config.void else None
+    new_rows: list[str] = []
     if (meta.class_names, meta.void_index) != (dataset.classes.names, void_index):
         places = match_classes(dataset.classes.names, meta.class_names)
         old_rows = [row for row in range(meta.channels) if row != meta.void_index]
         places = {new: old_rows[old] for new, old in places.items()}
         if void_index is not None and meta.void_index is not None:
             places[void_index] = meta.void_index
+        every = (*names, 'void') if config.void else names
+        new_rows = [f'the row of {name}' for row, name in enumerate(every) if row not in places]
         axes = class_axes(config.model, config.model_options)
         weights = keep_rows(model.state_dict(), weights, axes, places)
     fresh = load_state(model, weights, f'checkpoint {str(folder)!r}', new=heads)
-    if fresh:
-        logger.warning('not in %s, so they start fresh: %s', folder, ', '.join(fresh))
+    if new := (*fresh, *new_rows):
+        logger.warning('not in %s, so they start fresh: %s', folder, ', '.join(new))
 
 
 def load_encoder(model: Network, config: TrainConfig) -> None:
