@@ -117,6 +117,8 @@ def test_what_is_measured_fills_the_file_and_then_the_pages(
     assert rows[-1].latency_ms['p50'] > 0
     assert rows[-1].extra['ratio_to_first'] == 1
     assert rows[-1].peak_mb > 10
+    digest = Checkpoint.open(tiny_checkpoint).weights_sha256[:12]
+    assert {row.extra['weights'] for row in rows} == {digest}
     by_set = {row.extra.get('set'): row for row in rows}
     assert (
         by_set['road_anomaly_val'].extra['bootstrap']['ap']
@@ -134,19 +136,28 @@ def test_what_is_measured_fills_the_file_and_then_the_pages(
 # The file
 
 
-def test_rows_replace_those_of_their_method_and_kind_and_no_others(tmp_path: Path) -> None:
-    merge_rows(tmp_path, [result('enet_ce', 'scored', ap=1 / 3), result('default', 'shipped')])
-    merge_rows(tmp_path, [result('enet_ce', 'timed'), result('default', 'scored')])
-    merge_rows(tmp_path, [result('enet_ce', 'scored', 'energy'), result('unknown', 'scored')])
-    rows = read_results(tmp_path)
-    assert [(row.extra['subject'], row.extra['kind'], row.score) for row in rows] == [
-        ('default', 'shipped', 'msp'),
-        ('default', 'scored', 'msp'),
-        ('enet_ce', 'timed', 'msp'),
-        ('enet_ce', 'scored', 'energy'),
+def test_rows_replace_those_of_their_method_kind_and_set_and_no_others(tmp_path: Path) -> None:
+    def row(subject: str, kind: str, place: str, ap: float, weights: str = 'a') -> ResultRow:
+        return result(subject, kind, ap=ap, extra={'set': place, 'weights': weights})
+
+    def kept() -> list[tuple[Any, ...]]:
+        rows = read_results(tmp_path)
+        assert len((tmp_path / 'results.json').read_text().splitlines()) == 2 + len(rows)
+        return [(*(row.extra.get(k) for k in ('subject', 'kind', 'set')), row.ap) for row in rows]
+
+    merge_rows(tmp_path, [row('enet_ce', 'scored', 'x', 1 / 3), row('unknown', 'scored', 'x', 1)])
+    merge_rows(tmp_path, [row('default', 'scored', 'x', 0.1), row('default', 'scored', 'y', 0.2)])
+    merge_rows(tmp_path, [row('default', 'shipped', 'x', 0.3), row('default', 'scored', 'x', 0.4)])
+    assert kept() == [
+        ('default', 'shipped', 'x', 0.3),
+        ('default', 'scored', 'y', 0.2),
+        ('default', 'scored', 'x', 0.4),
+        ('enet_ce', 'scored', 'x', 0.333333),
     ]
-    lines = (tmp_path / 'results.json').read_text().splitlines()
-    assert len(lines) == 2 + len(rows)
+    merge_rows(tmp_path, [row('default', 'shipped', 'x', 0.5, weights='b')])
+    assert kept() == [('default', 'shipped', 'x', 0.5), ('enet_ce', 'scored', 'x', 0.333333)]
+    merge_rows(tmp_path, [])
+    assert len(kept()) == 2
 
 
 # The pages

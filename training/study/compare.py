@@ -69,23 +69,24 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     try:
-        measured = []
         for subject in chosen(args.only):
             steps = comparison_steps(subject, Data(args.data), args.study, args.out)
             if not steps:
                 print(f'{subject.name}: no checkpoint, left out; see python -m training.study')
-                continue
             for step in steps:
                 run(step)
-            measured += subject_rows(subject, args.out / subject.name)
-            merge_rows(args.results, measured)
+                # At once: whoever stops it keeps what is measured.
+                merge_rows(args.results, step_rows(subject, step, digest(subject, args.study)))
         if args.times:
-            measured = measure_times(timed(args.out), TIMED)
-            merge_rows(args.results, measured)
+            rows = measure_times(timed(args.out), TIMED)
+            digests = {subject.name: digest(subject, args.study) for subject in subjects()}
+            for row in rows:
+                row.extra['weights'] = digests[row.extra['subject']]
+            merge_rows(args.results, rows)
     except (ValueError, FileNotFoundError) as error:
         print(f'compare: {error}', file=sys.stderr)
         return 2
-    print(f'{args.results / RESULTS_FILE}: {len(measured)} rows anew')
+    print(f'wrote {args.results / RESULTS_FILE}')
     return 0
 
 
@@ -121,9 +122,7 @@ def comparison_steps(subject: Subject, data: Data, study: Path, out: Path) -> li
         # CamVid test has other classes.
         sets = {name: place for name, place in _sets(data).items() if name != TEST}
         return [first, *_measuring(made, ('max_logit', *subject.scores), sets, first)]
-    trained = (
-        BASELINE if subject.name == BASELINE else str(study / subject.name / TRAIN / KEPT_FOLDER)
-    )
+    trained = source(subject, study)
     if trained != BASELINE and not Path(trained).is_dir():
         return []
     checkpoint, made = Checkpoint.open(trained), folder / FITTED_FOLDER
@@ -155,6 +154,24 @@ def timed(out: Path) -> list[tuple[str, Path, str]]:
     if not found:
         raise FileNotFoundError(f'nothing was measured below {str(out)!r}, so nothing is timed')
     return found
+
+
+def source(subject: Subject, study: Path) -> str:
+    """Gives the checkpoint of a method that was trained here."""
+    if subject.name == BASELINE:
+        return BASELINE
+    return str(study / subject.name / TRAIN / KEPT_FOLDER)
+
+
+def digest(subject: Subject, study: Path) -> str | None:
+    """Gives the beginning of the sha256 of a method's weights, before a score was fitted.
+
+    None where they are public, or where there are none.
+    """
+    trained = source(subject, study)
+    if subject.weights or (trained != BASELINE and not Path(trained).is_dir()):
+        return None
+    return Checkpoint.open(trained).weights_sha256[:12]
 
 
 def scores_of(subject: Subject, checkpoint: Checkpoint) -> list[str]:
@@ -211,37 +228,60 @@ def _evaluation(
     return StudyStep(out.name, arguments, folder, out)
 
 
-def subject_rows(subject: Subject, folder: Path) -> list[ResultRow]:
-    """Gives the rows of a method as they are kept: without what no page shows."""
+def step_rows(subject: Subject, step: StudyStep, weights: str | None = None) -> list[ResultRow]:
+    """Gives the rows of an evaluation as they are kept: without what no page shows.
+
+    Args:
+        subject: What was measured.
+        step: What measured it.
+        weights: `digest` of it; a copy with fitted statistics is another file.
+    """
+    kind, _, name = step.name.partition('_')
+    if kind not in (SCORED, SHIPPED):
+        return []
+    keys = (*KEPT_VALUES, *(SHIPPED_VALUES if kind == SHIPPED else ()))
     found = []
-    for path in sorted(folder.glob(f'*_*/{RESULTS_FILE}')):
-        kind, _, name = path.parent.name.partition('_')
-        for row in read_results(path.parent):
-            keys = (*KEPT_VALUES, *(SHIPPED_VALUES if kind == SHIPPED else ()))
-            extra = {key: row.extra[key] for key in keys if row.extra.get(key) is not None}
-            extra |= {'subject': subject.name, 'kind': kind}
-            extra['set'] = name
-            iou = row.iou if kind == SHIPPED else None
-            found.append(replace(row, extra=extra, iou=iou))
+    for row in read_results(step.produces):
+        extra = {key: row.extra[key] for key in keys if row.extra.get(key) is not None}
+        extra |= {'subject': subject.name, 'kind': kind, 'set': name}
+        if weights:
+            extra['weights'] = weights
+        found.append(replace(row, extra=extra, iou=row.iou if kind == SHIPPED else None))
     return found
 
 
 def merge_rows(folder: Path, rows: Iterable[ResultRow]) -> None:
-    """Puts rows into results.json in place of all of the same methods and kinds, one a line.
+    """Puts rows into results.json in place of those of the same method, kind and set, one a line.
 
-    The order is that of the methods, so that measuring one changes its lines alone.
+    Rows of the same method with other weights go. The order is that of the methods, so that
+    measuring one changes its lines alone.
     """
     new = list(rows)
-    names = {(row.extra['subject'], row.extra['kind']) for row in new}
-    old = read_results(folder) if (folder / RESULTS_FILE).is_file() else []
-    kept = [r for r in old if (r.extra.get('subject'), r.extra.get('kind')) not in names]
+    places = {_place(row) for row in new}
+    weights = {(row.extra['subject'], row.extra.get('weights')) for row in new}
+    changed = {subject for subject, digest in weights if digest}
+    kept = [
+        row
+        for row in (read_results(folder) if (folder / RESULTS_FILE).is_file() else [])
+        if _place(row) not in places
+        and (
+            row.extra.get('subject') not in changed
+            or row.extra.get('weights') is None
+            or (row.extra['subject'], row.extra['weights']) in weights
+        )
+    ]
     order = [subject.name for subject in subjects()]
     known = [row for row in (*kept, *new) if row.extra.get('subject') in order]
-    known.sort(key=lambda row: order.index(row.extra['subject']))
+    kinds = (SHIPPED, SCORED, TIMED)
+    known.sort(key=lambda r: (order.index(r.extra['subject']), kinds.index(r.extra['kind'])))
     lines = ',\n'.join(json.dumps(_short(row.to_json()), allow_nan=False) for row in known)
     folder.mkdir(parents=True, exist_ok=True)
     text = f'{{"format": {FORMAT}, "rows": [\n{lines}\n]}}\n'
     (folder / RESULTS_FILE).write_text(text, encoding='utf-8')
+
+
+def _place(row: ResultRow) -> tuple[Any, ...]:
+    return tuple(row.extra.get(key) for key in ('subject', 'kind', 'set'))
 
 
 def _short(value: Any) -> Any:
