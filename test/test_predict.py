@@ -50,6 +50,7 @@ def test_every_output_has_the_image_size_and_type(photo: Path, tmp_path: Path) -
 def test_logits_come_at_network_size_in_train_id_order(photo: Path, tmp_path: Path) -> None:
     out = tmp_path / 'out'
     arguments = ['predict', str(photo), '--out', str(out), '--save', 'logits,labels,score']
+    arguments += ['--score', 'max_logit']
     assert main(arguments) == 0
     logits = np.load(out / 'photo_logits.npy')
     meta = Checkpoint.open(DEFAULT_FOLDER).meta
@@ -78,7 +79,7 @@ def test_engines_agree_on_real_frames(tmp_path: Path) -> None:
         correlations.append(np.corrcoef(scores[0].ravel(), scores[1].ravel())[0, 1])
     assert len(agree) == 9
     # The shipped engine holds its weights, norms folded in, in half precision.
-    assert np.mean(agree) >= 0.999
+    assert np.mean(agree) >= 0.998
     assert min(correlations) > 0.9999
 
 
@@ -174,7 +175,7 @@ def test_two_images_of_one_name_are_refused(photo: Path, tmp_path: Path, capsys)
             ['--score', 'msx'],
             "unknown score 'msx'; choose one of: dense_hybrid, energy, entropy,",
         ),
-        (['--score', 'void'], "score 'void' needs logits, void_logit; model 'bisenetv2' gives"),
+        (['--score', 'void'], "score 'void' needs logits, void_logit; model 'efficientnet_l"),
         (['--engine', 'tensorflow'], "unknown engine 'tensorflow'; choose one of: auto"),
         (['--precision', 'fp8'], "unknown precision 'fp8'; choose one of: auto, fp16"),
         (['--save', 'logits', '--engine', 'openvino'], 'logits come from engine torch only'),

@@ -480,6 +480,10 @@ def test_a_fine_tuned_checkpoint_names_all_that_its_weights_have_seen(
     dataset = build_dataset('camvid', config.root, 'train')
     meta = checkpoint_meta(config, dataset, Progress(), '')
     assert meta.trained_on == ('cityscapes train', 'camvid train')
+    also = 'also=[{dataset: classes, root: /data/dashcam}]'
+    config = made_config(recipe, f'init={start}', also)
+    meta = checkpoint_meta(config, dataset, Progress(), '')
+    assert meta.trained_on == ('cityscapes train', 'classes dashcam train', 'camvid train')
 
 
 def made_config(recipe: Path, *changes: str) -> TrainConfig:

@@ -115,6 +115,18 @@ def join(first: Dataset, also: Sequence[Mapping[str, Any]]) -> Dataset:
     return Joined(first, others) if others else first
 
 
+def entry_name(entry: Mapping[str, Any]) -> str:
+    """Gives what a checkpoint calls the frames of one mapping of `also`.
+
+    >>> entry_name({'dataset': 'cityscapes', 'root': '/data/cityscapes'})
+    'cityscapes train'
+    >>> entry_name({'dataset': 'classes', 'root': 'out/dashcam'})
+    'classes dashcam train'
+    """
+    own = [Path(str(entry['root'])).name] if entry['dataset'] == 'classes' else []
+    return ' '.join([str(entry['dataset']), *own, str(entry.get('split', 'train'))])
+
+
 def check_entry(entry: Mapping[str, Any]) -> None:
     """Checks one mapping of `also`, without reading anything of its dataset.
 

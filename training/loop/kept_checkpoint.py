@@ -11,6 +11,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.models.network import Network
 from training.datasets import Dataset
+from training.datasets.joined import entry_name
 from training.objectives import objective_class
 from training.recipes.train_config import TrainConfig
 
@@ -59,6 +60,7 @@ def checkpoint_meta(
     start = start_meta(config)
     seen = () if start is None else start.trained_on
     now, split = (f'{config.dataset} {name}' for name in (config.train_split, config.val_split))
+    learned = [*(entry_name(entry) for entry in config.also), now]
     return CheckpointMeta(
         model=config.model,
         model_options=options,
@@ -71,7 +73,7 @@ def checkpoint_meta(
         input_size=config.input_size,
         void_index=len(dataset.classes.names) if config.void else None,
         score=default_score(config),
-        trained_on=(*(name for name in seen if name != now), now),
+        trained_on=(*(name for name in seen if name not in learned), *learned),
         training={
             'recipe': {k: v for k, v in config.as_dict().items() if k != 'root'},
             **({'selected_on': split} if config.keep == 'best' else {'validated_on': split}),
