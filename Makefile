@@ -64,7 +64,8 @@ train-default: $(VENV)/.test out/default.done
 
 out/default.done: out/lite_last.done
 	$(BIN)/python -m anomaly_seg_ros fit_score --checkpoint out/lite_last/checkpoint \
-	  --score dense_hybrid,max_logit --dataset camvid --root $(DATA)/camvid --out out/default
+	  --score dense_hybrid,max_logit,msp,entropy,energy --sure --dataset camvid \
+	  --root $(DATA)/camvid --out out/default
 	$(BIN)/python -m anomaly_seg_ros export --checkpoint out/default \
 	  --out out/default/engines/openvino-dense_hybrid
 	touch $@

@@ -357,7 +357,7 @@ def test_pixels_without_a_class_are_no_part_of_a_calibration() -> None:
     labels = np.zeros((4, 8), np.uint8)
     labels[:, 5:] = 255
     dark, void = (0, labels), (200, np.full((4, 8), 255, np.uint8))
-    levels = fit_calibration(Brightness(), Frames(dark, void), 0.01).calibration.levels
+    levels = fit_calibration(Brightness(), Frames(dark, void), 0.01)[0].calibration.levels
     assert (levels[0], levels[-1]) == (0, 4)
     with pytest.raises(ValueError, match='at least one pixel'):
         fit_calibration(Brightness(), Frames(void), 0.01)
@@ -372,8 +372,20 @@ def test_labels_come_to_the_size_of_a_score_as_evaluate_brings_them(
     labels[:, :classified] = 0
     classified_columns = np.flatnonzero(labels_at(labels, (4, 8), 'exact')[0] == 0)
     assert classified_columns.tolist() == list(range(last + 1))
-    fit = fit_calibration(Brightness(), Frames((0, labels)), 0.01)
+    fit, _ = fit_calibration(Brightness(), Frames((0, labels)), 0.01)
     assert fit.calibration.levels[-1] == last
+
+
+def test_a_sure_threshold_is_higher_by_what_is_not_sure() -> None:
+    labels = np.zeros((40, 80), np.uint8)
+    frames = Frames(*((grey, labels) for grey in range(0, 100, 5)))
+    usual, rate = fit_calibration(Brightness(), frames, 0.05)
+    assert rate == 0.05
+    sure, lower = fit_calibration(Brightness(), frames, 0.05, sure=True)
+    assert usual.promise.high > 0.05
+    assert lower == pytest.approx(0.05**2 / usual.promise.high)
+    assert sure.promise.share < usual.promise.share
+    assert sure.calibration == usual.calibration
 
 
 # What is there stays whole until the new state is

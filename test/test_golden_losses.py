@@ -54,6 +54,7 @@ TINY_FLOW: dict[str, Any] = {
 }  # fmt: skip
 CHANGES: dict[str, Any] = {
     'crop': [64, 64],
+    'also': [],
     'input_size': list(SIZE),
     'batch_size': BATCH,
     'epochs': 1,
@@ -136,7 +137,7 @@ def tiny_recipe(path: Path, assets: Path) -> TrainConfig:
     }
     if recipe.outliers:
         # Of the recipe what a paster takes, not what its own source does.
-        taken = {f.name for f in fields(Paster)}
+        taken = {f.name for f in fields(Paster)} - {'beside'}
         pasting = {key: value for key, value in recipe.outliers.items() if key in taken}
         changes['outliers'] = pasting | OUTLIERS | {'root': str(assets / 'photos')}
     if 'flow' in recipe.objective_options:

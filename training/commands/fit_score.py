@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='share of normal pixels that may lie at or above the threshold (default 0.01)',
     )
     parser.add_argument(
+        '--sure',
+        action='store_true',
+        help='a higher threshold: the upper end (95 %%) of the share of normal pixels above it is '
+        'the promised one; for frames of other scenes than these',
+    )
+    parser.add_argument(
         '--gamma',
         type=float,
         help='exponent on the image before the network, below 1 brightens; kept in the checkpoint',
@@ -89,6 +95,7 @@ def main(args: argparse.Namespace) -> int:
         options=parse_options(args.option, scores),
         engine=args.engine,
         threshold=1 - args.false_positive_rate,
+        sure=args.sure,
     )
     validation = training = NormalFrames(args.dataset, args.split, val_set)
     if request.fitted:

@@ -17,7 +17,9 @@ LEAST_FRAMES = 20
 """Fewer show too little of what is normal: a threshold then depends on which they are."""
 
 
-def fit_calibration(engine: Engine, dataset: Dataset, rate: float) -> NormalFit:
+def fit_calibration(
+    engine: Engine, dataset: Dataset, rate: float, sure: bool = False
+) -> tuple[NormalFit, float]:
     """Fits the distribution of an engine's score over the labelled pixels of normal frames.
 
     Pixels with label 255 are left out: what they show may be anything. Labels go to the score's
@@ -27,6 +29,11 @@ def fit_calibration(engine: Engine, dataset: Dataset, rate: float) -> NormalFit:
         engine: Gives the score.
         dataset: Normal frames.
         rate: Share of normal pixels that may lie at or above the threshold.
+        sure: Lower the rate by as much as the upper end of its interval lies above it: frames of
+            other scenes then have the promised share or less, where the frames at hand tell.
+
+    Returns:
+        The fit, and the rate that its threshold is for.
 
     Raises:
         ValueError: No pixel of the dataset has a class label.
@@ -37,7 +44,11 @@ def fit_calibration(engine: Engine, dataset: Dataset, rate: float) -> NormalFit:
         prediction = engine.infer(to_input_size(sample.image, engine.input_size))
         labels = resize_ids(sample.labels, engine.input_size)
         scores.add(prediction.score[labels != IGNORE], scene_of(sample.name))
-    return scores.fit(rate)
+    fit = scores.fit(rate)
+    if not sure or fit.promise.high <= rate:
+        return fit, rate
+    rate *= rate / fit.promise.high
+    return scores.fit(rate), rate
 
 
 def scene_of(name: str) -> str:

@@ -46,6 +46,7 @@ class FitRequest:
         options: Score name to options that are kept in the checkpoint.
         engine: What computes the calibrated scores.
         threshold: Calibrated score from which on a pixel is anomalous.
+        sure: Raise it until the upper end of the share's interval is what it promises.
     """
 
     scores: Sequence[str]
@@ -54,6 +55,7 @@ class FitRequest:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     engine: str = 'torch'
     threshold: float = 0.99
+    sure: bool = False
 
     @property
     def fitted(self) -> list[str]:
@@ -176,19 +178,20 @@ def with_calibration(
 ) -> Checkpoint:
     """Fits the calibration of a score and puts it in with the threshold."""
     engine = open_engine(checkpoint, request.engine, score)
-    fit = fit_calibration(engine, validation.frames, 1 - request.threshold)
+    promised = 1 - request.threshold
+    fit, rate = fit_calibration(engine, validation.frames, promised, request.sure)
     engine.close()
     origin = calibrated_on(fit, validation.dataset, validation.split)
     say(
-        f'{score}: {fit.frames} frames, threshold {request.threshold:.3f}; of frames that were '
+        f'{score}: {fit.frames} frames, threshold {1 - rate:.4g}; of frames that were '
         f'left out {fit.promise} of the pixels lie above, promised '
-        f'{100 * (1 - request.threshold):.2f} %'
+        f'{"at most " if request.sure else ""}{100 * promised:.2f} %'
     )
     meta = checkpoint.meta
     return checkpoint.with_meta(
         calibrations={**meta.calibrations, score: fit.calibration},
         calibrated_on={**meta.calibrated_on, score: origin},
-        thresholds={**meta.thresholds, score: request.threshold},
+        thresholds={**meta.thresholds, score: round(1 - rate, 6)},
     )
 
 
