@@ -89,8 +89,8 @@ def _same_signal_stack() -> Iterator[None]:
 
 LEAST_ARGUMENTS = {
     'demo': [],
-    'doctor': [],
     'predict': ['x.png'],
+    'adapt': ['x'],
     'check': ['--dataset', 'camvid', '--root', 'x'],
     'convert': ['labelme', 'x'],
     'train': ['x.yaml'],

@@ -31,7 +31,7 @@ def test_target_is_the_bare_engine_and_a_tenth_and_three_ms(node_ms: float, met:
 def test_outputs() -> None:
     assert output_topics('mask') == (topics.SEMANTIC_MASK,)
     assert topics.SEMANTIC_MASK in output_topics('all')
-    assert len(set(output_topics('all'))) == 5
+    assert len(set(output_topics('all'))) == len(output_topics('all')) > 5
 
 
 @pytest.mark.parametrize('arguments', [['--frames', '0'], ['--rate', '0'], ['--engine', 'magic']])

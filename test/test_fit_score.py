@@ -314,7 +314,7 @@ def test_the_checkpoint_says_what_a_calibration_was_fitted_on(
     assert fit(fitted, frames, out, 'sml', '--split', 'train') == 0
     said = capsys.readouterr()
     assert 'warning: 2 frames of camvid train are few for a calib' in said.err
-    assert 'sml: 2 frames, threshold 0.990; of frames that were left out' in said.out
+    assert 'sml: 2 frames, threshold 0.99; of frames that were left out' in said.out
     meta = Checkpoint.open(out).meta
     on = meta.calibrated_on['sml']
     assert (on.dataset, on.split, on.frames) == ('camvid', 'train', 2)

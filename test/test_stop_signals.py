@@ -39,8 +39,11 @@ def test_a_signal_is_one_line(
         return 0
 
     monkeypatch.setattr(import_module(f'{VERBS[verb].room}.{verb}'), 'main', interrupted)
-    out = tmp_path / 'out.html'
-    assert main([verb, *least_arguments[verb], '--out', str(out)]) == 1
+    # These two only print.
+    typed = {'doctor': [], 'replay_snapshot': ['x']}.get(verb)
+    if typed is None:
+        typed = [*least_arguments[verb], '--out', str(tmp_path / 'out.html')]
+    assert main([verb, *typed]) == 1
     assert capsys.readouterr().err == f'anomaly_seg {verb}: stopped by {name}\n'
 
 

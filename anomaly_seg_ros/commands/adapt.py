@@ -87,7 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--false-positive-rate',
         type=float,
-        help='share of normal pixels that may lie at or above the threshold; default: as before',
+        default=0.01,
+        help='share of normal pixels that may lie at or above the threshold; default: %(default)s',
     )
     parser.add_argument('--out', type=Path, required=True, help='folder of the new checkpoint')
 
@@ -95,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg adapt`."""
     rate = args.false_positive_rate
-    if rate is not None and not 0 < rate < 1:
+    if not 0 < rate < 1:
         raise ValueError(f'false-positive rate {rate} must lie between 0 and 1')
     checkpoint = Checkpoint.open(args.checkpoint)
     total, frames = open_frames(args.frames, args.topic)
@@ -107,7 +108,7 @@ def main(args: argparse.Namespace) -> int:
     score = engine.score_name
     meta = checkpoint.meta.of_camera(args.camera)
     before = default_threshold(meta, score)
-    threshold = before if rate is None else 1 - rate
+    threshold = 1 - rate
     fit = found.fit(threshold, meta.calibrations.get(score), before)
     say(fit, threshold)
     with fresh_folder(args.out, META_FILE) as folder:
