@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 import shutil
 import subprocess
@@ -33,6 +34,7 @@ def test_the_verdict_names_the_worst_first_and_the_next_step() -> None:
 
 
 def test_the_machine_is_looked_at_as_a_whole() -> None:
+    level = logging.getLogger('anomaly_seg_ros.engines').level
     found = {one.what: one for one in machine.machine(Checkpoint.open('default'))}
     assert {'machine', 'allocator', 'torch', 'openvino', 'onnx', 'tensorrt', 'engine'} == set(
         found
@@ -41,6 +43,8 @@ def test_the_machine_is_looked_at_as_a_whole() -> None:
     assert 'openvino 20' in found['openvino'].text
     assert 'key ' in found['engine'].text
     assert found['engine'].state != BAD
+    # The node of the same process goes on to say what it chooses.
+    assert logging.getLogger('anomaly_seg_ros.engines').level == level
 
 
 def test_a_checkpoint_that_nothing_can_run(

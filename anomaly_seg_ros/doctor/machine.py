@@ -73,12 +73,16 @@ def _engine(checkpoint: Checkpoint) -> Observation:
     """What `engine: auto` takes for a checkpoint, with the key that a folder must have."""
     meta = checkpoint.meta
     wanted = Wanted(checkpoint, meta.score, 'auto', meta.input_size)
-    logging.getLogger('anomaly_seg_ros.engines').setLevel(logging.ERROR)  # it is said here
+    log = logging.getLogger('anomaly_seg_ros.engines')
+    before = log.level
+    log.setLevel(logging.ERROR)  # it is said here
     try:
         choice = choose_engine(wanted)
         key = checkpoint.score_key(meta.score)[:12]
     except (ImportError, FileNotFoundError, ValueError) as error:
         return Observation('engine', str(error), BAD, 'install one of the libraries that it names')
+    finally:
+        log.setLevel(before)
     text = f'{choice.reason.partition("; not ")[0]}; key {key}'
     if choice.ready is None and choice.engine != 'torch':
         return Observation(
