@@ -6,11 +6,9 @@ Every argument has a help text: add --show-args.
 """
 
 import os
-import sys
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
-    DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
     IncludeLaunchDescription,
@@ -22,34 +20,22 @@ from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import matches_action
 from launch.events.process import ProcessExited, ShutdownProcess
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
 
 from anomaly_seg_ros.node import launch_support, topics
-from anomaly_seg_ros.node.launch_typos import check_arguments
 from anomaly_seg_ros.node.respawn import RespawnLimit
+from anomaly_seg_ros.ros import launch_actions
 
 FILE = 'anomaly_seg.launch.py'
 
 
 def generate_launch_description() -> LaunchDescription:
-    share = FindPackageShare(topics.PACKAGE)
-    defaults = {'params_file': PathJoinSubstitution([share, 'config', launch_support.PARAMS_FILE])}
-    rviz = PythonLaunchDescriptionSource(PathJoinSubstitution([share, 'launch', 'rviz.launch.py']))
+    rviz = launch_actions.launch_file('rviz.launch.py')
     return LaunchDescription(
         [
-            *(
-                DeclareLaunchArgument(
-                    argument.name,
-                    default_value=defaults.get(argument.name, argument.default),
-                    description=argument.help,
-                    choices=argument.choices or None,
-                )
-                for argument in launch_support.NODE_ARGUMENTS
-            ),
+            *launch_actions.declared(launch_support.NODE_ARGUMENTS),
             OpaqueFunction(function=start_node),
             IncludeLaunchDescription(
                 rviz,
@@ -66,10 +52,7 @@ def generate_launch_description() -> LaunchDescription:
 def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, once the arguments have their values: only what the user set goes to it."""
     arguments = launch_support.expanded(
-        {
-            argument.name: LaunchConfiguration(argument.name).perform(context)
-            for argument in launch_support.NODE_ARGUMENTS
-        }
+        launch_actions.values(context, launch_support.NODE_ARGUMENTS)
     )
     namespace, name = arguments['namespace'], arguments['node_name']
     overrides = {
@@ -96,9 +79,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output='screen',
         emulate_tty=True,
     )
-    warnings = check_arguments(FILE, sys.argv, context.argv, context.launch_configurations)
-    warnings += [profile.warning] if profile.warning else []
-    said = [LogInfo(msg=f'WARNING: {warning}') for warning in warnings]
+    said = launch_actions.warned(FILE, context, profile.warning)
     return [*said, *([limited(node, RespawnLimit())] if respawn else []), node]
 
 

@@ -8,14 +8,12 @@ of Fast DDS, or those of Zenoh, where the user has not set any.
 """
 
 import os
-import sys
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
-from launch.substitutions import LaunchConfiguration
+from launch.actions import OpaqueFunction, SetEnvironmentVariable
 
 from anomaly_seg_ros.node import launch_files, launch_support
-from anomaly_seg_ros.node.launch_typos import check_arguments
+from anomaly_seg_ros.ros import launch_actions
 
 FILE = 'dds.launch.py'
 
@@ -23,15 +21,7 @@ FILE = 'dds.launch.py'
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
-            *(
-                DeclareLaunchArgument(
-                    argument.name,
-                    default_value=argument.default,
-                    description=argument.help,
-                    choices=argument.choices or None,
-                )
-                for argument in launch_files.DDS_ARGUMENTS
-            ),
+            *launch_actions.declared(launch_files.DDS_ARGUMENTS),
             OpaqueFunction(function=set_variables),
         ]
     )
@@ -39,12 +29,7 @@ def generate_launch_description() -> LaunchDescription:
 
 def set_variables(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The variables that the middleware and glibc read."""
-    arguments = launch_support.expanded(
-        {
-            argument.name: LaunchConfiguration(argument.name).perform(context)
-            for argument in launch_files.DDS_ARGUMENTS
-        }
-    )
+    arguments = launch_support.expanded(launch_actions.values(context, launch_files.DDS_ARGUMENTS))
     profile = launch_support.shm_profile_environment(arguments['shm_profile'], os.environ)
     variables = dict(profile.variables)
     if launch_support.to_bool('allocator', arguments['allocator']):
@@ -53,9 +38,8 @@ def set_variables(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             for name, value in launch_files.ALLOCATOR_VARIABLES.items()
             if name not in os.environ
         }
-    warnings = check_arguments(FILE, sys.argv, context.argv, context.launch_configurations)
-    warnings += [profile.warning] if profile.warning else []
+    said = launch_actions.warned(FILE, context, profile.warning)
     return [
-        *(LogInfo(msg=f'WARNING: {warning}') for warning in warnings),
+        *said,
         *(SetEnvironmentVariable(name, value) for name, value in variables.items()),
     ]

@@ -7,40 +7,23 @@ With a node for each the fall of one leaves the others; one engine takes the mem
 Every argument has a help text: add --show-args.
 """
 
-import sys
-
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
-    DeclareLaunchArgument,
     GroupAction,
     IncludeLaunchDescription,
-    LogInfo,
     OpaqueFunction,
 )
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.substitutions import FindPackageShare
 
-from anomaly_seg_ros.node import launch_files, launch_support, topics
-from anomaly_seg_ros.node.launch_typos import check_arguments
+from anomaly_seg_ros.node import launch_files
+from anomaly_seg_ros.ros import launch_actions
 
 FILE = 'multi_camera.launch.py'
 
 
 def generate_launch_description() -> LaunchDescription:
-    share = FindPackageShare(topics.PACKAGE)
-    defaults = {'params_file': PathJoinSubstitution([share, 'config', launch_support.PARAMS_FILE])}
     return LaunchDescription(
         [
-            *(
-                DeclareLaunchArgument(
-                    argument.name,
-                    default_value=defaults.get(argument.name, argument.default),
-                    description=argument.help,
-                    choices=argument.choices or None,
-                )
-                for argument in launch_files.CAMERAS_ARGUMENTS
-            ),
+            *launch_actions.declared(launch_files.CAMERAS_ARGUMENTS),
             OpaqueFunction(function=start_nodes),
         ]
     )
@@ -48,16 +31,11 @@ def generate_launch_description() -> LaunchDescription:
 
 def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The launch file of one camera, for each."""
-    arguments = {
-        argument.name: LaunchConfiguration(argument.name).perform(context)
-        for argument in launch_files.CAMERAS_ARGUMENTS
-    }
-    one = PythonLaunchDescriptionSource(
-        PathJoinSubstitution([FindPackageShare(topics.PACKAGE), 'launch', launch_files.MAIN_FILE])
-    )
-    warnings = check_arguments(FILE, sys.argv, context.argv, context.launch_configurations)
+    arguments = launch_actions.values(context, launch_files.CAMERAS_ARGUMENTS)
+    one = launch_actions.launch_file(launch_files.MAIN_FILE)
+    said = launch_actions.warned(FILE, context)
     return [
-        *(LogInfo(msg=f'WARNING: {warning}') for warning in warnings),
+        *said,
         *(
             # In a scope of its own, or the values of one camera would be those of the next.
             GroupAction([IncludeLaunchDescription(one, launch_arguments=list(camera.items()))])

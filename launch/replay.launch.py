@@ -6,45 +6,29 @@ Every argument has a help text: add --show-args.
 """
 
 import os
-import sys
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
-    DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
     GroupAction,
     IncludeLaunchDescription,
-    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.substitutions import FindPackageShare
 
-from anomaly_seg_ros.node import launch_files, launch_support, topics
-from anomaly_seg_ros.node.launch_typos import check_arguments
+from anomaly_seg_ros.node import launch_files, launch_support
+from anomaly_seg_ros.ros import launch_actions
 
 FILE = 'replay.launch.py'
 
 
 def generate_launch_description() -> LaunchDescription:
-    share = FindPackageShare(topics.PACKAGE)
-    defaults = {'params_file': PathJoinSubstitution([share, 'config', launch_support.PARAMS_FILE])}
     return LaunchDescription(
         [
-            *(
-                DeclareLaunchArgument(
-                    argument.name,
-                    default_value=defaults.get(argument.name, argument.default),
-                    description=argument.help,
-                    choices=argument.choices or None,
-                )
-                for argument in launch_files.REPLAY_ARGUMENTS
-            ),
+            *launch_actions.declared(launch_files.REPLAY_ARGUMENTS),
             OpaqueFunction(function=replay),
         ]
     )
@@ -53,10 +37,7 @@ def generate_launch_description() -> LaunchDescription:
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node, the player and, where it is asked for, the recorder."""
     arguments = launch_support.expanded(
-        {
-            argument.name: LaunchConfiguration(argument.name).perform(context)
-            for argument in launch_files.REPLAY_ARGUMENTS
-        }
+        launch_actions.values(context, launch_files.REPLAY_ARGUMENTS)
     )
     profile = launch_support.shm_profile_environment(arguments['shm_profile'], os.environ)
     player = ExecuteProcess(
@@ -70,17 +51,13 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output='screen',
     )
     node = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(
-            PathJoinSubstitution(
-                [FindPackageShare(topics.PACKAGE), 'launch', launch_files.MAIN_FILE]
-            )
-        ),
+        launch_actions.launch_file(launch_files.MAIN_FILE),
         launch_arguments=list(launch_files.of_replay(arguments).items()),
     )
     end = EmitEvent(event=Shutdown(reason='the bag has ended'))
-    warnings = check_arguments(FILE, sys.argv, context.argv, context.launch_configurations)
+    said = launch_actions.warned(FILE, context)
     return [
-        *(LogInfo(msg=f'WARNING: {warning}') for warning in warnings),
+        *said,
         GroupAction([node]),
         *(
             ExecuteProcess(cmd=command, output='screen')

@@ -3,16 +3,12 @@
 ros2 launch anomaly_seg_ros rviz.launch.py namespace:=camera/front
 """
 
-import sys
-
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
-from launch_ros.substitutions import FindPackageShare
 
-from anomaly_seg_ros.node import launch_support, topics
-from anomaly_seg_ros.node.launch_typos import check_arguments
+from anomaly_seg_ros.node import launch_support
+from anomaly_seg_ros.ros import launch_actions
 
 FILE = 'rviz.launch.py'
 
@@ -20,15 +16,7 @@ FILE = 'rviz.launch.py'
 def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
-            *(
-                DeclareLaunchArgument(
-                    argument.name,
-                    default_value=argument.default,
-                    description=argument.help,
-                    choices=argument.choices or None,
-                )
-                for argument in launch_support.RVIZ_ARGUMENTS
-            ),
+            *launch_actions.declared(launch_support.RVIZ_ARGUMENTS),
             OpaqueFunction(function=start_rviz),
         ]
     )
@@ -36,17 +24,12 @@ def generate_launch_description() -> LaunchDescription:
 
 def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """RViz with the topics of its file remapped to those of the node."""
-    arguments = {
-        argument.name: LaunchConfiguration(argument.name).perform(context)
-        for argument in launch_support.RVIZ_ARGUMENTS
-    }
+    arguments = launch_actions.values(context, launch_support.RVIZ_ARGUMENTS)
     overrides = launch_support.parameter_overrides(arguments)
-    config = PathJoinSubstitution(
-        [FindPackageShare(topics.PACKAGE), 'config', launch_support.RVIZ_FILE]
-    )
-    warnings = check_arguments(FILE, sys.argv, context.argv, context.launch_configurations)
+    config = launch_actions.installed('config', launch_support.RVIZ_FILE)
+    said = launch_actions.warned(FILE, context)
     return [
-        *(LogInfo(msg=f'WARNING: {warning}') for warning in warnings),
+        *said,
         Node(
             package='rviz2',
             executable='rviz2',
