@@ -92,16 +92,16 @@ def join(first: Dataset, also: Sequence[Mapping[str, Any]]) -> Dataset:
 
     Args:
         first: Its classes are those of all.
-        also: Mappings with `dataset` and `root`, perhaps `split` ('train'), `names` and `size` as
-            in `Renamed`, and `repeat` (1), how often each frame comes in an epoch.
+        also: Mappings that `check_entry` lets through: `dataset` and `root`, perhaps `split`
+            ('train'), `names` and `size` as in `Renamed`, and `repeat` (1), how often each frame
+            comes in an epoch.
 
     Raises:
-        ValueError: A key or value that does not fit.
+        ValueError: Unknown dataset or split, or names that do not fit.
         FileNotFoundError: A dataset is not under its `root`.
     """
     others = []
     for entry in also:
-        check_entry(entry)
         dataset = build_dataset(
             str(entry['dataset']),
             Path(str(entry['root'])).expanduser(),

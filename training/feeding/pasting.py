@@ -101,7 +101,8 @@ class Paster:
             raise ValueError(f'unknown scale_draw {self.scale_draw!r}; choose one of: {known}')
         if self.short_side < 0 or self.crop < 1:
             raise ValueError(
-                f'short_side is {self.short_side}, crop is {self.crop}; both must be above 0'
+                f'short_side is {self.short_side}, crop is {self.crop}; crop must be above 0, '
+                'short_side not below'
             )
         if unknown := sorted(self.shapes.keys() - set(SHAPES)):
             raise ValueError(f'unknown shapes {unknown}; choose among: {", ".join(SHAPES)}')

@@ -26,6 +26,9 @@ ROAD_CATEGORIES = (
     'stop sign',
 )  # fmt: skip
 
+Outlined = tuple[str, tuple[int, int], Any, str]
+"""(file name, (height, width), segmentation, category id) of an object."""
+
 
 class CocoNegatives:
     """Objects, each as likely, cut out along their bounding box, the object as region 1.
@@ -83,9 +86,9 @@ class CocoNegatives:
                 f'{str(self.file)!r} leaves no object; lower min_side ({min_side}) or min_object '
                 f'({min_object}), or exclude less'
             )
-        groups: dict[str, list[int]] = {}
-        for number, (*_, category) in enumerate(self.objects):
-            groups.setdefault(category if even else '', []).append(number)
+        groups: dict[str, list[Outlined]] = {}
+        for outlined in self.objects:
+            groups.setdefault(outlined[-1] if even else '', []).append(outlined)
         self.groups = list(groups.values())
 
     def draw(self, rng: np.random.Generator) -> Negative:
@@ -95,9 +98,10 @@ class CocoNegatives:
             FileNotFoundError: The photo is missing.
             ValueError: The photo is broken or has another size than its outline; names the file.
         """
-        group = self.groups[int(rng.integers(len(self.groups)))] if self.groups[1:] else None
-        number = int(rng.integers(len(group or self.objects)))
-        name, size, segmentation, _ = self.objects[group[number] if group else number]
+        # Of one group nothing is drawn: older recipes keep their objects.
+        chosen = int(rng.integers(len(self.groups))) if len(self.groups) > 1 else 0
+        group = self.groups[chosen]
+        name, size, segmentation, _ = group[int(rng.integers(len(group)))]
         path = self.folder / name
         image = read_image(path)
         if image.shape[:2] != size:
@@ -136,8 +140,8 @@ def _usable_objects(
     min_object: int,
     exclude_photos: bool,
     exclude_files: Sequence[str],
-) -> list[tuple[str, tuple[int, int], Any, str]]:
-    """Lists (file name, (height, width), segmentation, category id) of what may be pasted.
+) -> list[Outlined]:
+    """Lists what may be pasted.
 
     Ids are compared as text: some tools write numbers in one list and texts in the other.
     """

@@ -44,7 +44,8 @@ class InlierParts:
     ):
         self.frames = build_dataset(dataset, Path(root).expanduser(), split)
         names = self.frames.classes.names
-        if unknown := sorted(set(classes) - set(names)) or not classes:
+        if not classes or set(classes) - set(names):
+            unknown = sorted(set(classes) - set(names))
             raise ValueError(f'{dataset} has no classes {unknown}; it has: {", ".join(names)}')
         self.ids = [names.index(name) for name in classes]
 
