@@ -23,12 +23,11 @@ from tqdm import tqdm
 import yaml
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.engines.torch_engine import TorchEngine
 from anomaly_seg_ros.frames.images import find_images, read_image, write_image
 from anomaly_seg_ros.frames.preprocess import to_input_size
-from anomaly_seg_ros.models.forward import normalised, run_network
-from anomaly_seg_ros.models.network import Network
+from anomaly_seg_ros.process.cores import usable_cores
 
 
 class Teacher:
@@ -39,23 +38,20 @@ class Teacher:
     """
 
     def __init__(self, checkpoint: Checkpoint):
-        self.meta: CheckpointMeta = checkpoint.meta
-        self.network: Network = checkpoint.network()
-        self.mean, self.std = (
-            torch.tensor(values).reshape(1, 3, 1, 1) for values in (self.meta.mean, self.meta.std)
-        )
+        meta = self.meta = checkpoint.meta
+        threads = usable_cores()
+        self.engine = TorchEngine(checkpoint, meta.score, 'fp32', meta.input_size, threads)
 
-    @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
         """Gives (K, H, W) probabilities of a (H, W, 3) RGB frame, at the frame's size."""
-        pixels = torch.from_numpy(to_input_size(image, self.meta.input_size))
-        frame = pixels.permute(2, 0, 1)[None].float() / 255
-        both = torch.cat([frame, frame.flip(-1)])
-        inputs = normalised(both, self.mean, self.std, self.meta.gamma)
-        output = run_network(self.network, inputs, self.meta.void_index)
-        probabilities = output.class_maps.float().softmax(1)
-        mean = (probabilities[:1] + probabilities[1:].flip(-1)) / 2
-        return functional.interpolate(mean, image.shape[:2], mode='bilinear')[0]
+        frame = to_input_size(image, self.meta.input_size)
+        mirrored = self._probabilities(np.ascontiguousarray(frame[:, ::-1])).flip(-1)
+        mean = (self._probabilities(frame) + mirrored) / 2
+        return functional.interpolate(mean[None], image.shape[:2], mode='bilinear')[0]
+
+    def _probabilities(self, frame: NDArray[np.uint8]) -> Tensor:
+        logits = torch.from_numpy(self.engine.logits(frame))
+        return logits[: len(self.meta.class_names)].softmax(0)
 
 
 def sure_labels(probabilities: Tensor, confidence: float) -> NDArray[np.uint8]:
