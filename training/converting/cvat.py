@@ -16,12 +16,12 @@ from anomaly_seg_ros.classes import IGNORE
 from training.datasets.classes import read_colors
 from training.datasets.classes_file import color_code
 from training.datasets.splits import SPELLINGS
+from training.negatives.coco_masks import fill_polygon
 
 from .drawing import (
     checked_size,
     empty_labels,
     fill_ellipse,
-    fill_polygon,
     fill_rectangle,
     paste_mask,
 )

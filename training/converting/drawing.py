@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
+from training.negatives.coco_masks import fill_polygon
 
 from .export import Labels
-
-_FAR = 2**15
 
 
 def checked_size(height: Any, width: Any) -> tuple[int, int]:
@@ -30,14 +28,6 @@ def checked_size(height: Any, width: Any) -> tuple[int, int]:
 def empty_labels(size: tuple[int, int]) -> Labels:
     """Gives labels of (height, width) that say nothing."""
     return np.full(size, IGNORE, np.uint8)
-
-
-def fill_polygon(labels: Labels, points: Any, place: int) -> None:
-    """Fills a polygon of (x, y) pixels with a class, its border included."""
-    corners = np.asarray(points, np.float64).reshape(-1, 2)
-    # A polygon may leave the frame, but not what OpenCV's integers hold.
-    rounded = np.round(corners).clip(-_FAR, _FAR).astype(np.int32)
-    cv2.fillPoly(labels, [rounded], (place,))
 
 
 def fill_ellipse(

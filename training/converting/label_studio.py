@@ -16,11 +16,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from training.negatives.coco_masks import fill_polygon
+
 from .drawing import (
     checked_size,
     empty_labels,
     fill_ellipse,
-    fill_polygon,
     fill_rectangle,
     paste_mask,
 )

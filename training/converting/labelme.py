@@ -15,12 +15,12 @@ import numpy as np
 
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.image_bytes import content_format, decode
+from training.negatives.coco_masks import fill_polygon
 
 from .drawing import (
     checked_size,
     empty_labels,
     fill_ellipse,
-    fill_polygon,
     fill_rectangle,
     paste_mask,
 )

@@ -35,17 +35,22 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.
     return decode_runs(unpack_runs(counts) if isinstance(counts, str) else counts, size)
 
 
+def fill_polygon(mask: NDArray[np.uint8], points: Any, value: int) -> None:
+    """Fills a polygon of (x, y) pixels with a value, its border included."""
+    corners = np.asarray(points, np.float64).reshape(-1, 2)
+    # A polygon may leave the photo, but not what OpenCV's integers hold.
+    rounded = np.round(corners).clip(-_FAR, _FAR).astype(np.int32)
+    cv2.fillPoly(mask, [rounded], (value,))
+
+
 def decode_polygons(
     polygons: Sequence[Sequence[float]], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Gives the (H, W) union of polygons, borders included."""
     mask = np.zeros(size, np.uint8)
     for polygon in polygons:
-        corners = np.asarray(polygon, np.float64).reshape(-1, 2)
-        # A polygon may leave the photo, but not what OpenCV's integers hold.
-        points = np.round(corners).clip(-_FAR, _FAR).astype(np.int32)
         # One call each: of two polygons in one call, the overlap would be a hole.
-        cv2.fillPoly(mask, [points], (1,))
+        fill_polygon(mask, polygon, 1)
     return mask
 
 
