@@ -183,6 +183,16 @@ def test_resume_refuses_another_configuration(recipe: Path, tmp_path: Path) -> N
         run(recipe, tmp_path / 'run', 'epochs=1', 'lr=0.5', resume=True)
 
 
+def test_a_run_goes_on_that_began_before_a_key_was_known(recipe: Path, tmp_path: Path) -> None:
+    run(recipe, tmp_path / 'run', 'epochs=1')
+    state = last_state(tmp_path / 'run')
+    del state['config']['patience']
+    torch.save(state, tmp_path / 'run' / 'last.ckpt')
+    with pytest.raises(ValueError, match=r"started with other \['patience'\]"):
+        run(recipe, tmp_path / 'run', 'epochs=1', 'patience=2', resume=True)
+    assert run(recipe, tmp_path / 'run', 'epochs=1', resume=True) == 0
+
+
 def test_a_run_goes_on_after_its_files_have_moved(
     everything: Path, tmp_path: Path, start: Path
 ) -> None:

@@ -184,7 +184,7 @@ class FlowTrainer:
         """
         load = partial(torch.load, map_location=self.device, weights_only=True)
         state = read_state(
-            self.out, load, self.config.as_dict(), MAY_DIFFER, lambda state: len(state['rows'])
+            self.out, load, self.config, MAY_DIFFER, lambda state: len(state['rows'])
         )
         self.flow.load_state_dict(state['flow'])
         self.optimizer.load_state_dict(state['optimizer'])

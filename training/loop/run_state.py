@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, MISSING
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric import Fabric
 
+from training.recipes.flow_config import FlowConfig
+from training.recipes.train_config import TrainConfig
+
 from .run_folder import EpochRow, LAST_FILE, writing
+
+RunConfig = TrainConfig | FlowConfig
 
 
 @dataclass
@@ -54,7 +59,7 @@ def save_state(fabric: Fabric, out: Path, state: dict[str, Any]) -> None:
 def read_state(
     out: Path,
     load: Callable[[Path], Any],
-    config: Mapping[str, Any],
+    config: RunConfig,
     may_differ: Collection[str],
     epochs_done: Callable[[dict[str, Any]], int],
 ) -> dict[str, Any]:
@@ -65,7 +70,7 @@ def read_state(
     Args:
         out: The run's folder.
         load: Reads the file.
-        config: Of the run that goes on.
+        config: Of the run that goes on; a key that the run began without had its default then.
         may_differ: Its keys that may have other values; those inside mappings as 'outer.inner'.
         epochs_done: Gives the whole epochs behind a state.
 
@@ -75,14 +80,16 @@ def read_state(
     path = out / LAST_FILE
     try:
         state: dict[str, Any] = load(path)
-        theirs = _flat(state['config'])
+        began = dict(state['config'])
     except OSError:
         raise
     except Exception:  # noqa: BLE001 - damaged bytes raise whatever they lead to
         raise ValueError(
             f'{str(path)!r} is no whole state of a run; begin again with another --out'
         ) from None
-    mine = _flat(config)
+    mine = config.as_dict()
+    theirs = _flat(_defaults(config, mine.keys() - began.keys()) | began)
+    mine = _flat(mine)
     changed = sorted(
         key
         for key in (mine.keys() | theirs.keys()) - set(may_differ)
@@ -102,6 +109,15 @@ def read_state(
             'begin again with another --out'
         )
     return state
+
+
+def _defaults(config: RunConfig, names: Collection[str]) -> dict[str, Any]:
+    """Gives the default of each of these fields that has one."""
+    known = [field for field in fields(config) if field.name in names]
+    values = {f.name: f.default for f in known} | {
+        f.name: f.default_factory() for f in known if f.default_factory is not MISSING
+    }
+    return {name: value for name, value in values.items() if value is not MISSING}
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

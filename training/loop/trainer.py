@@ -144,7 +144,7 @@ class Trainer:
         state = read_state(
             self.out,
             self.fabric.load,
-            self.config.as_dict(),
+            self.config,
             MAY_DIFFER,
             lambda state: int(state['progress']['epoch']),
         )
