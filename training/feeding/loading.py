@@ -17,6 +17,7 @@ from training.datasets import Dataset
 
 from . import loading_processes
 from .camera import change_camera
+from .ground import ground_ids, mark_ground
 from .transforms import Augmentation
 
 SampleKey = tuple[int, int]
@@ -81,6 +82,7 @@ class AugmentedFrames(TorchDataset['Batch | Exception']):
         seed: Of all randomness.
         paster: Puts outliers into the crop; None for none.
         camera_changes: Probability of each change of `change_camera`, after all else.
+        ground_changes: Probability of `mark_ground`, before outliers are pasted.
         void_label: Train id that unlabelled and pasted pixels get, where void is learned as a
             class; padding stays 255. None: they stay 255.
     """
@@ -93,8 +95,10 @@ class AugmentedFrames(TorchDataset['Batch | Exception']):
         paster: PasteOutliers | None = None,
         void_label: int | None = None,
         camera_changes: float = 0.0,
+        ground_changes: float = 0.0,
     ):
-        self.camera_changes = camera_changes
+        self.camera_changes, self.ground_changes = camera_changes, ground_changes
+        self.ground = ground_ids(dataset.classes)
         self.dataset, self.augmentation, self.seed = dataset, augmentation, seed
         self.paster, self.void_label = paster, void_label
 
@@ -115,6 +119,7 @@ class AugmentedFrames(TorchDataset['Batch | Exception']):
         if self.void_label is not None:
             labels = np.where(labels == IGNORE, np.uint8(self.void_label), labels)
         image, labels = self.augmentation(sample.image, labels, random)
+        image = mark_ground(image, labels, self.ground, self.ground_changes, random)
         outlier = np.zeros(labels.shape, np.bool_)
         if self.paster is not None:
             image, labels, outlier = self.paster(image, labels, random)

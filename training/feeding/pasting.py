@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.classes import IGNORE, LabelSet
 from anomaly_seg_ros.frames.nearest import resize_ids
 from training.datasets import Dataset, NO_CLASSES, Sample
+from training.feeding.ground import GROUND, ground_ids
 from training.feeding.transforms import DRAWS
 from training.negatives import (
     build_negatives,
@@ -31,7 +32,6 @@ Mask = NDArray[np.bool_]
 SHAPES = ('blob', 'rectangle', 'regions')
 NOT_SET = ('source', 'ground', 'beside')
 """Fields of a `Paster` that are no plain values of a recipe."""
-GROUND = ('road', 'pavement', 'sidewalk', 'terrain')
 STD_RATIO_LIMITS = (0.5, 2.0)
 """Colour matching never changes contrast more than this: a flat road would flatten the patch."""
 
@@ -317,6 +317,6 @@ def build_paster(options: Mapping[str, Any], classes: LabelSet = NO_CLASSES) -> 
     source = build_negatives(kind, rest)
     chosen['shapes'] = chosen.get('shapes') or source.shapes
     chosen['beside'] = tuple(build_paster(other, classes) for other in others)
-    ground = tuple(number for number, name in enumerate(classes.names) if name in GROUND)
-    own: dict[str, Any] = {'short_side': source.short_side, 'crop': source.crop, 'ground': ground}
+    own: dict[str, Any] = {'short_side': source.short_side, 'crop': source.crop}
+    own['ground'] = ground_ids(classes)
     return Paster(source=source, **(own | chosen))

@@ -48,7 +48,13 @@ def build_loader(
     )
     paster = build_paster(config.outliers, dataset.classes) if config.outliers else None
     frames = AugmentedFrames(
-        dataset, augmentation, config.seed, paster, void_label, config.camera_changes
+        dataset,
+        augmentation,
+        config.seed,
+        paster,
+        void_label,
+        config.camera_changes,
+        config.ground_changes,
     )
     loader = training_loader(frames, sampler, config.workers)
     return fabric.setup_dataloaders(loader, use_distributed_sampler=False)

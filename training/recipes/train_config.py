@@ -35,7 +35,7 @@ NOT_NEGATIVE = (
     'patience', 'warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power',
 )  # fmt: skip
 RANGES = ('scale', 'stretch')
-PROBABILITIES = ('flip', 'class_balanced_crops', 'camera_changes')
+PROBABILITIES = ('flip', 'class_balanced_crops', 'camera_changes', 'ground_changes')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +72,8 @@ class TrainConfig:
         color: Largest relative change of brightness, contrast and saturation.
         camera_changes: Probability of each change of another camera: haze, gamma, white balance,
             loss of sharpness, noise, JPEG; after all else, so that pasted outliers share them.
+        ground_changes: Probability that flat marks (covers, patches, seams, shadows) are put on
+            the ground of a crop, and stay normal.
         class_balanced_crops: Probability that a crop is centred on a pixel of a class that is
             drawn evenly from those in the frame; else it lies anywhere.
         outliers: What is pasted into the crops, options of `build_paster`; empty: nothing.
@@ -131,6 +133,7 @@ class TrainConfig:
     flip: float = 0.5
     color: float = 0.4
     camera_changes: float = 0.0
+    ground_changes: float = 0.0
     class_balanced_crops: float = 0.0
     outliers: dict[str, Any] = field(default_factory=dict)
     objective: str = 'segmentation'
