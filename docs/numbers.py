@@ -14,7 +14,7 @@ from typing import Any
 
 from training.reporting.markdown import markdown_table
 from training.results import read_results, ResultRow
-from training.study.compare import SCORED, SHIPPED, TIMED
+from training.study.compare import NODE, SCORED, SHIPPED, TIMED
 from training.study.methods import Subject, subjects
 from training.study.rows import BASELINE
 
@@ -107,6 +107,23 @@ def quality(rows: Rows) -> str:
             cells = [f'{percent(row.ap)}/{percent(row.fpr95)}', f'{found_share}/{marked}']
         lines.append([SETS[name].partition(',')[0].removeprefix('CamVid val with '), *cells])
     return markdown_table(['%', 'AP/FPR95', 'found/false'], lines)
+
+
+def speed(rows: Rows) -> str:
+    """The README's line: latency of frames at a pace, frames/s as fast as the node answers."""
+    found = [row for row in rows if row.extra['kind'] == NODE]
+    sizes = list(dict.fromkeys(tuple(row.extra['image_size']) for row in found))
+    parts = []
+    for height, width in sizes:
+        paced, closed = (row for row in found if row.extra['image_size'] == [height, width])
+        latency = (paced.latency_ms or {})['p50']
+        rate = closed.extra['fps']
+        parts.append(f'{width}x{height} {latency:.1f} ms (p50), {rate:.1f} frames/s')
+    if not found:
+        return DASH
+    machine = found[0].extra['machine']
+    cores = f'{machine["cores"]} cores of {machine["cpu"]}'
+    return f'On {cores}, no GPU, image published to mask received: {"; ".join(parts)}'
 
 
 RATES = {
@@ -248,7 +265,9 @@ def methods(rows: Rows) -> list[tuple[Subject, str]]:
     found = []
     for subject in subjects():
         mine = [row for row in rows if row.extra['subject'] == subject.name]
-        names = dict.fromkeys(str(row.score) for row in mine if row.extra['kind'] != TIMED)
+        names = dict.fromkeys(
+            str(row.score) for row in mine if row.extra['kind'] not in (TIMED, NODE)
+        )
         found += [(subject, score) for score in names]
     return found
 
@@ -262,6 +281,7 @@ PARTS: dict[str, Callable[[Rows], str]] = {
     'overview': overview,
     'details': details,
     'left_out': left_out,
+    'speed': speed,
 }
 """Name of a marked part to what prints it."""
 

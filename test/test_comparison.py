@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 import shutil
+import subprocess
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from docs import numbers
 from docs.numbers import MARKED, PAGES, PARTS, rewritten
 from training.results import read_results, ResultRow, write_results
 from training.study import compare
-from training.study.compare import chosen, comparison_steps, main, merge_rows
+from training.study.compare import chosen, comparison_steps, main, merge_rows, node_rows
 from training.study.methods import subjects
 from training.study.rows import BASELINE, GRIDS
 from training.study.steps import Data, StudyStep
@@ -131,6 +132,44 @@ def test_what_is_measured_fills_the_file_and_then_the_pages(
     assert f'{rows[-1].latency_ms["p50"]:.1f} | 1.00 |' in text
     assert 'old' not in text
     assert rewritten(text, rows) == text
+
+
+def node_row(size: list[int], pace: str, p50: float, fps: float) -> ResultRow:
+    machine = {'cpu': 'Some CPU', 'cores': 2}
+    extra = {'image_size': size, 'pace': pace, 'fps': fps, 'machine': machine, 'what': pace}
+    return result('', '', latency_ms={'p50': p50, 'p95': 99.0}, extra=extra)
+
+
+def test_the_node_is_measured_by_its_own_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bench(call: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        assert call[1:3] == ['-m', 'training.bench.node']
+        assert not check
+        write_results(Path(call[-1]), [node_row([360, 480], 'closed loop', 12.3, 45.6)])
+        return subprocess.CompletedProcess(call, 0)
+
+    monkeypatch.setattr(compare.subprocess, 'run', bench)
+    (row,) = node_rows(tmp_path)
+    known = {key: row.extra[key] for key in ('subject', 'kind', 'set', 'fps')}
+    assert known == {'subject': BASELINE, 'kind': 'node', 'set': 'closed loop', 'fps': 45.6}
+    failed = subprocess.CompletedProcess([], 2)
+    monkeypatch.setattr(compare.subprocess, 'run', lambda *_, **__: failed)
+    with pytest.raises(RuntimeError, match='ended with 2'):
+        node_rows(tmp_path)
+
+
+def test_the_speed_is_latency_at_a_pace_and_rate_in_a_closed_loop() -> None:
+    rows = [
+        replace(row, extra=row.extra | {'kind': 'node'})
+        for size in ([360, 480], [1080, 1920])
+        for row in (node_row(size, 'at 10 Hz', 40.04, 1), node_row(size, 'closed loop', 1, 20.06))
+    ]
+    assert PARTS['speed'](rows) == (
+        'On 2 cores of Some CPU, no GPU, image published to mask received: '
+        '480x360 40.0 ms (p50), 20.1 frames/s; 1920x1080 40.0 ms (p50), 20.1 frames/s'
+    )
+    assert PARTS['speed']([]) == '-'
 
 
 # The file

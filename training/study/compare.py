@@ -14,6 +14,7 @@ from dataclasses import replace
 from fnmatch import fnmatch
 import json
 from pathlib import Path
+import subprocess
 import sys
 from typing import Any
 
@@ -36,6 +37,12 @@ SCORED = 'scored'
 
 TIMED = 'timed'
 """Kind of the rows of time and memory, on OpenVINO."""
+
+NODE = 'node'
+"""Kind of the rows of the node with the default checkpoint, by `training.bench.node`."""
+
+NODE_VALUES = ('image_size', 'pace', 'outputs', 'fps', 'bare_ms', 'ratio_to_bare', 'machine')
+"""What stays of the further values of such a row."""
 
 ANY_SET = 'road_anomaly_val'
 """A set on which every score is measured."""
@@ -65,6 +72,9 @@ def main(argv: list[str] | None = None) -> int:
         help='measure the time of all that has been measured too, on an idle machine',
     )
     parser.add_argument(
+        '--node', action='store_true', help='measure the node itself too, on an idle machine'
+    )
+    parser.add_argument(
         '--results', type=Path, default=Path('docs'), help='folder of results.json: %(default)s'
     )
     args = parser.parse_args(argv)
@@ -83,7 +93,9 @@ def main(argv: list[str] | None = None) -> int:
             for row in rows:
                 row.extra['weights'] = digests[row.extra['subject']]
             merge_rows(args.results, rows)
-    except (ValueError, FileNotFoundError) as error:
+        if args.node:
+            merge_rows(args.results, node_rows(args.out / NODE))
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f'compare: {error}', file=sys.stderr)
         return 2
     print(f'wrote {args.results / RESULTS_FILE}')
@@ -154,6 +166,29 @@ def timed(out: Path) -> list[tuple[str, Path, str]]:
     if not found:
         raise FileNotFoundError(f'nothing was measured below {str(out)!r}, so nothing is timed')
     return found
+
+
+def node_rows(out: Path) -> list[ResultRow]:
+    """Measures the node and gives its rows.
+
+    Args:
+        out: Where `training.bench.node` writes.
+
+    Raises:
+        RuntimeError: It could not be measured.
+    """
+    call = [sys.executable, '-m', 'training.bench.node', '--out', str(out)]
+    if status := subprocess.run(call, check=False).returncode:
+        raise RuntimeError(f'the node was not measured: training.bench.node ended with {status}')
+    weights = Checkpoint.open(BASELINE).weights_sha256[:12]
+    return [
+        replace(
+            row,
+            extra={key: row.extra[key] for key in NODE_VALUES if key in row.extra}
+            | {'subject': BASELINE, 'kind': NODE, 'set': row.extra['what'], 'weights': weights},
+        )
+        for row in read_results(out)
+    ]
 
 
 def source(subject: Subject, study: Path) -> str:
@@ -272,7 +307,7 @@ def merge_rows(folder: Path, rows: Iterable[ResultRow]) -> None:
     ]
     order = [subject.name for subject in subjects()]
     known = [row for row in (*kept, *new) if row.extra.get('subject') in order]
-    kinds = (SHIPPED, SCORED, TIMED)
+    kinds = (SHIPPED, SCORED, TIMED, NODE)
     known.sort(key=lambda r: (order.index(r.extra['subject']), kinds.index(r.extra['kind'])))
     lines = ',\n'.join(json.dumps(_short(row.to_json()), allow_nan=False) for row in known)
     folder.mkdir(parents=True, exist_ok=True)
