@@ -14,6 +14,7 @@ from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.forward import forward_padded
 from anomaly_seg_ros.scores import build_score
 from anomaly_seg_ros.scores.dense_hybrid import DenseHybrid
+from anomaly_seg_ros.scores.dense_hybrid_odds import DenseHybridOdds
 from anomaly_seg_ros.scores.energy import Energy
 from anomaly_seg_ros.scores.msp import MSP
 from anomaly_seg_ros.scores.nflow_js import NFlowJS
@@ -161,9 +162,19 @@ def test_nflow_js_is_unchanged_by_a_constant_on_all_logits() -> None:
     assert torch.allclose(moved, NFlowJS()(output), atol=1e-5)
 
 
+def test_odds_go_on_where_the_probability_ends() -> None:
+    heads = [[0.0, 30.0], [0.0, 60.0], [1.0, -1.0]]
+    output = pixels([[2.0, 1.0]] * 3, heads)
+    assert DenseHybridOdds()(output)[0, 0].tolist() == [28.0, 58.0, -4.0]
+    saturated = DenseHybrid()(output)[0, 0]
+    assert saturated[0] == saturated[1]
+
+
 # All of them
 
-EACH = pytest.mark.parametrize('name', ['dense_hybrid', 'ood_posterior', 'nflow_js'])
+EACH = pytest.mark.parametrize(
+    'name', ['dense_hybrid', 'dense_hybrid_odds', 'ood_posterior', 'nflow_js']
+)
 ALL = frozenset({'logits', 'ood_logits'})
 
 
@@ -194,7 +205,7 @@ def test_autocast_changes_nothing(name: str) -> None:
     assert torch.equal(found, score(output))
 
 
-@pytest.mark.parametrize('name', ['dense_hybrid', 'ood_posterior'])
+@pytest.mark.parametrize('name', ['dense_hybrid', 'dense_hybrid_odds', 'ood_posterior'])
 def test_a_network_without_outlier_head_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"score '{name}' needs .*ood_logits; model 'enet' gives"):
         build_score(name, 'enet', {'logits', 'features.last'})

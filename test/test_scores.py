@@ -12,7 +12,7 @@ from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores import build_score, SCORES
 
 ALL = frozenset({'logits', 'void_logit', 'ood_logits'})
-OUTLIER_SCORES = {'dense_hybrid', 'nflow_js', 'ood_posterior'}
+OUTLIER_SCORES = {'dense_hybrid', 'dense_hybrid_odds', 'nflow_js', 'ood_posterior'}
 """Worked by hand in test_outlier_scores.py."""
 
 

@@ -131,6 +131,7 @@ AT_TWO = [
     ('mahalanobis', 4 * LN2**2),
     ('sml', -2 * LN2),
     ('dense_hybrid', -LN2 - math.log(6)),
+    ('dense_hybrid_odds', -2 * LN2),
     ('ood_posterior', 1 / 2),
     # Its own temperature is 2 whatever the checkpoint's is: p = 1/2, 1/4, 1/4 against 1/3 each.
     (

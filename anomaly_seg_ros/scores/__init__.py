@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SCORES = {
     'dense_hybrid': 'anomaly_seg_ros.scores.dense_hybrid:DenseHybrid',
+    'dense_hybrid_odds': 'anomaly_seg_ros.scores.dense_hybrid_odds:DenseHybridOdds',
     'energy': 'anomaly_seg_ros.scores.energy:Energy',
     'entropy': 'anomaly_seg_ros.scores.entropy:Entropy',
     'mahalanobis': 'anomaly_seg_ros.scores.mahalanobis:Mahalanobis',

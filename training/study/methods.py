@@ -57,7 +57,7 @@ def subjects() -> Iterator[Subject]:
     yield Subject(
         BASELINE,
         'the default checkpoint',
-        (*COMMON, 'dense_hybrid', 'ood_posterior', 'nflow_js'),
+        (*COMMON, 'dense_hybrid', 'dense_hybrid_odds', 'ood_posterior', 'nflow_js'),
         published=PUBLISHED_SCORES,
     )
     yield Subject(
