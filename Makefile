@@ -63,11 +63,13 @@ study: $(VENV)/.test
 train-default: $(VENV)/.test out/default.done
 
 out/default.done: out/lite_last.done
-	$(BIN)/python -m anomaly_seg_ros fit_score --checkpoint out/lite_last/checkpoint \
-	  --score dense_hybrid,max_logit,msp,entropy,energy --sure --dataset camvid \
+	$(BIN)/python -m training.preparation.average out/lite_cameras/checkpoint \
+	  out/lite_last/checkpoint --out out/lite_mean
+	$(BIN)/python -m anomaly_seg_ros fit_score --checkpoint out/lite_mean \
+	  --score dense_hybrid_odds,dense_hybrid,max_logit,msp,entropy,energy --sure --dataset camvid \
 	  --root $(DATA)/camvid --out out/default
 	$(BIN)/python -m anomaly_seg_ros export --checkpoint out/default \
-	  --out out/default/engines/openvino-dense_hybrid
+	  --out out/default/engines/openvino-dense_hybrid_odds
 	touch $@
 
 out/lite_photos.done: config/train/efficientnet_lite_photos.yaml
@@ -76,7 +78,11 @@ out/lite_photos.done: config/train/efficientnet_lite_photos.yaml
 out/lite_objects.done: config/train/efficientnet_lite_camvid.yaml out/lite_photos.done
 	$(TRAIN_STAGE)
 
-out/lite_last.done: config/train/default.yaml out/lite_objects.done out/outlines.json out/dashcam.done
+out/lite_cameras.done: config/train/efficientnet_lite_cameras.yaml out/lite_objects.done \
+  out/outlines.json out/dashcam.done
+	$(TRAIN_STAGE)
+
+out/lite_last.done: config/train/default.yaml out/lite_cameras.done
 	$(TRAIN_STAGE)
 
 out/outlines.json:
