@@ -482,3 +482,14 @@ def test_what_is_no_checkpoint_is_not_replaced(
     assert fit(fitted, frames, out, 'msp') == 2
     assert 'exists and has no meta.json; choose another --out' in capsys.readouterr().err
     assert snapshot(out) == {'thesis.tex': b'mine'}
+
+
+def test_the_checkpoints_own_score_is_another_from_now_on(
+    fitted: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(fitted, frames, tmp_path / 'a', 'msp', '--own', 'margin') == 2
+    assert '--own margin is not calibrated; name it in --score too' in capsys.readouterr().err
+    assert fit(fitted, frames, tmp_path / 'a', 'msp', '--own', 'msp') == 0
+    made = Checkpoint.open(tmp_path / 'a')
+    assert made.meta.score == 'msp'
+    assert made.weights_sha256 == Checkpoint.open(fitted).weights_sha256

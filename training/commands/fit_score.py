@@ -64,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'the promised one; for frames of other scenes than these',
     )
     parser.add_argument(
+        '--own',
+        choices=sorted(SCORES),
+        metavar='S',
+        help="the checkpoint's own score from now on, used where none is asked for; one that is "
+        'calibrated',
+    )
+    parser.add_argument(
         '--gamma',
         type=float,
         help='exponent on the image before the network, below 1 brightens; kept in the checkpoint',
@@ -81,6 +88,8 @@ def main(args: argparse.Namespace) -> int:
     wanted = parse_wanted(args.score)
     scores = [name for name in wanted if name != TEMPERATURE]
     checkpoint = Checkpoint.open(args.checkpoint)
+    if args.own and args.own not in {*scores, *checkpoint.meta.calibrations}:
+        raise ValueError(f'--own {args.own} is not calibrated; name it in --score too')
     val_set = train_set = build_dataset(args.dataset, args.root, args.split)
     if any(map(has_statistics, scores)):
         train_set = build_dataset(args.dataset, args.root, args.train_split)
@@ -113,6 +122,8 @@ def main(args: argparse.Namespace) -> int:
             if source.is_dir():
                 shutil.copytree(source, folder, dirs_exist_ok=True)
         fit_checkpoint(Checkpoint.open(folder), request, validation, training, say=print)
+        if args.own:
+            Checkpoint.open(folder).with_meta(score=args.own)
     print(f'wrote {args.out}')
     return 0
 
