@@ -62,6 +62,10 @@ class ModelOutput(NamedTuple):
     """(N, Q, 1) logit of the trained void class in that softmax, where the network has one."""
     mask_logits: Annotated[Tensor | None, Holds()] = None
     """(N, Q, h, w) before the sigmoid that says where a query shows it."""
+    aux_class_logits: Annotated[tuple[Tensor, ...], Holds(classes=2)] = ()
+    """Those of the layers before the last, in their order; only while training."""
+    aux_mask_logits: Annotated[tuple[Tensor, ...], Holds()] = ()
+    """Likewise, one for each of `aux_class_logits`."""
     semantics: Annotated[Tensor | None, Holds(pixels=True)] = None
     """(N, K, H, W), 0 or more: how much the queries show of each class; see `with_semantics`."""
     extent: Annotated[Extent | None, Holds()] = None
