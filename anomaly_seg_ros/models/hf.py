@@ -135,10 +135,9 @@ def build_library_network(config: Mapping[str, Any], classes: int) -> Any:
     kind = kind_of(config)
     transformers = load_transformers()
     values = {key: value for key, value in config.items() if key != MODEL_TYPE}
+    values |= {**kind.fixed, 'num_labels': classes}
     try:
-        made = transformers.AutoConfig.for_model(
-            config[MODEL_TYPE], **values, **kind.fixed, num_labels=classes
-        )
+        made = transformers.AutoConfig.for_model(config[MODEL_TYPE], **values)
         auto = getattr(transformers, kind.auto_class)
         net: nn.Module = auto.from_config(made)
     except Exception as error:
