@@ -62,6 +62,10 @@ class ModelOutput(NamedTuple):
     """(N, Q, 1) logit of the trained void class in that softmax, where the network has one."""
     mask_logits: Annotated[Tensor | None, Holds()] = None
     """(N, Q, h, w) before the sigmoid that says where a query shows it."""
+    aux_class_logits: Annotated[tuple[Tensor, ...], Holds(classes=2)] = ()
+    """Those of the layers before the last, in their order; only while training."""
+    aux_mask_logits: Annotated[tuple[Tensor, ...], Holds()] = ()
+    """Likewise, one for each of `aux_class_logits`."""
     semantics: Annotated[Tensor | None, Holds(pixels=True)] = None
     """(N, K, H, W), 0 or more: how much the queries show of each class; see `with_semantics`."""
     extent: Annotated[Extent | None, Holds()] = None
@@ -128,8 +132,7 @@ def with_semantics(output: ModelOutput) -> ModelOutput:
     """Gives the output with `semantics` where it has masks of queries instead of logits.
 
     That is `sum_q softmax(class_logits)_qc sigmoid(mask_logits)_q` for each class c in float32,
-    without no-object and void, the masks enlarged before the sigmoid. All masks at the size of the
-    image would take more memory than all else, so a few at a time are.
+    without no-object and void.
 
     Source: Cheng et al., "Per-Pixel Classification is Not All You Need for Semantic Segmentation"
     (MaskFormer), 2021, section 3.3.
@@ -139,32 +142,48 @@ def with_semantics(output: ModelOutput) -> ModelOutput:
     """
     if output.logits is not None or output.mask_logits is None:
         return output
+    return output._replace(semantics=mask_sums(output, class_probabilities(output).mT))
+
+
+def mask_sums(output: ModelOutput, weights: Tensor) -> Tensor:
+    """Gives (N, C, H, W): `sum_q weights_cq sigmoid(mask_logits)_q` for each c in float32.
+
+    The masks are enlarged before the sigmoid. All of them at the size of the image would take more
+    memory than all else, so a few at a time are, and the sums are made in place.
+
+    Args:
+        output: With its `extent`, and `mask_logits` of (N, Q, h, w).
+        weights: (N, C, Q).
+    """
     assert output.extent is not None, 'a network that has run on an image knows'
-    classes = class_probabilities(output).transpose(1, 2)
-    semantics: Tensor | None = None
-    for start in range(0, output.mask_logits.shape[1], QUERIES):
+    masks = output.given('mask_logits')
+    sums: Tensor | None = None
+    for start in range(0, masks.shape[1], QUERIES):
         part = slice(start, start + QUERIES)
-        masks = to_image(output.mask_logits[:, part].float(), output.extent).sigmoid()
-        shares = _product(classes[:, :, part], masks.flatten(2))
-        shares = shares.view(*shares.shape[:2], *output.extent.image)
-        semantics = shares if semantics is None else semantics + shares
-    return output._replace(semantics=semantics)
+        shown = to_image(masks[:, part].float(), output.extent).sigmoid_().flatten(2)
+        sums = _add_product(sums, weights[:, :, part], shown)
+    assert sums is not None, 'there is at least one query'
+    return sums.view(*sums.shape[:2], *output.extent.image)
 
 
 def class_probabilities(output: ModelOutput) -> Tensor:
     """Gives (N, Q, K) of what each query shows, without no-object and void."""
+    return query_probabilities(output)[..., : output.given('class_logits').shape[2] - 1]
+
+
+def query_probabilities(output: ModelOutput) -> Tensor:
+    """Gives (N, Q, K + 1) or more in float32: the classes, no object, and void where it is."""
     logits = output.given('class_logits').float()
-    classes = logits.shape[2] - 1
     if output.void_class_logit is not None:
         logits = torch.cat([logits, output.void_class_logit.float()], 2)
-    return logits.softmax(2)[..., :classes]
+    return logits.softmax(2)
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Gives the matrix product in float32, whatever autocast would make of it."""
-    kind = a.device.type
+def _add_product(sums: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """Adds a matrix product to `sums`, in float32, whatever autocast would make of it."""
+    kind = b.device.type
     if torch.is_autocast_enabled(kind):
         # Only here, not always: an exported graph would hold the context as an operator.
         with torch.autocast(kind, enabled=False):
-            return a @ b
-    return a @ b
+            return _add_product(sums, a, b)
+    return a @ b if sums is None else sums.baddbmm_(a, b)

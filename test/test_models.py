@@ -6,6 +6,7 @@ gives; so are two networks that are written by the tests.
 
 from collections.abc import Callable
 import inspect
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,11 @@ from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.registry import lookup
 
 CLASSES = 5
+HF_CONFIGS = Path(__file__).with_name('golden') / 'hf_configs.json'
+"""Configurations of `transformers` that are as small as each kind can be, by `model_type`."""
+
 MORE_CASES: dict[str, list[dict[str, Any]]] = {
+    'hf': [{'config': config} for config in json.loads(HF_CONFIGS.read_text()).values()],
     'efficientnet_lite_seg': [{'decoder': 'lraspp'}, {'decoder': 'bifpn'}],
     'enet': [{'layout': 'b'}],
 }
@@ -46,9 +51,13 @@ def variants(name: str) -> list[dict[str, Any]]:
     return [*cases(name), *({k: v} for k, v in shared.items() if takes(name, k))]
 
 
+def said(value: Any) -> Any:
+    return value['model_type'] if isinstance(value, dict) else value
+
+
 def over(options_of: Callable[[str], list[dict[str, Any]]]) -> Any:
     found = [(name, options) for name in sorted(MODELS) for options in options_of(name)]
-    ids = [' '.join([name, *(f'{k}={v}' for k, v in o.items())]) for name, o in found]
+    ids = [' '.join([name, *(f'{k}={said(v)}' for k, v in o.items())]) for name, o in found]
     return pytest.mark.parametrize(('name', 'options'), found, ids=ids)
 
 
@@ -97,7 +106,7 @@ def tensors(output: ModelOutput) -> dict[str, torch.Tensor]:
     for field, value in output._asdict().items():
         if isinstance(value, dict):
             found |= {f'{field}.{key}': inner for key, inner in value.items()}
-        elif field == 'aux_logits':
+        elif isinstance(value, tuple) and field != 'extent':
             found |= {f'{field}.{number}': inner for number, inner in enumerate(value)}
         elif isinstance(value, torch.Tensor):
             found[field] = value

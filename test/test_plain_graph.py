@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 import inspect
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from anomaly_seg_ros.engines.graph import export_graph
 from anomaly_seg_ros.engines.scored_model import ScoredModel
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models import build_model, MODELS
+from anomaly_seg_ros.models.forward import run_fields
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.registry import lookup
 from anomaly_seg_ros.scores import score_class, SCORES
@@ -28,6 +31,8 @@ pytestmark = pytest.mark.timeout(300)
 SIZE = (64, 96)
 COARSE = [name for name in sorted(SCORES) if score_class(name).coarse]
 CLASSES = 11
+OF_MASKS = {'semantics', 'class_logits', 'mask_logits'}
+HF_CONFIGS = json.loads((Path(__file__).with_name('golden') / 'hf_configs.json').read_text())
 FORBIDDEN = {
     'aten.max.dim': 'its converter takes it only when the indices are unused: use amax',
     'aten.min.dim': 'the same: use amin',
@@ -66,7 +71,7 @@ class AllScores(nn.Module):
 
     def forward(self, images: Any) -> tuple[Any, ...]:
         output = self.first.output(images)
-        labels = output.logits.argmax(1).to(self.first.label_type)
+        labels = output.class_maps.argmax(1).to(self.first.label_type)
         return labels, *(score(output).half() for score in self.scores)
 
 
@@ -102,13 +107,12 @@ def problems(program: Any) -> list[str]:
 
 def fitting_scores(model: Any, meta: Any) -> list[ScoredModel]:
     """Gives the network under each score that it can serve, and under the coarse forms of some."""
-    provides = {*model.provides, 'void_logit'}
+    provides = run_fields(model, meta.void_index)
     coarse = replace(meta, score_options={name: {'step': 4} for name in COARSE})
     scored = []
     for name, target in SCORES.items():
-        if lookup('score', {name: target}, name).needs <= provides and (
-            name not in SCORE_EXCEPTIONS
-        ):
+        kind = lookup('score', {name: target}, name)
+        if kind.reads(provides) <= provides and name not in SCORE_EXCEPTIONS:
             scored += [
                 ScoredModel(model, how, name, STATISTICS.get(name)).eval().spell(torch.int8)
                 for how in ((meta, coarse) if name in COARSE else (meta,))
@@ -117,7 +121,12 @@ def fitting_scores(model: Any, meta: Any) -> list[ScoredModel]:
 
 
 @pytest.mark.parametrize(
-    ('name', 'options'), [*((name, {}) for name in MODELS), ('erfnet', {'head': 'isomax'})]
+    ('name', 'options'),
+    [
+        *((name, {}) for name in MODELS),
+        ('erfnet', {'head': 'isomax'}),
+        *(('hf', {'config': config}) for config in HF_CONFIGS.values()),
+    ],
 )
 def test_every_network_and_score_is_plain(
     name: str, options: dict[str, Any], make_fake_meta: Callable[..., Any]
@@ -129,7 +138,8 @@ def test_every_network_and_score_is_plain(
     scored = fitting_scores(model, meta)
     assert len(scored) >= 8, 'the scores of logits and void alone'
     if options.get('outlier_head'):
-        assert len(scored) == len(SCORES) + len(COARSE) - len(SCORE_EXCEPTIONS)
+        of_pixels = [name for name in SCORES if not score_class(name).needs & OF_MASKS]
+        assert len(scored) == len(of_pixels) + len(COARSE) - len(SCORE_EXCEPTIONS)
     found = problems(export_graph(AllScores(scored), SIZE, 1))  # type: ignore[arg-type]
     assert (found != []) == (name in EXCEPTIONS), found
 

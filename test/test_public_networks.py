@@ -98,7 +98,9 @@ def assert_gives(model, content):
 
 
 def test_every_network_is_held_against_a_public_one():
-    assert {content['model'] for content in FILES.values() if 'classes' in content} == set(MODELS)
+    held = {content['model'] for content in FILES.values() if 'classes' in content}
+    # Those are the library's own modules: test_hf.py.
+    assert held == set(MODELS) - {'hf'}
     for content in FILES.values():
         assert content['made_from'].keys() - {'changed'} == {'repository', 'commit', 'file'}
 

@@ -24,11 +24,13 @@ from anomaly_seg_ros.engines.folder import EngineMeta, write_engine_meta
 from anomaly_seg_ros.engines.scored_model import load_scored_model
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores import build_score, is_tempered, score_class, SCORES
+from anomaly_seg_ros.scores import build_score, is_tempered, score_class
+from anomaly_seg_ros.scores import SCORES as EVERY
 from training.fitting.temperature import fit_temperature, LabelledLogits, slope
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = frozenset({'logits', 'void_logit', 'ood_logits'})
+SCORES = [name for name in EVERY if score_class(name).needs <= ALL]
 
 
 def two_classes(gap: float, right: int, count: int) -> LabelledLogits:

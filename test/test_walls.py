@@ -46,7 +46,7 @@ ORDER = {
     ),
     'training': (
         'commands study', 'guiding', 'bench checking converting preparation', 'fitting reporting',
-        'evaluation loop', 'objectives', 'feeding', 'recipes', 'negatives', 'flows losses',
+        'evaluation loop', 'objectives', 'feeding', 'recipes', 'negatives', 'flows hub losses',
         'datasets metrics', '*',
     ),
 }  # fmt: skip

@@ -19,6 +19,7 @@ MODELS = {
     'erfnet': 'anomaly_seg_ros.models.erfnet:ERFNet',
     'espnetv2': 'anomaly_seg_ros.models.espnetv2:ESPNetv2',
     'fast_scnn': 'anomaly_seg_ros.models.fast_scnn:FastSCNN',
+    'hf': 'anomaly_seg_ros.models.hf:HuggingFaceSegmenter',
     'ldn121': 'anomaly_seg_ros.models.ldn121:LDN121',
 }
 

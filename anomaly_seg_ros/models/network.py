@@ -24,7 +24,8 @@ class Network(nn.Module):
     Attributes:
         provides: Fields of `ModelOutput` that it fills in evaluation; where an option adds one,
             the object has its own set.
-        stride: What the sides of its images must be a multiple of.
+        stride: What the sides of its images must be a multiple of; where an option changes it,
+            the object has its own.
         presets: Name to options of the constructor; 'tiny' is for tests.
         classifier_prefixes: Beginnings of the names of the last layers' weights: what is trained
             where a recipe trains 'last' alone.
@@ -40,11 +41,11 @@ class Network(nn.Module):
 
     provides: frozenset[str] = frozenset({'logits'})
     encoder_starts: Mapping[str, PublicEncoder] = MappingProxyType({})
-    stride: ClassVar[int]
+    stride: int
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     classifier_prefixes: ClassVar[tuple[str, ...]]
     new_head_prefixes: ClassVar[tuple[str, ...]]
-    train_only_prefixes: ClassVar[tuple[str, ...]] = ()
+    train_only_prefixes: tuple[str, ...] = ()
     public_layouts: ClassVar[tuple[PublicLayout, ...]] = ()
     channels_last: ClassVar[bool] = True
 

@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 SCORES = {
     'dense_hybrid': 'anomaly_seg_ros.scores.dense_hybrid:DenseHybrid',
     'dense_hybrid_odds': 'anomaly_seg_ros.scores.dense_hybrid_odds:DenseHybridOdds',
+    'eam': 'anomaly_seg_ros.scores.eam:EAM',
     'energy': 'anomaly_seg_ros.scores.energy:Energy',
     'entropy': 'anomaly_seg_ros.scores.entropy:Entropy',
     'mahalanobis': 'anomaly_seg_ros.scores.mahalanobis:Mahalanobis',
     'margin': 'anomaly_seg_ros.scores.margin:Margin',
+    'mask2anomaly': 'anomaly_seg_ros.scores.mask2anomaly:Mask2Anomaly',
+    'mask_msp': 'anomaly_seg_ros.scores.mask_msp:MaskMSP',
     'max_logit': 'anomaly_seg_ros.scores.max_logit:MaxLogit',
     'msp': 'anomaly_seg_ros.scores.msp:MSP',
     'nflow_js': 'anomaly_seg_ros.scores.nflow_js:NFlowJS',
     'ood_posterior': 'anomaly_seg_ros.scores.ood_posterior:OODPosterior',
+    'rba': 'anomaly_seg_ros.scores.rba:RbA',
     'sml': 'anomaly_seg_ros.scores.sml:SML',
+    'uno': 'anomaly_seg_ros.scores.uno:UNO',
     'void': 'anomaly_seg_ros.scores.void:Void',
 }
 
@@ -89,9 +94,10 @@ def build_score(
             the score has no statistics, or such as do not fit.
     """
     score = score_class(name)
-    if score.needs - set(provides):
+    needs = score.reads(provides)
+    if needs - set(provides):
         raise ValueError(
-            f'score {name!r} needs {", ".join(sorted(score.needs))}; '
+            f'score {name!r} needs {", ".join(sorted(needs))}; '
             f'model {model_name!r} gives {", ".join(sorted(provides))}'
         )
     if score.statistics and not statistics:
@@ -134,9 +140,11 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
                 f'{", ".join(sorted(valid)) or "none"}'
             )
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not isinstance(value, type(valid[key])) and not (
-            isinstance(valid[key], float) and number
-        ):
+        alike = isinstance(value, type(valid[key])) or (
+            # JSON and YAML know no tuples.
+            isinstance(value, list) and isinstance(valid[key], tuple)
+        )
+        if not alike and not (isinstance(valid[key], float) and number):
             raise ValueError(
                 f'option {key!r} of score {name!r} is {value!r}; it must be like {valid[key]!r}'
             )

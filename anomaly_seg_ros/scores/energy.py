@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.parts.class_logits import class_logits
 from anomaly_seg_ros.scores.parts.tempered import divided
 from anomaly_seg_ros.scores.score import AnomalyScore
 
@@ -20,6 +21,7 @@ class Energy(AnomalyScore):
     """
 
     needs = frozenset({'logits'})
+    from_masks = True
     tempered = True
     coarse = True
 
@@ -28,5 +30,5 @@ class Energy(AnomalyScore):
         self.temperature = temperature
 
     def forward(self, output: ModelOutput) -> Tensor:
-        logits = divided(output.given('logits').float(), self.temperature)
+        logits = divided(class_logits(output), self.temperature)
         return -self.temperature * logits.logsumexp(1)

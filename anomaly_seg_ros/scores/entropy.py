@@ -7,6 +7,7 @@ import math
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.parts.class_logits import class_logits
 from anomaly_seg_ros.scores.parts.tempered import divided
 from anomaly_seg_ros.scores.score import AnomalyScore
 
@@ -25,6 +26,7 @@ class Entropy(AnomalyScore):
     """
 
     needs = frozenset({'logits'})
+    from_masks = True
     tempered = True
     coarse = True
 
@@ -33,5 +35,5 @@ class Entropy(AnomalyScore):
         self.temperature = temperature
 
     def forward(self, output: ModelOutput) -> Tensor:
-        log_p = divided(output.given('logits').float(), self.temperature).log_softmax(1)
+        log_p = divided(class_logits(output), self.temperature).log_softmax(1)
         return -(log_p.exp() * log_p).sum(1) / math.log(log_p.shape[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.parts.class_logits import class_logits
 from anomaly_seg_ros.scores.score import AnomalyScore
 
 
@@ -21,8 +22,9 @@ class Margin(AnomalyScore):
     """
 
     needs = frozenset({'logits'})
+    from_masks = True
 
     def forward(self, output: ModelOutput) -> Tensor:
-        logits = output.given('logits').float()
+        logits = class_logits(output)
         largest = (logits.topk(2, dim=1).values - logits.logsumexp(1, keepdim=True)).exp()
         return largest[:, 1] - largest[:, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.parts.class_logits import class_logits
 from anomaly_seg_ros.scores.score import AnomalyScore
 
 
@@ -20,6 +21,7 @@ class MaxLogit(AnomalyScore):
     """
 
     needs = frozenset({'logits'})
+    from_masks = True
 
     def forward(self, output: ModelOutput) -> Tensor:
-        return -output.given('logits').float().amax(1)
+        return -class_logits(output).amax(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores.parts.class_logits import class_logits
 from anomaly_seg_ros.scores.parts.tempered import divided
 from anomaly_seg_ros.scores.score import AnomalyScore
 
@@ -23,6 +24,7 @@ class MSP(AnomalyScore):
     """
 
     needs = frozenset({'logits'})
+    from_masks = True
     tempered = True
     coarse = True
 
@@ -31,5 +33,5 @@ class MSP(AnomalyScore):
         self.temperature = temperature
 
     def forward(self, output: ModelOutput) -> Tensor:
-        logits = divided(output.given('logits').float(), self.temperature)
+        logits = divided(class_logits(output), self.temperature)
         return 1 - (logits.amax(1) - logits.logsumexp(1)).exp()

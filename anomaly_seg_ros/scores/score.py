@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -51,6 +51,8 @@ class AnomalyScore(nn.Module):
     Attributes:
         needs: Names of what it reads, as `ModelOutput.given` takes them.
         tempered: Whether it changes with the checkpoint's temperature, its argument of that name.
+        from_masks: Whether it reads the logarithm of `semantics` where there are no `logits`, by
+            `parts/class_logits.py`.
         coarse: Whether it may be computed at every n-th pixel alone: for those with an exponential
             of every logit, which costs up to 19 % of a network's time.
         statistics: Arguments that `fit_score` fits; kept as buffers of the same names.
@@ -60,10 +62,18 @@ class AnomalyScore(nn.Module):
 
     needs: frozenset[str]
     tempered: ClassVar[bool] = False
+    from_masks: ClassVar[bool] = False
     coarse: ClassVar[bool] = False
     statistics: ClassVar[tuple[str, ...]] = ()
     fit: ClassVar[type[StatisticsFit] | None] = None
     classes: int | None = None
+
+    @classmethod
+    def reads(cls, provides: Iterable[str]) -> frozenset[str]:
+        """Gives the names of what it reads of a network that gives `provides`."""
+        if cls.from_masks and 'logits' not in set(provides):
+            return cls.needs - {'logits'} | {'semantics'}
+        return cls.needs
 
     __call__: Callable[..., Tensor]
 

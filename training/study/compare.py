@@ -213,7 +213,7 @@ def scores_of(subject: Subject, checkpoint: Checkpoint) -> list[str]:
     """Gives the scores of a method that its checkpoint can give."""
     fields = run_fields(checkpoint.network(), checkpoint.meta.void_index)
     wanted = dict.fromkeys(('max_logit', *subject.scores))
-    return [score for score in wanted if score_class(score).needs <= fields]
+    return [score for score in wanted if score_class(score).reads(fields) <= fields]
 
 
 def _sets(data: Data) -> dict[str, tuple[str, Path]]:

@@ -23,12 +23,14 @@ class CoarseScore(AnomalyScore):
     def __init__(self, score: AnomalyScore, step: int):
         super().__init__()
         self.score, self.step = score, step
-        self.needs, self.classes = score.needs, score.classes
+        self.classes = score.classes
 
     def forward(self, output: ModelOutput) -> Tensor:
-        height, width = output.given(min(self.needs)).shape[-2:]
+        given = [name for name, value in output._asdict().items() if value is not None]
+        needs = self.score.reads(given)
+        height, width = output.given(min(needs)).shape[-2:]
         every = (..., slice(None, None, self.step), slice(None, None, self.step))
-        needed = ModelOutput()._replace(**{name: getattr(output, name) for name in self.needs})
+        needed = ModelOutput()._replace(**{name: getattr(output, name) for name in needs})
         thin = needed.over_pixels(lambda maps: maps[every])
         score = self.score(thin).float()
         return enlarge(enlarge(score, self.step, 2, width), self.step, 1, height)

@@ -1,0 +1,306 @@
+"""Segmenters of transformers: from a folder to a checkpoint, without network or folder later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import json
+from pathlib import Path
+import shutil
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+import transformers
+
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.classes import CITYSCAPES
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.models import build_model
+from anomaly_seg_ros.models.forward import run_network
+from anomaly_seg_ros.models.parts.hf_kinds import kind_of, KINDS, UNIVERSAL
+from training.hub.facts import read_facts
+from training.hub.recipe import fill_in_network
+from training.hub.source import find_folder
+
+CONFIGS = json.loads((Path(__file__).with_name('golden') / 'hf_configs.json').read_text())
+NAMES = ('road', 'car', 'tree')
+PROCESSOR = {
+    'image_mean': [0.5, 0.4, 0.3],
+    'image_std': [0.2, 0.25, 0.3],
+    'size': {'height': 64, 'width': 96},
+}
+
+
+def write_folder(folder: Path, kind: str, classes: tuple[str, ...] = NAMES) -> Any:
+    """Saves a freshly made network as its authors would, and gives it."""
+    values = {key: value for key, value in CONFIGS[kind].items() if key != 'model_type'}
+    config = transformers.AutoConfig.for_model(
+        kind, **values, id2label=dict(enumerate(classes)), num_labels=len(classes)
+    )
+    torch.manual_seed(0)
+    net = getattr(transformers, kind_of({'model_type': kind}).auto_class).from_config(config)
+    if hasattr(net, 'attn_mask_probs'):
+        net.attn_mask_probs.zero_()  # as released: no masks in evaluation
+    net.save_pretrained(folder)
+    (folder / 'preprocessor_config.json').write_text(json.dumps(PROCESSOR))
+    return net.eval()
+
+
+def library_maps(net: Any, images: Any) -> Any:
+    """What the library gives at its own size, brought to the image as the papers do."""
+    with torch.no_grad():
+        found = net(images)
+    if hasattr(found, 'logits'):
+        return functional.interpolate(found.logits, images.shape[2:], mode='bilinear')
+    masks = functional.interpolate(found.masks_queries_logits, images.shape[2:], mode='bilinear')
+    classes = found.class_queries_logits.softmax(2)[..., :-1]
+    return torch.einsum('nqc,nqhw->nchw', classes, masks.sigmoid())
+
+
+def test_every_kind_is_tested() -> None:
+    assert CONFIGS.keys() == KINDS.keys()
+    assert all(config['model_type'] == kind for kind, config in CONFIGS.items())
+
+
+@pytest.mark.parametrize('kind', sorted(KINDS))
+def test_a_folder_becomes_a_checkpoint_that_needs_it_no_more(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / 'folder', tmp_path / 'out'
+    net = write_folder(folder, kind)
+    assert main(['import_weights', '--model', f'hf:{folder}', '--out', str(out)]) == 0
+    assert f'hf, {kind}: ' in capsys.readouterr().out
+    shutil.rmtree(folder)
+    checkpoint = Checkpoint.open(out)
+    assert (checkpoint.meta.model, checkpoint.meta.class_names) == ('hf', NAMES)
+    assert checkpoint.meta.mean == (0.5, 0.4, 0.3)
+    assert checkpoint.meta.std == (0.2, 0.25, 0.3)
+    assert checkpoint.meta.input_size == (64, 96)
+    network = checkpoint.network()
+    # The library's own takes squares of the size that it was made for, some kinds no other.
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        found = run_network(network, images, None).class_maps
+    torch.testing.assert_close(found, library_maps(net, images), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        assert run_network(network, torch.randn(1, 3, 45, 83), None).class_maps.shape[2:] == (
+            45,
+            83,
+        )
+
+
+def test_while_training_each_block_of_an_eomt_gives_what_the_library_trains(
+    tmp_path: Path,
+) -> None:
+    net = write_folder(tmp_path, 'eomt')
+    net.attn_mask_probs.fill_(1)
+    network = build_model('hf', len(NAMES), {'config': CONFIGS['eomt']})
+    network.load_state_dict(
+        {f'net.{k}': v for k, v in net.state_dict().items() if 'criterion' not in k}
+    )
+    images = torch.randn(2, 3, 64, 64)
+    net.train()
+    found = network.train()(images)
+    expected = net(images)
+    torch.testing.assert_close(found.mask_logits, expected.masks_queries_logits)
+    torch.testing.assert_close(found.class_logits, expected.class_queries_logits)
+    assert len(found.aux_class_logits) == len(found.aux_mask_logits) == 2
+    # In evaluation the masks stay where the buffer says so.
+    net.eval()
+    torch.testing.assert_close(
+        network.eval()(images).mask_logits, net(images).masks_queries_logits
+    )
+
+
+def test_a_mask2former_gives_the_layers_before_while_training() -> None:
+    network: Any = build_model('hf', 3, {'config': CONFIGS['mask2former']}).train()
+    images = torch.randn(2, 3, 64, 64)
+    torch.manual_seed(0)  # of the layers that Swin leaves out at random
+    found = network(images)
+    torch.manual_seed(0)
+    own = network.net(images, output_auxiliary_logits=True).auxiliary_logits
+    assert len(own) == len(found.aux_mask_logits) == len(found.aux_class_logits) == 2
+    for layer, masks, classes in zip(
+        own, found.aux_mask_logits, found.aux_class_logits, strict=True
+    ):
+        torch.testing.assert_close(masks, layer['masks_queries_logits'])
+        torch.testing.assert_close(classes, layer['class_queries_logits'])
+
+
+# What a folder says
+
+
+def facts_of(folder: Path, config: dict[str, Any], processor: dict[str, Any] | None = None) -> Any:
+    folder.mkdir(exist_ok=True)
+    labels = {'id2label': {str(i): name for i, name in enumerate(NAMES)}}
+    (folder / 'config.json').write_text(json.dumps({**CONFIGS['segformer'], **labels, **config}))
+    if processor is not None:
+        (folder / 'preprocessor_config.json').write_text(json.dumps(processor))
+    return read_facts(folder)
+
+
+@pytest.mark.parametrize(
+    ('processor', 'config', 'size'),
+    [
+        ({'size': {'height': 48, 'width': 80}}, {}, (48, 80)),
+        ({'size': 512}, {}, (512, 512)),
+        ({'size': {'shortest_edge': 512, 'longest_edge': 2048}}, {}, (512, 1024)),
+        ({'size': {'shortest_edge': 512, 'longest_edge': 640}}, {}, (512, 640)),
+        ({}, {'image_size': 640}, (640, 640)),
+        ({}, {'image_size': [320, 480]}, (320, 480)),
+        (None, {}, (512, 1024)),
+    ],
+)
+def test_the_size_is_that_of_the_processor_or_the_configuration(
+    processor: Any, config: Any, size: Any, tmp_path: Path
+) -> None:
+    assert facts_of(tmp_path, config, processor).input_size == size
+
+
+@pytest.mark.parametrize(
+    ('processor', 'mean', 'std'),
+    [
+        (None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ({'do_normalize': False}, (0.0,) * 3, (1.0,) * 3),
+        ({'image_mean': [0.5] * 3, 'image_std': [0.25] * 3}, (0.5,) * 3, (0.25,) * 3),
+        # Of pixels in 0..255, and of pixels in 0..2.
+        (
+            {'image_mean': [51.0] * 3, 'image_std': [102.0] * 3, 'do_rescale': False},
+            (0.2,) * 3,
+            (0.4,) * 3,
+        ),
+        (
+            {'image_mean': [1.0] * 3, 'image_std': [0.5] * 3, 'rescale_factor': 2 / 255},
+            (0.5,) * 3,
+            (0.25,) * 3,
+        ),
+    ],
+)
+def test_the_normalisation_is_for_an_image_in_0_to_1(
+    processor: Any, mean: Any, std: Any, tmp_path: Path
+) -> None:
+    facts = facts_of(tmp_path, {}, processor)
+    assert facts.mean == pytest.approx(mean)
+    assert facts.std == pytest.approx(std)
+
+
+def test_known_names_have_their_colours_and_none_stands_there_twice(tmp_path: Path) -> None:
+    labels = {str(i): name for i, name in enumerate(CITYSCAPES.names)}
+    assert facts_of(tmp_path, {'id2label': labels}).classes == CITYSCAPES
+    odd = facts_of(tmp_path, {'id2label': {'0': 'road', '1': 'lamp', '2': 'lamp'}}).classes
+    assert odd.names == ('road', 'lamp', 'lamp 2')
+    assert odd.colors[0] == (128, 64, 128)
+    assert len(set(odd.colors)) == 3
+
+
+def test_a_recipe_takes_the_configuration_and_what_it_does_not_say_itself(tmp_path: Path) -> None:
+    facts_of(tmp_path, {}, PROCESSOR)
+    filled = fill_in_network({'model': f'hf:{tmp_path}', 'input_size': [32, 32], 'lr': 0.1})
+    assert filled['model'] == 'hf'
+    assert filled['model_options'] == {'config': CONFIGS['segformer']}
+    assert filled['mean'] == [0.5, 0.4, 0.3]
+    assert (filled['input_size'], filled['lr']) == ([32, 32], 0.1)
+    # A run that is resumed does not look for the folder again.
+    gone = {'model': 'hf:/nowhere', 'input_size': [32, 32], 'lr': 0.1}
+    assert fill_in_network(gone, stored=filled) == filled
+    assert fill_in_network({'model': 'erfnet'}) == {'model': 'erfnet'}
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'message'),
+    [
+        (lambda f: shutil.rmtree(f), 'no folder .* and it is no repository either'),
+        (lambda f: (f / 'config.json').unlink(), 'has no config.json; give a folder that'),
+        (lambda f: (f / 'config.json').write_text('{'), "config.json' is no JSON"),
+        (
+            lambda f: change(f, model_type='bert'),
+            "model_type 'bert' is no semantic or universal segmenter that is known here; those",
+        ),
+        (lambda f: change(f, id2label={}), 'id2label is missing; it names the classes'),
+        (
+            lambda f: (f / 'model.safetensors').unlink(),
+            'has a configuration but no weights .*to train such a network from scratch',
+        ),
+        (
+            lambda f: (f / 'model.safetensors').write_bytes(b'not a tensor'),
+            'cannot read the weights in',
+        ),
+        (lambda f: change(f, decoder_hidden_size=8), 'cannot read the weights in|mismatched keys'),
+        (lambda f: change(f, depths=[2, 1, 1, 1]), 'missing keys .*of another network than its'),
+        (lambda f: change(f, depths='deep'), 'this configuration: '),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_one_clear_line(
+    spoil: Callable[[Path], Any],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import re
+
+    folder = tmp_path / 'folder'
+    write_folder(folder, 'segformer')
+    spoil(folder)
+    capsys.readouterr()
+    assert main(['import_weights', '--model', f'hf:{folder}', '--out', str(tmp_path / 'o')]) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1, error
+    assert re.search(message, error), error
+    assert not (tmp_path / 'o').exists()
+
+
+def change(folder: Path, **values: Any) -> None:
+    path = folder / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_repository_without_a_network_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import huggingface_hub
+
+    def refuse(*_: Any, **__: Any) -> str:
+        raise ConnectionError('[Errno -2] Name or service\nnot known')
+
+    monkeypatch.setattr(huggingface_hub, 'snapshot_download', refuse)
+    command = ['import_weights', '--model', 'hf:owner/name', '--out', str(tmp_path / 'o')]
+    assert main(command) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert "cannot fetch 'owner/name' from huggingface.co: ConnectionError: [Errno -2]" in error
+    assert error.endswith('copy the files here and give hf:FOLDER')
+
+
+def test_a_repository_is_fetched_without_pickled_weights_where_there_are_safe_ones(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import huggingface_hub
+
+    asked: list[str] = []
+
+    def download(repository: str, allow_patterns: list[str]) -> str:
+        asked.extend(allow_patterns)
+        (tmp_path / 'model.safetensors').touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)
+    assert find_folder('hf:owner/name', weights=True) == tmp_path
+    assert '*.safetensors' in asked
+    assert not any('.bin' in pattern for pattern in asked)
+
+
+def test_what_does_not_go_with_a_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ['--out', str(tmp_path / 'o')]
+    assert main(['import_weights', 'w.pth', '--model', f'hf:{tmp_path}', *out]) == 2
+    assert 'names its own weights and classes; give it and --out alone' in capsys.readouterr().err
+    assert main(['import_weights', '--model', 'erfnet', *out]) == 2
+    assert "model 'erfnet' needs FILE, its weights" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="model 'hf' has no configuration; give model 'hf:FOL"):
+        build_model('hf', 3)
+    assert kind_of(CONFIGS['eomt']).task == UNIVERSAL

@@ -1,0 +1,141 @@
+"""What the files of a folder say of a network: configuration, classes, normalisation, size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Any
+
+from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, LabelSet, STREETHAZARDS
+from anomaly_seg_ros.models.parts.hf_kinds import kind_of
+from training.datasets.classes_file import display_colors
+
+CONFIG = 'config.json'
+PROCESSORS = ('preprocessor_config.json', 'processor_config.json')
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+INPUT_SIZE = (512, 1024)
+WIDEST = 2
+"""Width over height at most, where a folder gives the shorter side alone."""
+
+NOT_KEPT = (
+    '_name_or_path', '_commit_hash', 'architectures', 'auto_map', 'dtype', 'id2label', 'label2id',
+    'num_labels', 'torch_dtype', 'transformers_version',
+)  # fmt: skip
+"""Of a configuration: what a checkpoint says itself, or what shapes no network."""
+
+
+@dataclass(frozen=True)
+class HubFacts:
+    """What a folder says of its network.
+
+    Attributes:
+        config: Of the library, without what a checkpoint says itself.
+        classes: Names of `id2label` in their order.
+        mean: RGB mean that is subtracted from an image in 0..1; `std` likewise.
+        std: What it is divided by.
+        input_size: (height, width) of its images.
+    """
+
+    config: dict[str, Any]
+    classes: LabelSet
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    input_size: tuple[int, int]
+
+
+def read_facts(folder: Path) -> HubFacts:
+    """Gives what the files of a folder say.
+
+    Raises:
+        FileNotFoundError: It has no configuration.
+        ValueError: That is not JSON, of another task, or says what cannot be.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{str(folder)!r} has no {CONFIG}; give a folder that save_pretrained wrote'
+        )
+    config = _read(path)
+    try:
+        kind_of(config)
+        processor = _processor(folder)
+        mean, std = _normalisation(processor)
+        return HubFacts(
+            config={key: value for key, value in config.items() if key not in NOT_KEPT},
+            classes=_classes(config),
+            mean=mean,
+            std=std,
+            input_size=_input_size(processor, config),
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'cannot use {str(path)!r}: {error}') from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{str(path)!r} is no JSON: {error}') from None
+    if not isinstance(values, dict):
+        raise ValueError(f'{str(path)!r} holds no JSON object')
+    return values
+
+
+def _processor(folder: Path) -> dict[str, Any]:
+    """Gives what a folder says of the preparation of images; nothing where it says nothing."""
+    for name in PROCESSORS:
+        if (folder / name).is_file():
+            values = _read(folder / name)
+            inner = values.get('image_processor', values)
+            return inner if isinstance(inner, dict) else {}
+    return {}
+
+
+def _classes(config: Mapping[str, Any]) -> LabelSet:
+    """Gives names and colours; those of a known label set where the names are its names."""
+    given = config.get('id2label') or {}
+    if not isinstance(given, dict) or not given:
+        raise ValueError('id2label is missing; it names the classes')
+    by_id = {int(key): str(value) for key, value in given.items()}
+    if sorted(by_id) != list(range(len(by_id))):
+        raise ValueError(f'id2label has ids {sorted(by_id)[:8]}...; they must be 0, 1, 2, ...')
+    names: list[str] = []
+    for number in range(len(by_id)):
+        name = by_id[number].strip() or f'class {number}'
+        names.append(f'{name} {number}' if name in names else name)
+    for known in (CITYSCAPES, CAMVID, STREETHAZARDS):
+        if tuple(names) == known.names:
+            return known
+    colors = dict(zip(CITYSCAPES.names, CITYSCAPES.colors, strict=True))
+    return LabelSet(tuple(names), display_colors([colors.get(name) for name in names]))
+
+
+def _normalisation(
+    processor: Mapping[str, Any],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Gives mean and std for an image in 0..1."""
+    if not processor.get('do_normalize', True):
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    mean = tuple(float(v) for v in processor.get('image_mean') or IMAGENET[0])
+    std = tuple(float(v) for v in processor.get('image_std') or IMAGENET[1])
+    factor = float(processor.get('rescale_factor') or 1 / 255)
+    scale = 255 * factor if processor.get('do_rescale', True) else 255.0
+    if abs(scale - 1) < 1e-3:
+        return mean, std
+    return tuple(v / scale for v in mean), tuple(v / scale for v in std)
+
+
+def _input_size(processor: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[int, int]:
+    """Gives (height, width)."""
+    size = processor.get('size') or config.get('image_size') or INPUT_SIZE
+    if isinstance(size, Mapping) and 'height' in size and 'width' in size:
+        return int(size['height']), int(size['width'])
+    if isinstance(size, Mapping):
+        short = int(size.get('shortest_edge') or size.get('longest_edge') or INPUT_SIZE[0])
+        return short, min(int(size.get('longest_edge') or WIDEST * short), WIDEST * short)
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return int(height), int(width)
