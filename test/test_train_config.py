@@ -166,7 +166,7 @@ def test_changes_are_read_as_yaml(tmp_path: Path) -> None:
             r"loss_options of \['ohem'\] without that loss; it is: focal",
         ),
         ({'lr_multipliers': {'head': 'x'}}, "lr_multipliers.head is 'x'; it must be of type"),
-        ({'score': 'max_logits'}, "unknown score 'max_logits'; choose one of: dense_hybrid, en"),
+        ({'score': 'max_logits'}, "unknown score 'max_logits'; choose one of: dense_hybrid, de"),
         ({'outliers': 'folder'}, "outliers is 'folder'; it must be a mapping"),
     ],
 )
