@@ -34,7 +34,9 @@ def test_outputs() -> None:
     assert len(set(output_topics('all'))) == len(output_topics('all')) > 5
 
 
-@pytest.mark.parametrize('arguments', [['--frames', '0'], ['--rate', '0'], ['--engine', 'magic']])
+@pytest.mark.parametrize(
+    'arguments', [['--frames', '0'], ['--rate', '0'], ['--engine', 'magic'], ['--cameras', '0']]
+)
 def test_wrong_arguments(arguments: list[str]) -> None:
     command = [sys.executable, '-m', 'training.bench.node', *arguments]
     result = subprocess.run(
@@ -68,6 +70,27 @@ def test_a_short_run_over_dds(exported_checkpoint: Path, tmp_path: Path) -> None
     assert paced.extra['fps'] <= 60
     assert closed.extra['fps_at_30_hz'] > 0
     assert 'target' in result.stdout
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_compressed_cameras_beside_a_raw_one(exported_checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip('rclpy', reason='needs rclpy')
+    command = [sys.executable, '-m', 'training.bench.node', '--checkpoint']
+    command += [str(exported_checkpoint), '--engine', 'openvino:fp32', '--image', '60x80']
+    command += ['--cameras', '2', '--transport', 'compressed', '--blocks', '1', '--seconds', '0.5']
+    result = subprocess.run(
+        [*command, '--out', str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    one, other = read_results(tmp_path)
+    assert [row.extra['what'] for row in (one, other)] == ['1 x raw', '2 x compressed']
+    assert one.extra['ratio_to_one_raw'] == one.extra['age_ratio'] == 1
+    assert other.extra['ratio_to_one_raw'] > 0
+    assert len(other.extra['ages_ms']) == 2
+    assert other.extra['age_ratio'] >= 1
+    assert '| openvino fp32 | 60x80 | 2 x compressed |' in result.stdout
 
 
 def run_allocator(checkpoint: Path, out: Path, only: str) -> list[ResultRow]:

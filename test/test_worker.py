@@ -1,4 +1,4 @@
-"""The worker with cameras that are plain objects: one thread, one pass, no frame lost."""
+"""The worker with cameras that are plain objects: two threads, one pass, no frame lost."""
 
 from __future__ import annotations
 
@@ -35,19 +35,22 @@ class PlainCamera:
         self.labels: list[int] = []
         self.errors: list[str] = []
         self.discarded = 0
-        self.threads: set[int] = set()
+        self.preparing: set[int] = set()
+        self.finishing: set[int] = set()
+        self.prepare_s = 0.0
         self.unwanted: set[int] = set()
         self.unpublishable: set[int] = set()
 
     def prepare(self, message: NDArray[np.uint8]) -> Prepared | None:
-        self.threads.add(threading.get_ident())
+        self.preparing.add(threading.get_ident())
+        time.sleep(self.prepare_s)
         if int(message.flat[0]) in self.unwanted:
             return None
         prepared: Prepared = self._pipeline.prepare(message)
         return prepared
 
     def finish(self, message: Any, prepared: Prepared, prediction: Prediction) -> None:
-        self.threads.add(threading.get_ident())
+        self.finishing.add(threading.get_ident())
         label = int(self._pipeline.finish(prepared, prediction).labels[0, 0])
         if label in self.unpublishable:
             raise RuntimeError('no subscriber has room')
@@ -150,16 +153,83 @@ def test_one_camera_is_one_frame_a_pass(engine: Any, cameras: list[PlainCamera])
     assert cameras[0].labels == [0, 1, 2, 3, 4]
 
 
-def test_everything_happens_in_one_thread(engine: Any, cameras: list[PlainCamera]) -> None:
+def test_one_thread_prepares_and_another_has_the_engine(
+    engine: Any, cameras: list[PlainCamera]
+) -> None:
     with running(engine, 3) as worker:
         for number in range(20):
             for camera in cameras:
                 worker.put(camera, image(number))
             time.sleep(0.001)
         wait(lambda: all(camera.labels[-1:] == [19 % 11] for camera in cameras))
-    used = engine.threads | set().union(*(camera.threads for camera in cameras))
-    assert len(used) == 1
-    assert used != {threading.get_ident()}
+    second = engine.threads | set().union(*(camera.finishing for camera in cameras))
+    first = set().union(*(camera.preparing for camera in cameras))
+    assert (len(first), len(second), len(first | second)) == (1, 1, 2)
+    assert threading.get_ident() not in first | second
+
+
+def test_the_next_image_is_prepared_while_one_is_inferred(
+    engine: Any, cameras: list[PlainCamera]
+) -> None:
+    """As fast as the engine alone, and what goes in is no older than it must be."""
+    (camera, *_), count = cameras, 16
+    engine.latency_s, camera.prepare_s = 0.05, 0.02
+    received = dropped = 0
+    with running(engine, 1) as worker:
+        wait(lambda: not worker.put(camera, image(0)))
+        wait(lambda: camera.labels)
+        began = time.monotonic()
+        while len(camera.labels) < count + 1:
+            dropped += worker.put(camera, image(0))
+            received += 1
+            time.sleep(0.005)
+        each_s = (time.monotonic() - began) / count
+    received += 1
+    assert each_s < engine.latency_s + 0.6 * camera.prepare_s
+    assert received == len(camera.labels) + dropped + camera.discarded
+
+
+def test_what_is_prepared_is_no_older_than_it_must_be(
+    engine: Any, cameras: list[PlainCamera]
+) -> None:
+    (camera, *_), ages_s = cameras, []
+    engine.latency_s, camera.prepare_s = 0.1, 0.005
+    sent: list[float] = []
+    prepare = camera.prepare
+
+    def noted(message: NDArray[np.uint8]) -> Prepared | None:
+        ages_s.append(time.monotonic() - sent[-1])
+        began.append(time.monotonic())
+        return prepare(message)
+
+    began: list[float] = []
+    camera.prepare = noted  # type: ignore[method-assign]
+    with running(engine, 1) as worker:
+        while len(camera.labels) < 8:
+            sent.append(time.monotonic())
+            worker.put(camera, image(0))
+            time.sleep(0.01)
+    gaps = np.diff(began)
+    assert np.median(ages_s) < 0.02
+    assert np.median(gaps) > 0.09, 'prepared once a pass, not once an image'
+
+
+def test_what_is_prepared_and_not_run_is_discarded(
+    engine: Any, cameras: list[PlainCamera]
+) -> None:
+    front, left, _ = cameras
+    with running(engine, 1) as worker:
+        worker.put(front, image(1))
+        wait(lambda: front.labels == [1])  # from now on a pass is known to be short
+        engine.gate.clear()
+        worker.put(front, image(2))
+        wait(lambda: engine.seen == [1, 2])
+        worker.put(left, image(3))
+        wait(lambda: left.preparing)
+        threading.Timer(0.1, engine.gate.set).start()
+        worker.stop()
+    assert (front.labels, left.labels, left.discarded) == ([1, 2], [], 1)
+    assert engine.seen == [1, 2]
 
 
 def test_one_bad_message_does_not_lose_the_others(engine: Any, cameras: list[PlainCamera]) -> None:
@@ -218,7 +288,7 @@ def test_a_frame_that_is_not_wanted_costs_no_pass(engine: Any, cameras: list[Pla
     cameras[0].unwanted = {1}
     with running(engine, 3) as worker:
         worker.put(cameras[0], image(1))
-        wait(lambda: cameras[0].threads)
+        wait(lambda: cameras[0].preparing)
         worker.put(cameras[0], image(2))
         wait(lambda: cameras[0].labels)
     assert engine.seen == [2]

@@ -12,7 +12,7 @@ from rosbags.typesys.store import Typestore
 
 HEADER = 'std_msgs/msg/Header'
 
-_VISION_MSGS = {
+VISION_MSGS = {
     'VisionClass': 'uint16 class_id\nstring class_name\n',
     'LabelInfo': 'std_msgs/Header header\nvision_msgs/VisionClass[] class_map\n'
     'float32 threshold\n',
@@ -32,7 +32,7 @@ _VISION_MSGS = {
 def add_vision_msgs(store: Typestore) -> None:
     """Makes the messages known that carry detections and labels."""
     types: dict[str, Any] = {}
-    for name, definition in _VISION_MSGS.items():
+    for name, definition in VISION_MSGS.items():
         types.update(get_types_from_msg(definition, f'vision_msgs/msg/{name}'))
     store.register(types)
 

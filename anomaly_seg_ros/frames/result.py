@@ -165,15 +165,15 @@ class Result:
         height, width = self.maps.above.shape
         scale = np.array([columns / width, rows / height])
         # A pixel of the network's size covers those of the camera's whose centres lie in it.
-        starts = np.ceil(found.boxes[:, :2] * scale - 0.5).astype(int)
-        ends = np.ceil((found.boxes[:, :2] + found.boxes[:, 2:]) * scale - 0.5).astype(int)
-        boxes = np.hstack([starts, ends - starts]).tolist()
+        boxes = found.boxes.copy()
+        boxes[:, 2:] += boxes[:, :2]
+        boxes = np.ceil(boxes * np.tile(scale, 2) - 0.5).astype(int)
+        boxes[:, 2:] -= boxes[:, :2]
         areas = np.rint(found.areas * scale.prod()).astype(int).tolist()
         scores = np.round(found.scores, 6).tolist()
         ids, seen = found.ids.tolist(), found.seen.tolist()
-        return tuple(
-            Region(ids[i], tuple(boxes[i]), areas[i], scores[i], seen[i]) for i in range(len(ids))
-        )
+        corners = map(tuple, boxes.tolist())
+        return tuple(map(Region, ids, corners, areas, scores, seen))
 
     @cached_property
     def color(self) -> NDArray[np.uint8]:

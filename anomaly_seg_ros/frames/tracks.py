@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .persistence import Persistence
-from .regions import Regions, Whole
+from .regions import places, Regions, Whole
 
 COUNTED = 1 << 20
 """Pairs of regions that may be counted in a table; of more those that occur are sorted."""
@@ -28,8 +28,10 @@ class Tracks:
         histories: (n,) its last frames as bits, the newest the lowest: set where it was there.
         ages: (n,) frames since it was first there.
         raised: (n,) 1 where it has counted once, else 0.
-        pixels: (p,) places in the flattened picture where one was when it was last there.
-        owners: (p,) which one.
+        starts: (r,) places in the flattened picture where runs of a row of one began when it was
+            last there.
+        lengths: (r,) their pixels.
+        owners: (r,) which one.
         next_id: Of the next region that is new.
     """
 
@@ -37,7 +39,8 @@ class Tracks:
     histories: Whole = field(default_factory=_none)
     ages: Whole = field(default_factory=_none)
     raised: Whole = field(default_factory=_none)
-    pixels: Whole = field(default_factory=_none)
+    starts: Whole = field(default_factory=_none)
+    lengths: Whole = field(default_factory=_none)
     owners: Whole = field(default_factory=_none)
     next_id: int = 1
 
@@ -96,7 +99,8 @@ def follow(tracks: Tracks, regions: Regions, size: int, persistence: Persistence
         ages=np.concatenate([tracks.ages[kept] + 1, ages]),
         raised=np.concatenate([tracks.raised[kept], raised | first]),
         # Where two were, the later one counts: it comes last.
-        pixels=np.concatenate([tracks.pixels[inside], regions.pixels]),
+        starts=np.concatenate([tracks.starts[inside], regions.starts]),
+        lengths=np.concatenate([tracks.lengths[inside], regions.lengths]),
         owners=np.concatenate(
             [(np.cumsum(later != 0) - 1)[tracks.owners[inside]], regions.owners + kept.size]
         ),
@@ -110,19 +114,19 @@ def _related(tracks: Tracks, regions: Regions, size: int) -> tuple[Whole, Whole]
 
     Each present region comes once, with the remembered one that it shares most with.
     """
-    place = np.zeros(size, np.intp)
-    place[tracks.pixels] = tracks.owners + 1
-    parent = place[regions.pixels]
-    shared = parent > 0
-    keys = regions.owners[shared] * (len(tracks.ids) + 1) + parent[shared]
-    if len(regions) * (len(tracks.ids) + 1) <= COUNTED:
+    place = np.zeros(size, np.int32)
+    place[places(tracks.starts, tracks.lengths)] = np.repeat(tracks.owners + 1, tracks.lengths)
+    names = len(tracks.ids) + 1
+    keys = np.repeat(regions.owners * names, regions.lengths) + place[regions.pixels]
+    if len(regions) * names <= COUNTED:
         table = np.bincount(keys)
+        table[::names] = 0  # the pixels where none was
         pairs = np.flatnonzero(table)
         counts = table[pairs]
     else:
-        pairs, counts = np.unique(keys, return_counts=True)
+        pairs, counts = np.unique(keys[keys % names > 0], return_counts=True)
     order = np.argsort(-counts, kind='stable')
-    children, parents = np.divmod(pairs[order], len(tracks.ids) + 1)
+    children, parents = np.divmod(pairs[order], names)
     first = np.sort(np.unique(children, return_index=True)[1])
     return parents[first] - 1, children[first]
 

@@ -33,14 +33,14 @@ def regions_content(result: Result) -> dict[str, Any]:
         'alarms': result.maps.anomalies.delays.size,
         'regions': [
             {
-                'id': region.id,
-                'box': dict(zip(('x', 'y', 'width', 'height'), region.box, strict=True)),
-                'area': region.area,
-                'score': region.score,
-                'seen': region.seen,
-                'persistence': round(region.seen / frames, 3),
+                'id': number,
+                'box': {'x': x, 'y': y, 'width': columns, 'height': rows},
+                'area': area,
+                'score': score,
+                'seen': seen,
+                'persistence': round(seen / frames, 3),
             }
-            for region in result.regions
+            for number, (x, y, columns, rows), area, score, seen in result.regions
         ],
     }
 
@@ -70,13 +70,13 @@ def rle_content(mask: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 def _detection(region: Region) -> dict[str, Any]:
-    x, y, width, height = map(float, region.box)
+    x, y, width, height = region.box
     return {
         'results': [{'hypothesis': {'class_id': CLASS_ID, 'score': region.score}}],
         'bbox': {
             'center': {'position': {'x': x + width / 2, 'y': y + height / 2}},
-            'size_x': width,
-            'size_y': height,
+            'size_x': float(width),
+            'size_y': float(height),
         },
         'id': str(region.id),
     }

@@ -37,8 +37,9 @@ from anomaly_seg_ros.ros.publications import Publications
 class Camera:
     """Owns all that there is once a camera, from configure to cleanup; the engine is shared.
 
-    Publishers are made and destroyed by the executor's thread; `prepare`, `finish` and `fail` are
-    called by the worker's. What both read is replaced by one reference.
+    Publishers are made and destroyed by the executor's thread; `prepare` is called by one of the
+    worker's, `finish` by the other, `fail` by both. What several read is replaced by one
+    reference.
 
     Args:
         node: Where it belongs.
@@ -77,7 +78,7 @@ class Camera:
         self._shot: Shot | None = None
         self.calibrator = Calibrator(self._adopt)
         self._put: Callable[[Camera, ImageInput], bool]
-        self._last_stamp_s = 0.0
+        self._prepared_s = self._finished_s = 0.0
         self._bits = SignificantBits(config.significant_bits)
         self._encodings: set[str] = set()
         self._prefix = f'{name}: ' if name else ''
@@ -147,7 +148,7 @@ class Camera:
             and not self._publications.wanted()
         )
 
-    # --- frames, in the worker's thread --------------------------------------------------------
+    # --- frames, in the worker's threads -------------------------------------------------------
 
     def prepare(self, message: ImageInput) -> Prepared | None:
         """Gives what the engine needs of an image; None where its stamp is too old.
@@ -177,6 +178,10 @@ class Camera:
         """Makes and publishes what somebody listens to."""
         began = time.perf_counter()
         config = self._config
+        stamp_s = _seconds(message.header.stamp)
+        if stamp_s < self._finished_s:
+            self._pipeline.forget()
+        self._finished_s = stamp_s
         result = self._pipeline.finish(prepared, prediction)
         result = result.at(config.output_resolution == 'input')
         published_ms = self._publications.publish(result, message.header, config)
@@ -277,17 +282,15 @@ class Camera:
 
     def _is_left(self, message: ImageInput, max_age_s: float) -> bool:
         """Whether an image is not to be processed because of its stamp; says what is wrong."""
-        stamp = message.header.stamp
-        stamp_s = stamp.sec + stamp.nanosec * 1e-9
-        if stamp_s < self._last_stamp_s:
+        stamp_s = _seconds(message.header.stamp)
+        if stamp_s < self._prepared_s:
             self.statistics.stamps_back()
-            self._pipeline.forget()
             self._node.get_logger().info(
-                f'{self._prefix}stamps went back by {self._last_stamp_s - stamp_s:.1f} s: a bag '
+                f'{self._prefix}stamps went back by {self._prepared_s - stamp_s:.1f} s: a bag '
                 'began again, or the clock of the camera was set',
                 throttle_duration_sec=THROTTLE_S,
             )
-        self._last_stamp_s = stamp_s
+        self._prepared_s = stamp_s
         now_s = self._node.get_clock().now().nanoseconds * 1e-9
         problem, why = input_watch.stamp_problem(stamp_s, now_s, max_age_s)
         if why:
@@ -319,3 +322,9 @@ class Camera:
             waiting_s=min(self.input.since_s('processed'), self.input.since_s('idle')),
             paused=self._paused,
         )
+
+
+def _seconds(stamp: Any) -> float:
+    """Gives a stamp of a header as one number."""
+    seconds: float = stamp.sec + stamp.nanosec * 1e-9
+    return seconds

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import rclpy
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
 from anomaly_seg_ros.node import topics
@@ -24,7 +24,7 @@ from anomaly_seg_ros.node.outputs import image_outputs, usual_outputs
 from anomaly_seg_ros.node.start_checks import check_start
 from anomaly_seg_ros.ros import qos
 from anomaly_seg_ros.ros.compat import make_executor
-from anomaly_seg_ros.ros.conversions import ImageWriter
+from anomaly_seg_ros.ros.conversions import CompressedWriter, ImageWriter, Writer
 from anomaly_seg_ros.ros.joining import join_ros
 
 FRAME_ID = 'camera'
@@ -67,9 +67,9 @@ OnComplete = Callable[[int, Mapping[str, Image]], None]
 
 @contextmanager
 def connected_client(
-    namespace: str, on_complete: OnComplete | None = None, outputs: Sequence[str] | None = None
+    namespace: str, on_complete: OnComplete | None = None, **options: Any
 ) -> Iterator[FrameClient]:
-    """Joins ROS with a `FrameClient`, and leaves it at the end.
+    """Joins ROS with a `FrameClient`, which takes `options`, and leaves it at the end.
 
     Raises:
         ValueError: ROS does not start here.
@@ -77,7 +77,7 @@ def connected_client(
     check_start([], os.environ)
     join_ros([])
     try:
-        client = FrameClient(namespace, on_complete, outputs)
+        client = FrameClient(namespace, on_complete, **options)
         try:
             yield client
         finally:
@@ -87,12 +87,14 @@ def connected_client(
 
 
 class FrameClient:
-    """A camera and a viewer for one `anomaly_seg` node.
+    """The cameras and a viewer of one `anomaly_seg` node.
 
     Args:
         namespace: In which the node runs.
         on_complete: What to do with a frame's outputs; without it no picture is kept at all.
         outputs: Pictures to listen to, None for the usual ones; the node makes no others.
+        cameras: Names, as the node's parameter has them.
+        compressed: Whether frames are sent as files, JPEG or PNG.
     """
 
     def __init__(
@@ -100,6 +102,8 @@ class FrameClient:
         namespace: str,
         on_complete: OnComplete | None = None,
         outputs: Sequence[str] | None = None,
+        cameras: Sequence[str] = ('',),
+        compressed: bool = False,
     ):
         self.node = Node('anomaly_seg_demo', namespace=namespace)
         self.answers: dict[int, Answer] = {}
@@ -110,22 +114,31 @@ class FrameClient:
         self._outputs = image_outputs(usual_outputs()) if outputs is None else outputs
         self._sent: dict[tuple[int, int], tuple[int, float]] = {}
         self._waiting: dict[int, dict[str, Image]] = {}
-        self._writer = ImageWriter('bgr8')
+        self._writer: Writer = CompressedWriter('jpeg') if compressed else ImageWriter('bgr8')
         self._executor = make_executor()
         self._executor.add_node(self.node)
+        self._image_topics = [
+            topics.compressed(topic) if compressed else topic
+            for topic in (topics.of_camera(topics.IMAGE, camera) for camera in cameras)
+        ]
         profile = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
         )
-        self._camera = self.node.create_publisher(Image, topics.IMAGE, profile)
-        self._readers = [
-            self.node.create_subscription(
-                Image, self._absolute(topic), self._receiver(topic), qos.output()
-            )
+        kind = CompressedImage if compressed else Image
+        self._senders = [
+            self.node.create_publisher(kind, topic, profile) for topic in self._image_topics
+        ]
+        self._heard = [
+            (self._absolute(topics.of_camera(topic, camera)), topic)
+            for camera in cameras
             for topic in self._outputs
         ]
-        self.node.create_subscription(
-            String, self._absolute(topics.LABEL_INFO_JSON), self._receive_label_info, qos.latched()
-        )
+        self._readers = [
+            self.node.create_subscription(Image, name, self._receiver(topic), qos.output())
+            for name, topic in self._heard
+        ]
+        label_info = self._absolute(topics.of_camera(topics.LABEL_INFO_JSON, cameras[0]))
+        self.node.create_subscription(String, label_info, self._receive_label_info, qos.latched())
         self.node.create_subscription(
             DiagnosticArray, topics.DIAGNOSTICS, self._receive_diagnostics, qos.output()
         )
@@ -168,13 +181,19 @@ class FrameClient:
             if status.name.startswith(f'{node_name}: '):
                 self.diagnostics.update({item.key: item.value for item in status.values})
 
-    def send(self, number: int, image: NDArray[np.uint8]) -> None:
-        """Publishes a (H, W, 3) RGB frame, stamped with the time now."""
+    def send(self, number: int, image: NDArray[np.uint8] | bytes, camera: int = 0) -> None:
+        """Publishes a frame of a camera, stamped with the time now.
+
+        Args:
+            number: Of the frame, over all cameras.
+            image: (H, W, 3) RGB, or the bytes of a file where frames are compressed.
+            camera: Its place among the cameras.
+        """
         header = Header(frame_id=FRAME_ID, stamp=self.node.get_clock().now().to_msg())
         message = self._writer.fill(image, header)
         began = time.perf_counter()
         self._sent[header.stamp.sec, header.stamp.nanosec] = (number, began)
-        self._camera.publish(message)
+        self._senders[camera].publish(message)
         self.publish_ms[number] = (time.perf_counter() - began) * 1e3
 
     def spin_until(self, done: Callable[[], bool], deadline_s: float) -> bool:
@@ -189,13 +208,16 @@ class FrameClient:
 
     def node_is_ready(self) -> bool:
         """Whether the node reads our frames reliably and publishes what we listen to."""
-        readers = self.node.get_subscriptions_info_by_topic(
-            self.node.resolve_topic_name(topics.IMAGE)
-        )
-        reliable = [r for r in readers if r.qos_profile.reliability == ReliabilityPolicy.RELIABLE]
-        return bool(reliable) and all(
-            self.node.count_publishers(self._absolute(topic)) for topic in self._outputs
-        )
+        reliable = [
+            any(
+                reader.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+                for reader in self.node.get_subscriptions_info_by_topic(
+                    self.node.resolve_topic_name(topic)
+                )
+            )
+            for topic in self._image_topics
+        ]
+        return all(reliable) and all(self.node.count_publishers(name) for name, _ in self._heard)
 
     def deafen(self) -> None:
         """Listens to no picture any more."""

@@ -25,7 +25,12 @@ from training.bench.candidates import EngineCall, sized_checkpoint
 from training.bench.engine_process import EngineProcess, NETWORK, TRAINING
 from training.bench.frame import camera_images
 from training.bench.machine import ALLOCATORS, describe_machine, typed_module
-from training.bench.node_session import isolate_ros, output_topics, running_session
+from training.bench.node_session import (
+    isolate_ros,
+    NodeSetting,
+    output_topics,
+    running_session,
+)
 from training.bench.table import other_table
 from training.bench.timing import percentiles, ratio, Samples
 from training.results import ResultRow, write_results
@@ -127,7 +132,7 @@ def nodes(
     isolate_ros()
     images = camera_images(SYNTHETIC, image)
     sessions = stack.enter_context(
-        running_session(call, images, output_topics('all'), list(ALLOCATORS))
+        running_session(call, images, output_topics('all'), list(map(NodeSetting, ALLOCATORS)))
     )
 
     def turn(number: int) -> Turn:

@@ -24,14 +24,17 @@ from anomaly_seg_ros.provenance import code_version
 from training.bench.candidates import EngineCall, parse_candidates, prepare
 from training.bench.engine_process import EngineProcess
 from training.bench.frame import camera_images, Image
+from training.bench.load import measure_load
+from training.bench.load import NOTE as LOAD_NOTE
 from training.bench.machine import describe_machine, typed_module
 from training.bench.node_session import (
     isolate_ros,
     NodeSession,
+    NodeSetting,
     output_topics,
     running_session,
 )
-from training.bench.table import node_table, stage_table
+from training.bench.table import load_table, node_table, stage_table
 from training.bench.timing import percentiles, ratio, Samples
 from training.results import ResultRow, write_results
 
@@ -56,25 +59,51 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--frames', type=int, default=100, help='of each kind and size')
     parser.add_argument('--rate', type=float, default=10.0, metavar='HZ', help='of paced frames')
     parser.add_argument('--outputs', default='mask', choices=('mask', 'all'))
+    parser.add_argument(
+        '--cameras', type=int, default=1, choices=range(1, 9), metavar='N',
+        help='above 1: throughput and age of so many on one engine, beside one',
+    )  # fmt: skip
+    parser.add_argument(
+        '--transport', default='raw', choices=('raw', 'compressed'),
+        help='compressed: throughput of JPEG beside raw images',
+    )  # fmt: skip
+    parser.add_argument('--blocks', type=int, default=6, help='of each of these nodes')
+    parser.add_argument('--seconds', type=float, default=4.0, help='of such a block')
     parser.add_argument('--source', default=SYNTHETIC, help='synthetic, an image folder or a bag')
     parser.add_argument('--out', type=Path, help='result folder')
     args = parser.parse_args(argv)
-    if args.frames < 1 or args.rate <= 0:
-        parser.error('--frames must be at least 1 and --rate above 0')
+    if args.frames < 1 or args.rate <= 0 or args.blocks < 1 or args.seconds <= 0:
+        parser.error('--frames and --blocks must be at least 1, --rate and --seconds above 0')
     try:
         rows = run(args)
     except (ValueError, FileNotFoundError, ImportError, RuntimeError) as error:
         print(f'bench.node: {error}', file=sys.stderr)
         return 2
-    print(node_table(rows))
-    print(f'\n{stage_table(rows)}\n\n{NOTE}')
+    if loaded(args):
+        print(f'{load_table(rows)}\n\n{LOAD_NOTE}')
+    else:
+        print(f'{node_table(rows)}\n\n{stage_table(rows)}\n\n{NOTE}')
     if args.out:
         write_results(args.out, rows)
     return 0
 
 
+def loaded(args: argparse.Namespace) -> bool:
+    """Whether nodes are compared that are sent more than they can serve."""
+    return bool(args.cameras > 1 or args.transport != 'raw')
+
+
+def other_input(args: argparse.Namespace) -> NodeSetting:
+    """Gives the node that is compared with one of a raw camera."""
+    several = tuple(f'camera_{number}' for number in range(args.cameras))
+    cameras = several if args.cameras > 1 else ('',)
+    return NodeSetting(cameras=cameras, transport=args.transport)
+
+
 def run(args: argparse.Namespace) -> list[ResultRow]:
-    """Gives two rows per camera size: paced frames, and frames as fast as the node answers.
+    """Gives two rows per camera size.
+
+    Paced frames, and frames as fast as the node answers; or one raw camera and another input.
 
     Raises:
         ImportError: A library is missing.
@@ -99,7 +128,12 @@ def run(args: argparse.Namespace) -> list[ResultRow]:
         call = prepare(candidate, checkpoint, args.score or meta.score, Path(work))
         for size in sizes:
             images = camera_images(args.source, size)
-            for row in measure(call, images, args):
+            found = (
+                measure_load(call, images, other_input(args), args.blocks, args.seconds)
+                if loaded(args)
+                else measure(call, images, args)
+            )
+            for row in found:
                 row.input_size, row.checkpoint = meta.input_size, args.checkpoint
                 for key, value in common.items():
                     setattr(row, key, value)
@@ -112,7 +146,7 @@ def measure(call: EngineCall, images: list[Image], args: argparse.Namespace) -> 
     """Starts a node and a bare engine, and gives the rows of one camera size."""
     size = (images[0].shape[0], images[0].shape[1])
     with (
-        running_session(call, images, output_topics(args.outputs), ['tuned']) as (node,),
+        running_session(call, images, output_topics(args.outputs), [NodeSetting()]) as (node,),
         EngineProcess(call.to_json(), args.source, size) as bare,
     ):
         rows = []

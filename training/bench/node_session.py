@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, ExitStack
+from dataclasses import dataclass
 from itertools import cycle
 import os
 from pathlib import Path
@@ -11,10 +12,13 @@ from statistics import median
 import subprocess
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
+
+import cv2
 
 from anomaly_seg_ros.demo.play import FRAME_TIMEOUT_S, START_TIMEOUT_S
 from anomaly_seg_ros.demo.running_node import running_node
+from anomaly_seg_ros.frames.images import encode_image
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.launch_support import shm_profile_environment
 from anomaly_seg_ros.node.outputs import image_outputs
@@ -46,17 +50,50 @@ def isolate_ros() -> str:
     return choice.warning
 
 
+@dataclass(frozen=True)
+class NodeSetting:
+    """How one of the nodes is run.
+
+    Attributes:
+        allocator: A key of `ALLOCATORS`.
+        cameras: Names of those it has.
+        transport: Of their images: 'raw', or 'compressed' for JPEG.
+    """
+
+    allocator: str = 'tuned'
+    cameras: tuple[str, ...] = ('',)
+    transport: str = 'raw'
+
+    def parameters(self, call: EngineCall) -> dict[str, str]:
+        """Gives the parameters of the node."""
+        # The environment sets the allocator; the node must not set another.
+        found = {'precision': call.precision, 'score': call.score, 'tune_allocator': 'false'}
+        found['input_transport'] = self.transport
+        if self.cameras != ('',):
+            found['cameras'] = f'[{",".join(self.cameras)}]'
+        return found | ({'engine_path': call.engine_path} if call.engine_path else {})
+
+    def frames(self, images: Sequence[Image]) -> list[Image] | list[bytes]:
+        """Gives camera images as they are sent."""
+        if self.transport == 'raw':
+            return list(images)
+        return [encode_image(image, '.jpg', (cv2.IMWRITE_JPEG_QUALITY, 90)) for image in images]
+
+
 @contextmanager
 def running_session(
-    call: EngineCall, images: Sequence[Image], outputs: Sequence[str], allocators: Sequence[str]
+    call: EngineCall,
+    images: Sequence[Image],
+    outputs: Sequence[str],
+    settings: Sequence[NodeSetting],
 ) -> Iterator[list[NodeSession]]:
-    """Starts a node per allocator setting, one after the other, each with a camera.
+    """Starts a node per setting, one after the other, each with its cameras.
 
     Args:
         call: What the nodes run.
         images: (H, W, 3) RGB camera frames, in turn.
         outputs: Topics to listen to.
-        allocators: A key of `ALLOCATORS` for each node.
+        settings: Of each node.
 
     Raises:
         RuntimeError: A node ended, or did not start in time; it has said why.
@@ -65,36 +102,38 @@ def running_session(
 
     with ExitStack() as stack:
         sessions: list[NodeSession] = []
-        for number, allocator in enumerate(allocators):
+        for number, setting in enumerate(settings):
             namespace = f'/anomaly_seg_bench_{os.getpid()}_{number}'
+            options: dict[str, Any] = {
+                'outputs': outputs,
+                'cameras': setting.cameras,
+                'compressed': setting.transport == 'compressed',
+            }
             if number == 0:
-                client = stack.enter_context(connected_client(namespace, outputs=outputs))
+                client = stack.enter_context(connected_client(namespace, **options))
             else:
-                client = FrameClient(namespace, outputs=outputs)
+                client = FrameClient(namespace, **options)
                 stack.callback(client.close)
             began = time.monotonic()
-            with variables(ALLOCATORS[allocator]):
+            parameters = setting.parameters(call)
+            with variables(ALLOCATORS[setting.allocator]):
                 process = stack.enter_context(
-                    running_node(namespace, Path(call.checkpoint), call.engine, _parameters(call))
+                    running_node(namespace, Path(call.checkpoint), call.engine, parameters)
                 )
-            sessions.append(NodeSession(client, process, images, began))
+            frames = setting.frames(images)
+            sessions.append(NodeSession(client, process, frames, began, len(setting.cameras)))
         yield sessions
 
 
-def _parameters(call: EngineCall) -> dict[str, str]:
-    # The environment sets the allocator; the node must not set another.
-    parameters = {'precision': call.precision, 'score': call.score, 'tune_allocator': 'false'}
-    return parameters | ({'engine_path': call.engine_path} if call.engine_path else {})
-
-
 class NodeSession:
-    """One node with its camera; waits for its first mask.
+    """One node with its cameras; waits for its first mask.
 
     Args:
-        client: The camera, and who listens.
+        client: The cameras, and who listens.
         process: Of the node.
-        images: (H, W, 3) RGB, in turn.
+        frames: As they are sent, in turn.
         began: `time.monotonic()` when the process was started.
+        cameras: How many, which send in turn.
 
     Attributes:
         start_s: From the start of the process to the first mask, with a camera that runs all the
@@ -108,12 +147,14 @@ class NodeSession:
         self,
         client: FrameClient,
         process: subprocess.Popen[str],
-        images: Sequence[Image],
+        frames: Sequence[Image] | Sequence[bytes],
         began: float,
+        cameras: int = 1,
     ):
         self._client = client
         self._process = process
-        self._images = cycle(images)
+        self._frames: cycle[Image | bytes] = cycle(frames)
+        self._cameras = cameras
         self._number = 0
         self._wait_for_first_mask(began)
         self.closed_loop(WARM_UP)
@@ -130,7 +171,7 @@ class NodeSession:
         self.start_s = time.monotonic() - began
 
     def _send(self) -> int:
-        self._client.send(self._number, next(self._images))
+        self._client.send(self._number, next(self._frames), self._number % self._cameras)
         self._number += 1
         return self._number - 1
 
@@ -162,7 +203,12 @@ class NodeSession:
         return latencies, frames / (time.monotonic() - began)
 
     def open_loop(self, seconds: float, rate_hz: float) -> float:
-        """Sends at a rate, whatever comes back; gives the frames per second that came back."""
+        """Sends at a rate, whatever comes back; gives the frames per second that came back.
+
+        Args:
+            seconds: How long.
+            rate_hz: Of all cameras together.
+        """
         client = self._client
         before = client.complete()
         began = due = time.monotonic()
@@ -174,6 +220,12 @@ class NodeSession:
         achieved = (client.complete() - before) / (time.monotonic() - began)
         client.spin_until(lambda: False, 0.5)  # what is still under way
         return achieved
+
+    def latencies_ms(self, camera: int) -> list[float]:
+        """Gives those of all frames of a camera that have come back so far."""
+        answers = self._client.answers.items()
+        latencies = [a.latency_ms for number, a in answers if number % self._cameras == camera]
+        return [latency for latency in latencies if latency is not None]
 
     def stages_ms(self, period_s: float = 0.0) -> dict[str, float]:
         """Gives the node's own medians over some frames more, as its diagnostics tell them."""

@@ -81,6 +81,23 @@ def node_table(rows: Sequence[ResultRow]) -> str:
     )
 
 
+def load_table(rows: Sequence[ResultRow]) -> str:
+    """Gives the table of `python -m training.bench.node` with `--cameras` or `--transport`."""
+    return markdown(
+        [row for row in rows if row.extra.get('kind') == 'load'],
+        {
+            'engine': lambda row: f'{row.engine} {row.precision}',
+            'image': image_size,
+            'cameras': lambda row: row.extra['what'],
+            'fps': lambda row: number(row.extra, 'fps'),
+            'over one raw camera': lambda row: number(row.extra, 'ratio_to_one_raw', digits=3),
+            'age ms': lambda row: ', '.join(f'{age:.0f}' for age in row.extra['ages_ms']),
+            'oldest over youngest': lambda row: number(row.extra, 'age_ratio', digits=2),
+            'RSS MB': lambda row: number(row.extra, 'memory_mb', 'rss', digits=0),
+        },
+    )
+
+
 def other_table(rows: Sequence[ResultRow]) -> str:
     """Gives calibration and allocator figures."""
     return markdown(
@@ -159,7 +176,9 @@ def main() -> int:
     parser.add_argument('results', nargs='+', type=Path, help='folders with results.json')
     args = parser.parse_args()
     rows = [row for folder in args.results for row in read_results(folder)]
-    tables = [table(rows) for table in (engine_table, node_table, stage_table, other_table)]
+    tables = [
+        table(rows) for table in (engine_table, node_table, load_table, stage_table, other_table)
+    ]
     print('\n\n'.join(filter(None, tables)))
     return 0
 

@@ -1,0 +1,98 @@
+"""Two nodes that are sent more than they can serve, in turn: one raw camera, and another input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from tqdm import tqdm
+
+from training.bench.candidates import EngineCall
+from training.bench.frame import Image
+from training.bench.node_session import (
+    NodeSession,
+    NodeSetting,
+    output_topics,
+    running_session,
+)
+from training.bench.timing import percentiles
+from training.results import ResultRow
+
+TOO_MANY = 1.5
+"""Frames that are sent for one that can be served."""
+
+NOTE = (
+    'sent: one and a half times as many frames as one raw camera is served; ratio: median over '
+    'the blocks, in turn, of frames/s over those of one raw camera; age: image published to mask '
+    'received, p50 of each camera'
+)
+
+
+def measure_load(
+    call: EngineCall, images: Sequence[Image], setting: NodeSetting, blocks: int, block_s: float
+) -> list[ResultRow]:
+    """Gives the row of one raw camera, and that of another input.
+
+    Args:
+        call: What both nodes run.
+        images: (H, W, 3) RGB camera frames, in turn.
+        setting: Of the other node.
+        blocks: Of each node.
+        block_s: Seconds of a block.
+
+    Raises:
+        RuntimeError: A node ended, did not start or does not answer; it has said why.
+    """
+    settings = [NodeSetting(), setting]
+    with running_session(call, images, output_topics('mask'), settings) as nodes:
+        _, served = nodes[0].closed_loop(20)
+        rates = alternate(nodes, TOO_MANY * served, blocks, block_s)
+        rows = []
+        for node, of, mine in zip(nodes, settings, rates, strict=True):
+            row = row_of(node, len(of.cameras), mine, rates[0])
+            row.score = call.score
+            row.extra['what'] = f'{len(of.cameras)} x {of.transport}'
+            rows.append(row)
+        return rows
+
+
+def alternate(
+    nodes: Sequence[NodeSession], rate_hz: float, blocks: int, block_s: float
+) -> list[list[float]]:
+    """Gives the frames per second of each node in each block, after one to warm up."""
+    rates: list[list[float]] = [[] for _ in nodes]
+    order = list(range(len(nodes)))
+    for number in order:
+        nodes[number].open_loop(block_s, rate_hz)
+    with tqdm(total=blocks, unit='block', disable=None) as bar:
+        for block in range(blocks):
+            for number in order if block % 2 == 0 else reversed(order):
+                rates[number].append(nodes[number].open_loop(block_s, rate_hz))
+            bar.update()
+    return rates
+
+
+def row_of(
+    node: NodeSession, cameras: int, mine: Sequence[float], base: Sequence[float]
+) -> ResultRow:
+    """Gives the row of a node's frames per second beside those of the first."""
+    latencies = [node.latencies_ms(camera) for camera in range(cameras)]
+    ages = [percentiles(each)['p50'] for each in latencies]
+    engine, memory = node.engine(), node.memory_mb()
+    extra: dict[str, Any] = {
+        'kind': 'load',
+        'fps': median(mine),
+        'ratio_to_one_raw': median(a / b for a, b in zip(mine, base, strict=True)),
+        'ages_ms': ages,
+        'age_ratio': max(ages) / min(ages),
+        'memory_mb': memory,
+    }
+    return ResultRow(
+        engine=engine.get('name'),
+        precision=engine.get('precision'),
+        peak_mb=memory['peak'],
+        latency_ms=percentiles([age for each in latencies for age in each]),
+        n_images=sum(map(len, latencies)),
+        extra=extra,
+    )
