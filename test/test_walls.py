@@ -300,6 +300,7 @@ def test_a_file_of_a_few_lines_has_more_than_one_reader() -> None:
 TWICE = {
     'FeatureFusion': "each network's own block, named as in its paper",
     'DenseHybrid': 'the objective that trains what the score of the same name reads',
+    'Mask2Anomaly': 'a network, the objective that trains it and the score that it is read by',
     'NFlowJS': 'the objective that trains what the score of the same name reads',
 }
 """Class names that stand in two modules, and why."""

@@ -21,6 +21,7 @@ MODELS = {
     'fast_scnn': 'anomaly_seg_ros.models.fast_scnn:FastSCNN',
     'hf': 'anomaly_seg_ros.models.hf:HuggingFaceSegmenter',
     'ldn121': 'anomaly_seg_ros.models.ldn121:LDN121',
+    'mask2anomaly': 'anomaly_seg_ros.models.mask2anomaly:Mask2Anomaly',
 }
 
 

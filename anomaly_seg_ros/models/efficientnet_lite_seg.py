@@ -47,6 +47,7 @@ class EfficientNetLiteSeg(Network):
 
     provides = frozenset({'logits', 'features.last'})
     stride = 32
+    encoder_prefixes = ('encoder.',)
     classifier_prefixes = ('classifier.', 'logits_ood.')
     new_head_prefixes = classifier_prefixes
     presets: ClassVar[dict[str, dict[str, Any]]] = {

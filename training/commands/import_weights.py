@@ -115,6 +115,7 @@ def main(args: argparse.Namespace) -> int:
     if OUTLIER_HEAD in weights:
         options['outlier_head'] = True
     model = build_model(args.model, output_channels(weights, layout), options)
+    weights = dict(model.named_as_own(weights))
     load_state(model, weights, repr(str(args.file)))
     own = model.state_dict()
     meta = make_meta(args.file, args.model, layout, options, void_index)
@@ -371,7 +372,8 @@ def find_layout(weights: Mapping[str, Tensor], model: str, path: Path) -> Public
 def output_channels(weights: Mapping[str, Tensor], layout: PublicLayout) -> int:
     """Gives the number of output channels that the weights were made for."""
     classifier = weights[layout.classifier]
-    return classifier.shape[layout.axis] if classifier.ndim > layout.axis else 0
+    rows = classifier.shape[layout.axis] if classifier.ndim > layout.axis else 0
+    return rows - layout.no_object
 
 
 def find_void_index(

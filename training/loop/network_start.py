@@ -56,7 +56,7 @@ def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
     folder, meta = checkpoint.folder, checkpoint.meta
     _check_normalisation(config, (meta.mean, meta.std), f'checkpoint {str(folder)!r}')
     heads = model.new_head_prefixes
-    weights = checkpoint.network_weights()
+    weights = dict(model.named_as_own(checkpoint.network_weights()))
     names = dataset.classes.names
     void_index = len(names) if config.void else None
     new_rows: list[str] = []
