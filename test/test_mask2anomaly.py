@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn, Tensor
@@ -17,6 +18,9 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import CITYSCAPES
 from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.export import export_engine
+from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.mask2anomaly import Mask2Anomaly
@@ -493,3 +497,48 @@ def test_the_row_of_no_object_is_kept_for_other_classes(camvid_root: Path, tmp_p
     assert torch.equal(rows[-1], was[-1])
     assert torch.equal(rows[names.index('road')], was[0])
     assert not any(torch.equal(rows[names.index('car')], row) for row in was)
+
+
+# Whole
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_both_stages_is_exported_and_gives_what_torch_gives(
+    camvid_root: Path, tmp_path: Path
+) -> None:
+    photos = tmp_path / 'photos'
+    photos.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3)).astype(np.uint8)
+    write_image(photos / 'noise.png', noise)
+    recipe = tmp_path / 'recipe.yaml'
+    recipe.write_text(
+        f'dataset: camvid\nroot: {camvid_root}\nmodel: mask2anomaly\n'
+        f'model_options: {json.dumps(dict(Mask2Anomaly.presets["tiny"]))}\n'
+        'input_size: [64, 96]\ncrop: [64, 64]\nobjective: mask_classification\n'
+        'objective_options: {points: 64}\noptimizer: adamw\nlr: 0.01\nclip_norm: 0.01\n'
+        'batch_size: 2\nepochs: 1\nworkers: 0\n'
+    )
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    assert main(['train', str(recipe), '--out', str(first)]) == 0
+    outliers = {'kind': 'folder', 'root': str(photos), 'short_side': 40, 'crop': 30}
+    changes = [
+        'objective=mask2anomaly',
+        f'init={first / "checkpoint"}',
+        'trainable=decoder',
+        'keep=last',
+        f'outliers={json.dumps(outliers)}',
+    ]
+    assert main(['train', str(recipe), *changes, '--out', str(second)]) == 0
+    checkpoint = Checkpoint.open(second / 'checkpoint')
+    assert checkpoint.meta.score == 'mask2anomaly'
+    before = Checkpoint.open(first / 'checkpoint').network().state_dict()
+    after = checkpoint.network().state_dict()
+    same = {key for key in after if torch.equal(before[key], after[key])}
+    assert {key for key in after if key.startswith('encoder.')} <= same
+    assert any('.background.' in key for key in after.keys() - same)
+    image = np.random.default_rng(1).integers(0, 256, (64, 96, 3)).astype(np.uint8)
+    expected = open_engine(checkpoint, 'torch').infer(image)
+    export_engine(checkpoint, None, (64, 96), 'fp32', tmp_path / 'engine')
+    found = open_engine(checkpoint, 'openvino', engine_path=tmp_path / 'engine').infer(image)
+    np.testing.assert_allclose(found.score, expected.score, atol=2e-3)
+    assert (found.labels == expected.labels).mean() > 0.99
