@@ -42,12 +42,12 @@ LIGHT = (
 ORDER = {
     'anomaly_seg_ros': (
         'cli.py', 'commands', 'demo doctor', 'bags ros', 'node', 'adaptation engines', 'frames',
-        'checkpoint', 'models scores', 'process *',
+        'whole_frame', 'checkpoint', 'models scores', 'process *',
     ),
     'training': (
         'commands study', 'guiding', 'bench checking converting preparation', 'fitting reporting',
-        'evaluation loop', 'objectives', 'feeding', 'recipes', 'negatives', 'flows hub losses',
-        'datasets metrics', '*',
+        'evaluation loop', 'objectives', 'feeding', 'recipes', 'negatives',
+        'flows hub losses frame_level', 'datasets metrics', '*',
     ),
 }  # fmt: skip
 """The rooms of each package from the top: a room imports only those of later rows.

@@ -38,6 +38,7 @@ class Network(nn.Module):
         public_layouts: The families of public weights files that load into it.
         encoder_starts: Name to the public weights that its encoder may start from; where an
             option chooses the encoder, the object has its own.
+        frame_features: Feature maps that a frame as a whole is judged by; empty: all of them.
         channels_last: Whether eager torch is faster with channels last in memory.
     """
 
@@ -50,6 +51,7 @@ class Network(nn.Module):
     encoder_prefixes: ClassVar[tuple[str, ...]] = ()
     train_only_prefixes: tuple[str, ...] = ()
     public_layouts: ClassVar[tuple[PublicLayout, ...]] = ()
+    frame_features: ClassVar[tuple[str, ...]] = ()
     channels_last: ClassVar[bool] = True
 
     __call__: Callable[..., ModelOutput]

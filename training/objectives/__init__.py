@@ -20,6 +20,7 @@ OBJECTIVES = {
     'mask2anomaly': 'training.objectives.mask2anomaly:Mask2Anomaly',
     'mask_classification': 'training.objectives.mask_classification:MaskClassification',
     'nflow_js': 'training.objectives.nflow_js:NFlowJS',
+    'reconstruction': 'training.objectives.reconstruction:Reconstruction',
     'segmentation': 'training.objectives.segmentation:Segmentation',
 }
 

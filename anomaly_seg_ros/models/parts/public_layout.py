@@ -32,6 +32,9 @@ class PublicLayout:
         beside: What that script saves beside the weights.
         classes: What the channels mean; layouts with the same keys are told apart by how many.
         trained_on: Data set and split.
+        surplus: Beginnings of the keys of layers that are left out; where there are some, the
+            classes of the file are too, and the network has one.
+        prefix: What stands before the keys in the network.
     """
 
     name: str
@@ -47,3 +50,5 @@ class PublicLayout:
     beside: frozenset[str] = frozenset()
     classes: LabelSet = CITYSCAPES
     trained_on: str = 'cityscapes train'
+    surplus: tuple[str, ...] = ()
+    prefix: str = ''
