@@ -66,7 +66,7 @@ out/default.done: out/lite_last.done
 	$(BIN)/python -m training.preparation.average out/lite_cameras/checkpoint \
 	  out/lite_last/checkpoint --out out/lite_mean
 	$(BIN)/python -m anomaly_seg_ros fit_score --checkpoint out/lite_mean \
-	  --score dense_hybrid_odds,dense_hybrid,max_logit,msp,entropy,energy --sure \
+	  --score dense_hybrid_odds,dense_hybrid,max_logit,msp,entropy,energy,dfkde --sure \
 	  --own dense_hybrid_odds --dataset camvid --root $(DATA)/camvid --out out/default
 	$(BIN)/python -m anomaly_seg_ros export --checkpoint out/default \
 	  --out out/default/engines/openvino-dense_hybrid_odds

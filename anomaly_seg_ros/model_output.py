@@ -68,6 +68,10 @@ class ModelOutput(NamedTuple):
     """Likewise, one for each of `aux_class_logits`."""
     semantics: Annotated[Tensor | None, Holds(pixels=True)] = None
     """(N, K, H, W), 0 or more: how much the queries show of each class; see `with_semantics`."""
+    image: Annotated[Tensor | None, Holds(pixels=True)] = None
+    """(N, 3, H, W) RGB in 0..1 as an autoencoder took it."""
+    reconstruction: Annotated[Tensor | None, Holds(pixels=True)] = None
+    """(N, 3, H, W) RGB in 0..1 as an autoencoder gives it again."""
     extent: Annotated[Extent | None, Holds()] = None
     """Sizes that the maps stand for; None straight from a network, which does not know."""
 

@@ -193,7 +193,8 @@ def outwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], li
 class FakeEngine:
     """A network whose answer can be worked out by hand.
 
-    The label of a pixel is its red value modulo 11, its raw score is green / 25.5 - 5 (-5..5).
+    The label of a pixel is its red value modulo 11, its raw score is green / 25.5 - 5 (-5..5). Of
+    the whole frame it gives mean and deviation of each colour.
 
     Attributes:
         latency_s: How long `infer` takes.
@@ -225,7 +226,8 @@ class FakeEngine:
         if self.fault is not None:
             raise self.fault
         score = image[..., 1].astype(np.float32) / np.float32(25.5) - 5
-        return Prediction(image[..., 0] % np.uint8(11), score)
+        frame = np.concatenate([image.mean((0, 1)), image.std((0, 1))]).astype(np.float32)
+        return Prediction(image[..., 0] % np.uint8(11), score, frame)
 
     def infer_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         return [self.infer(image) for image in images]

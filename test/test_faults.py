@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import os
 from pathlib import Path
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,10 @@ import pytest
 pytest.importorskip('rclpy')
 
 from rclpy.lifecycle import TransitionCallbackReturn
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
 
+from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.launch_support import PROFILE_VARIABLE
 
@@ -65,6 +69,49 @@ def test_a_checkpoint_that_changes_below_a_running_node(
     shutil.copytree(kept, rig.checkpoint)
     assert node.trigger_configure() == SUCCESS
     assert node.trigger_activate() == SUCCESS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('harm', ['deleted', 'cut', 'overwritten', 'replaced'])
+def test_an_engine_that_changes_below_a_running_node(
+    harm: str,
+    rig: Any,
+    image_message: Callable[..., Any],
+    exported_checkpoint: Path,
+    tmp_path: Path,
+    capfd: Any,
+) -> None:
+    """Nothing of a file may be read while frames come: one that is cut would kill the process."""
+    engine = shutil.copytree(exported_checkpoint / 'engines/openvino', tmp_path / 'engine')
+    rig.checkpoint, rig.open_engine = exported_checkpoint, open_engine
+    node = rig.activate(engine_path=str(engine), engine='openvino', input_reliability='reliable')
+    rig.connect(topics.SEMANTIC_MASK)
+    (before,) = rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    kept = shutil.copytree(engine, tmp_path / 'kept')
+    weights = engine / 'model.bin'
+    if harm == 'deleted':
+        shutil.rmtree(engine)
+    elif harm == 'cut':
+        os.truncate(weights, 100)
+    elif harm == 'overwritten':
+        weights.write_bytes(bytes(weights.stat().st_size))
+    else:
+        key = engine / 'engine.json'
+        text = re.sub('"score": "[a-z_]+"', '"score": "msp"', key.read_text(encoding='utf-8'))
+        key.write_text(text, encoding='utf-8')
+    (after,) = rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    assert after.data == before.data
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    assert errors(capfd.readouterr().err) == []
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_cleanup() == SUCCESS
+    assert node.trigger_configure() == FAILURE
+    (said,) = errors(capfd.readouterr().err)
+    assert str(engine) in said
+    shutil.rmtree(engine, ignore_errors=True)
+    shutil.copytree(kept, engine)
+    assert node.trigger_configure() == SUCCESS
 
 
 def test_a_camera_that_is_unplugged_and_back(rig: Any, image_message: Callable[..., Any]) -> None:
@@ -173,6 +220,66 @@ def test_a_small_shared_memory(
         until_active(process, log)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+READ_ONLY = 'mount -t tmpfs tmpfs {logs} && mount -o remount,bind,ro / / && exec "$@"'
+
+
+@pytest.mark.slow
+def test_a_read_only_file_system(
+    bench: Any,
+    root: Path,
+    tmp_path: Path,
+    exported_checkpoint: Path,
+    image_message: Callable[..., Any],
+) -> None:
+    """The node works; what would be written is one clear answer. Only logs have a place."""
+    logs = tmp_path / 'logs'
+    logs.mkdir()
+    shell = ['unshare', '-m', 'sh', '-c', READ_ONLY.format(logs=logs), 'sh']
+    touched = [*shell, 'touch', str(tmp_path / 'x')]
+    said = subprocess.run(touched, capture_output=True, text=True, check=False).stderr
+    if 'Read-only' not in said:
+        pytest.skip('no mount of our own may be made here')
+    mask, image = (
+        topics.resolve(n, bench.namespace) for n in (topics.SEMANTIC_MASK, topics.IMAGE)
+    )
+    heard: list[Image] = []
+    publisher = bench.user.create_publisher(Image, image, 1)
+    bench.user.create_subscription(Image, mask, heard.append, 1)
+    snapshot = bench.user.create_client(Trigger, topics.resolve(topics.SNAPSHOT, bench.namespace))
+    log = tmp_path / 'node.log'
+    with log.open('wb') as out:
+        process = subprocess.Popen(
+            [*shell, *NODE, f'__ns:={bench.namespace}', '-p', f'checkpoint:={exported_checkpoint}',
+             '-p', f'snapshot_dir:={tmp_path}'],
+            cwd=root, stdout=out, stderr=out, start_new_session=True,
+            env=os.environ | {'ROS_LOG_DIR': str(logs), 'HOME': str(tmp_path)},
+        )  # fmt: skip
+    try:
+        until_active(process, log)
+        bench.spin_until(publisher.get_subscription_count, 'the node to listen')
+
+        def mask_comes() -> bool:
+            publisher.publish(image_message(picture()))
+            bench.executor.spin_once(timeout_sec=0.1)
+            return bool(heard)
+
+        bench.spin_until(mask_comes, 'a mask')
+        bench.spin_until(snapshot.service_is_ready, 'the service')
+        answer = snapshot.call_async(Trigger.Request())
+        bench.spin_until(answer.done, 'the answer')
+        assert not answer.result().success
+        assert answer.result().message.startswith('cannot write below snapshot_dir')
+        assert 'Read-only file system' in answer.result().message
+        heard.clear()
+        bench.spin_until(mask_comes, 'a mask behind it')
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert 'Traceback' not in log.read_text(encoding='utf-8')
     finally:
         process.kill()
         process.wait()

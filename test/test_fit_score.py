@@ -143,7 +143,7 @@ def test_options_are_kept_and_used(fitted: Path, frames: Path, tmp_path: Path) -
     images = torch.randint(0, 256, (1, *SIZE, 3), dtype=torch.uint8)
     with torch.inference_mode():
         scored = load_scored_model(Checkpoint.open(out), 'sml')
-        labels, score = scored(images).values()
+        labels, score, _ = scored(images).values()
         largest = scored.output(images).logits.amax(1)
         mean, std = (
             Checkpoint.open(out).statistics('sml')[key][labels.long()] for key in ('mean', 'std')

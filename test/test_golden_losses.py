@@ -27,6 +27,7 @@ from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.models import MODELS
 from anomaly_seg_ros.registry import lookup
 from training.datasets import Sample
+from training.datasets.frame_folders import FRAME
 from training.feeding.pasting import Paster
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import save_flow
@@ -48,7 +49,9 @@ RECIPES = {
     for path in sorted((ROOT / 'config' / folder).rglob('*.yaml'))
     if path.stem != 'own_classes'  # takes its network from a checkpoint: test_own_training.py
 }
-CLASSES = {'camvid': CAMVID, 'cityscapes': CITYSCAPES, 'streethazards': STREETHAZARDS}
+CLASSES = {
+    'camvid': CAMVID, 'cityscapes': CITYSCAPES, 'frames': FRAME, 'streethazards': STREETHAZARDS,
+}  # fmt: skip
 TINY_FLOW: dict[str, Any] = {
     'blocks': [1, 1, 1], 'steps': [1, 1, 1], 'added': 2, 'hidden': 8, 'depth': 1, 'growth': 4,
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import importlib.util
 import os
 from pathlib import Path
@@ -344,48 +345,86 @@ def test_launch_itself_gives_up_on_a_process_that_ends_at_once(
     assert starts.read_text().count('x') == 5
 
 
-@pytest.mark.slow
-@pytest.mark.ros
-def test_launch_starts_and_ends_the_node(tmp_path: Path) -> None:
+CODE = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+arguments = [text.split(':=', 1) for text in sys.argv[2:]]
+service = LaunchService()
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
+    PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=arguments)]))
+sys.exit(service.run())
+"""
+
+
+@contextmanager
+def launched(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The node as launch itself starts it; its words come on `stdout`."""
     for module in ('launch.actions', 'launch_ros.actions'):
         pytest.importorskip(module)
     prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
     if not any(Path(prefix, 'lib', topics.PACKAGE).is_dir() for prefix in prefixes):
         pytest.skip('the package is not in AMENT_PREFIX_PATH; build it with colcon')
-    code = (
-        'import sys\n'
-        'from launch import LaunchService\n'
-        'from launch.actions import IncludeLaunchDescription\n'
-        'from launch.launch_description_sources import PythonLaunchDescriptionSource\n'
-        'from launch import LaunchDescription\n'
-        'service = LaunchService()\n'
-        'service.include_launch_description(LaunchDescription([IncludeLaunchDescription(\n'
-        '    PythonLaunchDescriptionSource(sys.argv[1]), launch_arguments=[\n'
-        "        ('checkpoint', '/no/such/folder'), ('respawn', 'false')])]))\n"
-        'sys.exit(service.run())\n'
-    )
+    command = [sys.executable, '-c', CODE, str(ROOT / 'launch' / 'anomaly_seg.launch.py')]
     process = subprocess.Popen(
-        [sys.executable, '-c', code, str(ROOT / 'launch' / 'anomaly_seg.launch.py')],
+        [*command, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=tmp_path,
-        env=os.environ | {'ROS_LOG_DIR': str(tmp_path), 'PYTHONUNBUFFERED': '1'},
+        cwd=folder,
+        env=os.environ | {'ROS_LOG_DIR': str(folder), 'PYTHONUNBUFFERED': '1'},
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    seen = []
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            seen.append(line)
-            # The node's own first words: that it could not start, and waits.
-            if '[anomaly_seg]' in line:
-                break
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        yield process
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    output = ''.join(seen) + rest
+
+
+def read_until(process: subprocess.Popen[str], wanted: str) -> str:
+    """Gives what it says, up to a line with these words."""
+    seen = ''
+    assert process.stdout is not None
+    for line in process.stdout:
+        seen += line
+        if wanted in line:
+            return seen
+    pytest.fail(f'{wanted!r} never came: {seen}')
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    """Ends launch as Ctrl-C does, and gives its last words."""
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=20)
+    return rest
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+def test_launch_starts_and_ends_the_node(tmp_path: Path) -> None:
+    with launched(tmp_path, 'checkpoint:=/no/such/folder', 'respawn:=false') as process:
+        # The node's own first words: that it could not start, and waits.
+        output = read_until(process, '[anomaly_seg]') + end(process)
+    assert 'process has finished cleanly' in output, output
+
+
+@pytest.mark.slow
+@pytest.mark.ros
+def test_launch_starts_a_killed_node_again(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    namespace = f'namespace:=/t{os.getpid()}'
+    for module in ('launch.actions', 'launch_ros.actions'):
+        pytest.importorskip(module)
+    checkpoint = request.getfixturevalue('exported_checkpoint')
+    with launched(
+        tmp_path, f'checkpoint:={checkpoint}', namespace, 'respawn_delay:=0.1'
+    ) as process:
+        output = read_until(process, ': reading ')
+        (pid,) = re.findall(r'process started with pid \[(\d+)\]', output)
+        os.kill(int(pid), signal.SIGKILL)
+        output += read_until(process, ': reading ') + end(process)
+    assert 'exit code -9' in output, output
+    assert output.count('process started with pid') == 2
     assert 'process has finished cleanly' in output, output

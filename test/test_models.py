@@ -29,9 +29,10 @@ HF_CONFIGS = Path(__file__).with_name('golden') / 'hf_configs.json'
 """Configurations of `transformers` that are as small as each kind can be, by `model_type`."""
 
 MORE_CASES: dict[str, list[dict[str, Any]]] = {
-    'hf': [{'config': config} for config in json.loads(HF_CONFIGS.read_text()).values()],
+    'autoencoder': [{'variational': True}],
     'efficientnet_lite_seg': [{'decoder': 'lraspp'}, {'decoder': 'bifpn'}],
     'enet': [{'layout': 'b'}],
+    'hf': [{'config': config} for config in json.loads(HF_CONFIGS.read_text()).values()],
 }
 """Options that make another network, beside those that networks share."""
 

@@ -234,15 +234,36 @@ def test_every_network_says_of_known_classes_what_it_said_before(model: str) -> 
     assert axes
     assert all(key.startswith(type(old).new_head_prefixes) for key in axes)
     places = {0: 3, 2: 1}
-    new.load_state_dict(keep_rows(new.state_dict(), old.state_dict(), axes, places))
+    new.load_state_dict(keep_rows(new.state_dict(), old.state_dict(), axes, places, (4, 5)))
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         before, after = old(image), new(image)
-    assert after.logits is not None
-    assert before.logits is not None
+    said, says = (
+        output.logits if output.class_logits is None else output.class_logits.transpose(1, 2)
+        for output in (before, after)
+    )
+    assert said is not None
+    assert says is not None
     for row, was in places.items():
-        torch.testing.assert_close(after.logits[:, row], before.logits[:, was])
-    assert not torch.equal(after.logits[:, 1], before.logits[:, 1])
+        torch.testing.assert_close(says[:, row], said[:, was])
+    assert not torch.equal(says[:, 1], said[:, 1])
+
+
+def test_no_object_stays_no_object_behind_other_classes() -> None:
+    configs = Path(__file__).with_name('golden') / 'hf_configs.json'
+    options = {'config': json.loads(configs.read_text())['eomt']}
+    torch.manual_seed(0)
+    old, new = (build_model('hf', count, options).eval() for count in (5, 4))
+    axes = class_axes('hf', options)
+    assert sorted(axes) == ['net.class_predictor.bias', 'net.class_predictor.weight']
+    kept = keep_rows(new.state_dict(), old.state_dict(), axes, {0: 3, 2: 1}, (4, 5))
+    fresh = new.state_dict()['net.class_predictor.weight'][1].clone()
+    new.load_state_dict(kept)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        before, after = (network(image).given('class_logits') for network in (old, new))
+    torch.testing.assert_close(after[..., [0, 2, 4]], before[..., [3, 1, 5]])
+    assert torch.equal(new.state_dict()['net.class_predictor.weight'][1], fresh)
 
 
 # --- frames of one size --------------------------------------------------------------------------

@@ -178,6 +178,8 @@ def test_regions_json_by_hand(pipeline: Callable[..., Pipeline]) -> None:
         'persistence': {'needed': 1, 'frames': 5, 'delay_frames': 0},
         'total': 3,
         'alarms': 2,
+        'frame_score': 0.032552,
+        'camera': {'fit': True, 'reason': ''},
         'regions': [
             {
                 'id': 1,

@@ -150,7 +150,7 @@ def test_changes_are_read_as_yaml(tmp_path: Path) -> None:
         ({'schedule': 'linear'}, "unknown schedule 'linear'; choose one of: poly, cosine, step"),
         (
             {'trainable': 'first'},
-            "unknown trainable 'first'; choose one of: all, last, outlier_head",
+            "unknown trainable 'first'; choose one of: all, decoder, last, outlier_head",
         ),
         ({'class_weights': 'inet'}, "unknown class_weights 'inet'; choose one of: none, enet"),
         ({'class_weights': ['a']}, "class_weights is 'a'; it must be of type float"),

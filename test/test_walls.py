@@ -42,12 +42,12 @@ LIGHT = (
 ORDER = {
     'anomaly_seg_ros': (
         'cli.py', 'commands', 'demo doctor', 'bags ros', 'node', 'adaptation engines', 'frames',
-        'checkpoint', 'models scores', 'process *',
+        'whole_frame', 'checkpoint', 'models scores', 'process *',
     ),
     'training': (
         'commands study', 'guiding', 'bench checking converting preparation', 'fitting reporting',
-        'evaluation loop', 'objectives', 'feeding', 'recipes', 'negatives', 'flows hub losses',
-        'datasets metrics', '*',
+        'evaluation loop', 'objectives', 'feeding', 'recipes', 'negatives',
+        'flows hub losses frame_level', 'datasets metrics', '*',
     ),
 }  # fmt: skip
 """The rooms of each package from the top: a room imports only those of later rows.
@@ -300,6 +300,7 @@ def test_a_file_of_a_few_lines_has_more_than_one_reader() -> None:
 TWICE = {
     'FeatureFusion': "each network's own block, named as in its paper",
     'DenseHybrid': 'the objective that trains what the score of the same name reads',
+    'Mask2Anomaly': 'a network, the objective that trains it and the score that it is read by',
     'NFlowJS': 'the objective that trains what the score of the same name reads',
 }
 """Class names that stand in two modules, and why."""

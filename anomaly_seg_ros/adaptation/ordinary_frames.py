@@ -47,6 +47,7 @@ class CameraFit:
         left_out: Name of a frame to why it was left out.
         seen: How many frames came.
         unlike: How many score unlike the others and are kept, being too many for an exception.
+        pooled: (n, F) what the graph pools of the frames that are used; None where it does not.
     """
 
     normal: NormalFit
@@ -54,6 +55,7 @@ class CameraFit:
     left_out: dict[str, str]
     seen: int
     unlike: int
+    pooled: NDArray[np.float32] | None = None
 
 
 class OrdinaryFrames:
@@ -66,6 +68,7 @@ class OrdinaryFrames:
     def __init__(self, frames: int):
         self._scores = NormalScores(frames)
         self._names: list[str] = []
+        self._pooled: list[NDArray[np.float32] | None] = []
         self._seen: dict[int, str] = {}
         self._left_out: dict[str, str] = {}
 
@@ -79,7 +82,12 @@ class OrdinaryFrames:
         return self._left_out
 
     def add(
-        self, name: str, image: NDArray[np.uint8], score: NDArray[np.floating], scene: str = ''
+        self,
+        name: str,
+        image: NDArray[np.uint8],
+        score: NDArray[np.floating],
+        scene: str = '',
+        pooled: NDArray[np.float32] | None = None,
     ) -> str:
         """Takes a frame, and says why it is left out, '' where it is not.
 
@@ -88,6 +96,7 @@ class OrdinaryFrames:
             image: (h, w, 3) RGB at the network's size.
             score: Raw score of all its pixels that count.
             scene: Drive or folder that it is of.
+            pooled: (F,) what the graph pools of it.
         """
         digest = zlib.crc32(image.tobytes())
         if digest in self._seen:
@@ -99,6 +108,7 @@ class OrdinaryFrames:
             return self.leave_out(name, 'has scores that are not finite')
         self._scores.add(score, scene)
         self._names.append(name)
+        self._pooled.append(pooled)
         return ''
 
     def leave_out(self, name: str, why: str) -> str:
@@ -135,7 +145,11 @@ class OrdinaryFrames:
         known = None
         if before is not None:
             known = self._scores.promise_of(before, before_threshold, odd)
-        return CameraFit(normal, known, {**self._left_out, **named}, len(self), unlike)
+        used = [values for index, values in enumerate(self._pooled) if index not in odd]
+        found = [values for values in used if values is not None]
+        pooled = np.stack(found) if len(found) == len(used) else None
+        left_out = {**self._left_out, **named}
+        return CameraFit(normal, known, left_out, len(self), unlike, pooled)
 
     def _too_few(self) -> str:
         reasons = [f'{name!r} {why}' for name, why in self._left_out.items()]

@@ -86,7 +86,7 @@ def calibrated_on(key: str, value: Any) -> CalibratedOn:
         'scenes': mapped(share),
     }
     needed = {'dataset', 'split', 'frames', 'commit'}
-    return CalibratedOn(**_checked(key, values, checks, needed))
+    return CalibratedOn(**checked_fields(key, values, checks, needed))
 
 
 def camera_calibration(key: str, value: Any) -> CameraCalibration:
@@ -98,11 +98,11 @@ def camera_calibration(key: str, value: Any) -> CameraCalibration:
         'threshold': share,
         'calibrated_on': calibrated_on,
     }
-    found = _checked(key, value, checks, checks.keys())
+    found = checked_fields(key, value, checks, checks.keys())
     return CameraCalibration(found['levels'], found['threshold'], found['calibrated_on'])
 
 
-def _checked(
+def checked_fields(
     key: str, values: Any, checks: Mapping[str, Check], needed: Set[str]
 ) -> dict[str, Any]:
     """Gives the checked values of an object that has the needed keys and no unknown ones."""

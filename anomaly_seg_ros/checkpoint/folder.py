@@ -16,11 +16,15 @@ from pathlib import Path
 import tempfile
 from typing import Any, TYPE_CHECKING
 
+from .arrays import read_arrays
 from .digests import digest_weights, file_sha256, WeightsDigest
+from .frame_fit import FrameFit
 from .meta import CheckpointMeta, read_meta, write_meta
 from .weights import load_state, read_stored, read_tensors, write_tensors
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from anomaly_seg_ros.models.network import Network
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = 'weights.safetensors'
 SCORE_PREFIX = 'score.'
 """Of the keys that scores have in the weights file; no network has such keys."""
+
+FRAME_PREFIX = 'frame.'
+"""Likewise of the method that judges whole frames, which is no part of any graph."""
+NO_NETWORK = (SCORE_PREFIX, FRAME_PREFIX)
 
 DEFAULT = 'default'
 DEFAULT_FOLDER = Path(__file__).parents[1] / 'checkpoints' / 'default'
@@ -107,7 +115,7 @@ class Checkpoint:
         graph = [meta.model, meta.model_options, meta.channels, meta.void_index]
         return _key(
             [*graph, meta.mean, meta.std, meta.gamma],
-            {k: v for k, v in self._digest.tensors.items() if not k.startswith(SCORE_PREFIX)},
+            {k: v for k, v in self._digest.tensors.items() if not k.startswith(NO_NETWORK)},
         )
 
     def score_key(self, score: str) -> str:
@@ -141,7 +149,7 @@ class Checkpoint:
             ValueError: It is truncated, a git-lfs pointer, not safetensors, not finite, or
                 another one than the meta data was written for.
         """
-        keys = [key for key in self._digest.tensors if not key.startswith(SCORE_PREFIX)]
+        keys = [key for key in self._digest.tensors if not key.startswith(NO_NETWORK)]
         return read_tensors(self.folder / WEIGHTS_FILE, keys)
 
     def statistics(self, score: str) -> dict[str, Tensor]:
@@ -155,6 +163,16 @@ class Checkpoint:
         keys = [key for key in self._digest.tensors if key.startswith(prefix)]
         tensors = read_tensors(self.folder / WEIGHTS_FILE, keys)
         return {key[len(prefix) :]: value for key, value in tensors.items()}
+
+    def frame_arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Gives what `fit_score` stored of the method for whole frames; needs no torch.
+
+        Raises:
+            FileNotFoundError: No weights file.
+            ValueError: As of `network_weights`.
+        """
+        assert self._digest
+        return read_arrays(self.folder / WEIGHTS_FILE, FRAME_PREFIX)
 
     def network(self) -> Network:
         """Builds the network, in evaluation mode, with its weights.
@@ -203,6 +221,22 @@ class Checkpoint:
             if buffers:
                 fitted[score] = fitted_on
         return save_checkpoint(self.folder, replace(self.meta, fitted=fitted), tensors)
+
+    def with_frame(
+        self, fit: FrameFit | None, arrays: Mapping[str, NDArray[np.float32]]
+    ) -> Checkpoint:
+        """Puts a method for whole frames into the folder and gives the result.
+
+        All else in it stays bit for bit; what cameras had of another method goes.
+        """
+        import torch
+
+        kept = [key for key in self._digest.tensors if not key.startswith(FRAME_PREFIX)]
+        tensors = read_stored(self.folder / WEIGHTS_FILE, kept)
+        for name, values in arrays.items():
+            tensors[f'{FRAME_PREFIX}{name}'] = torch.from_numpy(values)
+        meta = replace(self.meta, frame=fit, frame_cameras={})
+        return save_checkpoint(self.folder, meta, tensors)
 
 
 def save_checkpoint(

@@ -34,6 +34,7 @@ from .fields import (
     unfit,
     whole,
 )
+from .frame_fit import frame_fit, frame_shift, FrameFit, FrameShift
 
 FORMAT = 1
 META_FILE = 'meta.json'
@@ -62,6 +63,9 @@ class CheckpointMeta:
         calibrated_on: Score name to what its calibration was fitted on, where that is known.
         thresholds: Score name to the calibrated value (0..1) above which a pixel is anomalous.
         cameras: Name of one of several cameras to score name to what it has of its own.
+        frame: How whole frames are judged; its arrays lie in the weights file.
+        frame_cameras: Name of a camera to what its frames look like as a whole; '' is for all
+            that have nothing of their own.
         trained_on: Data sets and splits the weights have seen.
         training: How the weights were made: recipe, selection, measured quality.
         weights_sha256: Of the bytes of `weights.safetensors`; '' in folders of before.
@@ -87,6 +91,8 @@ class CheckpointMeta:
     calibrated_on: dict[str, CalibratedOn] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
     cameras: dict[str, dict[str, CameraCalibration]] = field(default_factory=dict)
+    frame: FrameFit | None = None
+    frame_cameras: dict[str, FrameShift] = field(default_factory=dict)
     trained_on: tuple[str, ...] = ()
     training: dict[str, Any] = field(default_factory=dict)
     weights_sha256: str = ''
@@ -120,7 +126,12 @@ class CheckpointMeta:
 
     def of_camera(self, camera: str) -> CheckpointMeta:
         """Gives the same with the calibrations of a camera in place of those that it replaces."""
-        return self.with_calibrations(self.cameras.get(camera, {}))
+        shifts = {'': own} if (own := self.frame_shift(camera)) else {}
+        return replace(self.with_calibrations(self.cameras.get(camera, {})), frame_cameras=shifts)
+
+    def frame_shift(self, camera: str = '') -> FrameShift | None:
+        """Gives what the frames of a camera look like as a whole, where that is known."""
+        return self.frame_cameras.get(camera, self.frame_cameras.get(''))
 
     def with_calibrations(self, own: Mapping[str, CameraCalibration]) -> CheckpointMeta:
         """Gives the same with other calibrations, by score."""
@@ -194,6 +205,8 @@ _CHECKS: dict[str, Check] = {
     'calibrated_on': mapped(calibrated_on, _score),
     'thresholds': mapped(share, _score),
     'cameras': mapped(mapped(camera_calibration, _score), name),
+    'frame': or_none(frame_fit),
+    'frame_cameras': mapped(frame_shift),
     'trained_on': listed(text),
     'training': mapped(anything),
     'weights_sha256': matching('(?:[0-9a-f]{64})?', "64 digits of 0..9 and a..f, or ''"),

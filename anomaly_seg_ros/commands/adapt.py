@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 import shutil
@@ -34,6 +34,7 @@ from anomaly_seg_ros.frames.images import find_images, printable, read_image
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.whole_frame.methods import fit_camera, frame_judge
 
 SHOWN = 20
 """Frames that are left out and named on the terminal."""
@@ -114,6 +115,7 @@ def main(args: argparse.Namespace) -> int:
     with fresh_folder(args.out, META_FILE) as folder:
         shutil.copytree(checkpoint.folder, folder, dirs_exist_ok=True)
         fitted = fitted_meta(checkpoint.meta, args, engine, fit, threshold)
+        fitted |= fitted_frames(checkpoint, args, fit)
         Checkpoint.open(folder).with_meta(**fitted)
     print(f'wrote {args.out}')
     return 0
@@ -192,7 +194,8 @@ def collect(
             continue
         sizes.add(frame.size)
         image: NDArray[np.uint8] = frame.rgb_at(engine.input_size)
-        found.add(name, image, engine.infer(image).score[counted], scene)
+        prediction = engine.infer(image)
+        found.add(name, image, prediction.score[counted], scene, prediction.frame)
     if len(sizes) > 1:
         print(
             f'warning: the frames have {len(sizes)} sizes; fit one camera at a time (--camera)',
@@ -227,6 +230,25 @@ def say(fit: CameraFit, threshold: float) -> None:
             'frames, of several drives, each in a folder of its own',
             file=sys.stderr,
         )
+
+
+def fitted_frames(
+    checkpoint: Checkpoint, args: argparse.Namespace, fit: CameraFit
+) -> dict[str, Any]:
+    """Gives what changes for whole frames, and says it; nothing without a method for them."""
+    shifts = checkpoint.meta.frame_cameras
+    judge = frame_judge(checkpoint.in_memory(replace(checkpoint.meta, frame_cameras={})))
+    if judge is None or fit.pooled is None:
+        return {}
+    own = fit_camera(judge, fit.pooled, judge.threshold, printable(str(args.frames)))
+    before = frame_judge(checkpoint.in_memory(checkpoint.meta.of_camera(args.camera)))
+    assert before is not None
+    out = int(np.count_nonzero(before.raw(fit.pooled) >= before.threshold))
+    print(
+        f'whole frames: {out} of {own.frames} were out of domain; now their mean is what is most '
+        'usual'
+    )
+    return {'frame_cameras': {**shifts, args.camera: own}}
 
 
 def fitted_meta(

@@ -23,6 +23,7 @@ from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
 from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.process.shards import choose_shard
+from anomaly_seg_ros.whole_frame.methods import frame_judge
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.torch_engine import TorchEngine
@@ -45,7 +46,8 @@ class SummaryRow(NamedTuple):
         file: As it was found.
         anomalous_share: Share of the pixels that the mask marks.
         regions: 8-connected regions of the mask at the network's size.
-        frame_score: Mean calibrated score: about 0.5 on frames like those of the calibration.
+        frame_score: By the checkpoint's method for whole frames, 0.5 at its threshold; else the
+            mean calibrated score, about 0.5 on frames like those of the calibration.
         height: Of the image.
         width: Likewise.
         problem: Why there are no numbers.
@@ -134,7 +136,7 @@ def main(args: argparse.Namespace) -> int:
     engine = open_engine(
         checkpoint, 'torch' if wants_logits else args.engine, args.score, args.precision
     )
-    pipeline = build_pipeline(engine, meta)
+    pipeline = build_pipeline(engine, meta, judge=frame_judge(checkpoint.in_memory(meta)))
     check_calibration((*outputs, 'summary') if args.summary else outputs, meta, engine.score_name)
     args.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

@@ -193,7 +193,11 @@ class OpenVinoEngine:
         self._requests: dict[int, Any] = {}
         self.reason = ''
         try:
-            self._model = self._core.read_model(model) if isinstance(model, Path) else model
+            # Read whole: a mapped file that is cut below a running node would kill it (SIGBUS).
+            whole = {properties.enable_mmap: False}
+            self._model = (
+                self._core.read_model(model, config=whole) if isinstance(model, Path) else model
+            )
             self._names = [output.get_any_name() for output in self._model.outputs]
             check_outputs(self._names)
             shape = self._model.inputs[0].get_partial_shape()

@@ -12,8 +12,9 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.forward import normalised, run_fields, run_network
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.prediction import LABELS, SCORE
+from anomaly_seg_ros.prediction import FRAME, LABELS, SCORE
 from anomaly_seg_ros.scores import build_score
+from anomaly_seg_ros.scores.parts.pooled_features import PooledFeatures
 from anomaly_seg_ros.scores.score import AnomalyScore
 
 HALF_MAX = 65504.0
@@ -74,21 +75,24 @@ class ScoredModel(ImageModel):
     ):
         super().__init__(model, meta)
         self.score = score_of(model, meta, score, statistics)
+        self.pooled = PooledFeatures(run_fields(model, meta.void_index), model.frame_features)
         self.label_type, self.score_type = torch.uint8, torch.float32
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Gives `labels` (N, H, W) and `score` (N, H, W) of (N, H, W, 3) uint8 RGB.
+        """Gives `labels` (N, H, W), `score` (N, H, W) and `frame` (N, F) of (N, H, W, 3) RGB.
 
         What a graph or a prediction calls them is in `prediction.py`.
 
-        uint8 and float32 as the module is built; `spell` changes both.
+        The image is uint8, labels and score uint8 and float32 as the module is built; `spell`
+        changes both. `frame` is float32 always.
         """
         output = self.output(images)
         score = self.score(output)
         if self.score_type is torch.float16:
             score = score.clamp(-HALF_MAX, HALF_MAX)
         labels = output.class_maps.argmax(1).to(self.label_type)
-        return {LABELS: labels, SCORE: score.to(self.score_type)}
+        pooled = self.pooled(output)
+        return {LABELS: labels, SCORE: score.to(self.score_type), FRAME: pooled}
 
     def spell(
         self, label_type: torch.dtype = torch.uint8, half_network: bool = False

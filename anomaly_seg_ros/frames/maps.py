@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.calibration import CalibrationTable, score_bits
 from anomaly_seg_ros.prediction import Prediction
+from anomaly_seg_ros.whole_frame.health import CameraHealth, HealthSettings
 
 from .persistence import ALWAYS, Persistence
 from .regions import find_regions, Whole
@@ -29,6 +30,7 @@ class PipelineSettings:
         persistence: Regions that were there less often are dropped.
         smoothing: Share that the frames before have in the score that is compared with the
             threshold, 0..1 without 1; 0 for none.
+        health: When the camera is unfit.
     """
 
     threshold: float
@@ -37,6 +39,7 @@ class PipelineSettings:
     max_regions: int = 100
     persistence: Persistence = ALWAYS
     smoothing: float = 0.0
+    health: HealthSettings = field(default_factory=HealthSettings)
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ class Memory:
     Attributes:
         tracks: Of their regions.
         smoothed: (h, w) calibrated score of all of them; None where nothing is smoothed.
+        health: Of the camera.
     """
 
     tracks: Tracks = field(default_factory=Tracks)
     smoothed: NDArray[np.float32] | None = None
+    health: CameraHealth = field(default_factory=CameraHealth)
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class Maps:
         min_area: Anomalous regions of fewer pixels are dropped.
         calibration: Of the score, or None.
         before: What the frames before have left.
+        judged: Frame score by the checkpoint's method for whole frames; None where it has none.
+        health: Of the camera, this frame included.
     """
 
     def __init__(
@@ -99,10 +106,14 @@ class Maps:
         min_area: float,
         calibration: CalibrationTable | None,
         before: Memory,
+        judged: float | None = None,
+        health: CameraHealth | None = None,
     ):
         self.prediction = prediction
         self.settings = settings
         self.before = before
+        self.judged = judged
+        self.health = health or CameraHealth()
         self._min_area = min_area
         self._calibration = calibration
 
@@ -128,12 +139,13 @@ class Maps:
 
     @cached_property
     def frame_score(self) -> float:
-        """How anomalous the frame is as a whole, 0..1: the mean calibrated score.
+        """How anomalous the frame is as a whole, 0..1.
 
-        About 0.5 on frames like those of the calibration, towards 1 for another domain or a
-        failing camera.
+        By the checkpoint's method for whole frames: 0.5 at the threshold from which on a frame is
+        out of domain. Without one the mean calibrated score: about 0.5 on frames like those of
+        the calibration, with no threshold. Towards 1 for another domain or a failing camera.
         """
-        return float(self.share.mean(dtype=np.float64))
+        return float(self.share.mean(dtype=np.float64)) if self.judged is None else self.judged
 
     @cached_property
     def heat(self) -> NDArray[np.uint8]:
@@ -192,5 +204,5 @@ class Maps:
             len(regions),
             regions.pixels,
             past.delays,
-            Memory(past.tracks, self.smoothed),
+            Memory(past.tracks, self.smoothed, self.health),
         )

@@ -13,6 +13,7 @@ from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import dynamic_ids, IGNORE
 from anomaly_seg_ros.prediction import Engine, Prediction, Score
+from anomaly_seg_ros.whole_frame.methods import FrameJudge
 
 from .camera_frame import CameraFrame
 from .label_tables import LabelTables
@@ -48,6 +49,7 @@ class Pipeline:
             alone.
         ignored: (h, w) true at the network's size where the image shall not count, the own bonnet
             for instance; None for nowhere.
+        judge: Of whole frames; None where the checkpoint has no method for them.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Pipeline:
         settings: PipelineSettings,
         remembers: bool = False,
         ignored: NDArray[np.bool_] | None = None,
+        judge: FrameJudge | None = None,
     ):
         self.engine = engine
         self.settings = settings
@@ -66,6 +69,7 @@ class Pipeline:
         self._remembers = remembers
         self._memory = Memory()
         self.ignored = ignored
+        self.judge = judge
 
     def forget(self) -> None:
         """Takes the next frame as the first: the camera or the bag began anew."""
@@ -111,7 +115,15 @@ class Pipeline:
         if self.ignored is not None:
             prediction = self._without_ignored(prediction, self.ignored)
         min_area = settings.min_region_area * scale
-        maps = Maps(prediction, settings, min_area, self._calibration, self._memory)
+        judge, health = self.judge, self._memory.health
+        judged = None
+        if judge is not None and prediction.frame is not None:
+            judged = judge.score(prediction.frame)
+        if self._remembers:
+            health = health.after(prepared.network_input, judged, settings.health)
+        maps = Maps(
+            prediction, settings, min_area, self._calibration, self._memory, judged, health
+        )
         if self._remembers:
             self._memory = maps.anomalies.memory
         return Result(prepared, maps, self._tables)
@@ -134,13 +146,14 @@ def build_pipeline(
     settings: PipelineSettings | None = None,
     remembers: bool = False,
     ignored: NDArray[np.bool_] | None = None,
+    judge: FrameJudge | None = None,
 ) -> Pipeline:
     """Gives the pipeline of a checkpoint with the calibration and threshold it carries."""
     calibration = meta.calibrations.get(engine.score_name)
     if settings is None:
         settings = PipelineSettings(default_threshold(meta, engine.score_name))
     tables = LabelTables(meta.class_colors, dynamic_ids(meta.class_names, meta.dynamic_classes))
-    return Pipeline(engine, tables, calibration, settings, remembers, ignored)
+    return Pipeline(engine, tables, calibration, settings, remembers, ignored, judge)
 
 
 def default_threshold(meta: CheckpointMeta, score: str) -> float:

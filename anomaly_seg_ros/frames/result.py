@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.prediction import Prediction
+from anomaly_seg_ros.whole_frame.health import CameraHealth
 
 from .camera_frame import CameraFrame
 from .images import encode_image
@@ -127,8 +128,13 @@ class Result:
 
     @property
     def frame_score(self) -> float:
-        """How anomalous the frame is as a whole, 0..1: the mean calibrated score."""
+        """How anomalous the frame is as a whole, 0..1; see `Maps.frame_score`."""
         return self.maps.frame_score
+
+    @property
+    def health(self) -> CameraHealth:
+        """Whether the camera is fit, this frame included; where frames follow each other."""
+        return self.maps.health
 
     @cached_property
     def share(self) -> NDArray[np.float32]:

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from .network import Network
 
 MODELS = {
+    'autoencoder': 'anomaly_seg_ros.models.autoencoder:Autoencoder',
     'bisenetv1': 'anomaly_seg_ros.models.bisenetv1:BiSeNetV1',
     'bisenetv2': 'anomaly_seg_ros.models.bisenetv2:BiSeNetV2',
     'deeplabv3plus': 'anomaly_seg_ros.models.deeplabv3plus:DeepLabV3Plus',
+    'efficientnet_lite': 'anomaly_seg_ros.models.efficientnet_lite:EfficientNetLiteFeatures',
     'efficientnet_lite_seg': 'anomaly_seg_ros.models.efficientnet_lite_seg:EfficientNetLiteSeg',
     'enet': 'anomaly_seg_ros.models.enet:ENet',
     'erfnet': 'anomaly_seg_ros.models.erfnet:ERFNet',
@@ -21,6 +23,7 @@ MODELS = {
     'fast_scnn': 'anomaly_seg_ros.models.fast_scnn:FastSCNN',
     'hf': 'anomaly_seg_ros.models.hf:HuggingFaceSegmenter',
     'ldn121': 'anomaly_seg_ros.models.ldn121:LDN121',
+    'mask2anomaly': 'anomaly_seg_ros.models.mask2anomaly:Mask2Anomaly',
 }
 
 

@@ -45,8 +45,10 @@ class EfficientNetLiteSeg(Network):
         ValueError: Unknown encoder, decoder or padding.
     """
 
-    provides = frozenset({'logits', 'features.last'})
+    provides = frozenset({'logits', 'features.last', 'features.quarter', 'features.eighth'})
+    frame_features = ('features.quarter', 'features.eighth')
     stride = 32
+    encoder_prefixes = ('encoder.',)
     classifier_prefixes = ('classifier.', 'logits_ood.')
     new_head_prefixes = classifier_prefixes
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -82,7 +84,8 @@ class EfficientNetLiteSeg(Network):
         Args:
             images: (N, 3, H, W) normalised RGB.
         """
-        features = self.decoder(self.encoder.features(images))
+        maps = self.encoder.features(images)
+        features = self.decoder(maps)
         stride, outlier = self.decoder.stride, self.logits_ood
         logits = functional.interpolate(
             self.classifier(features),
@@ -92,6 +95,6 @@ class EfficientNetLiteSeg(Network):
         )
         return ModelOutput(
             logits,
-            features={'last': features},
+            features={'last': features, 'quarter': maps[0], 'eighth': maps[1]},
             ood_logits=None if outlier is None else outlier(features, stride),
         )

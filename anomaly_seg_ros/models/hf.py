@@ -162,6 +162,6 @@ def load_transformers() -> Any:
         import transformers
     except ImportError as error:
         raise ImportError(
-            "networks of model 'hf' need: pip install transformers==5.24.0"
+            'networks of transformers need: pip install transformers==5.24.0'
         ) from error
     return transformers

@@ -29,6 +29,8 @@ class Network(nn.Module):
         presets: Name to options of the constructor; 'tiny' is for tests.
         classifier_prefixes: Beginnings of the names of the last layers' weights: what is trained
             where a recipe trains 'last' alone.
+        encoder_prefixes: Of the weights of its encoder: what stays as it is where a recipe trains
+            'decoder'.
         new_head_prefixes: Of the weights that change with the classes or the options `head` and
             `outlier_head`: what a fine-tune may start afresh.
         train_only_prefixes: Of the weights that have no part in the output of evaluation; a
@@ -36,6 +38,7 @@ class Network(nn.Module):
         public_layouts: The families of public weights files that load into it.
         encoder_starts: Name to the public weights that its encoder may start from; where an
             option chooses the encoder, the object has its own.
+        frame_features: Feature maps that a frame as a whole is judged by; empty: all of them.
         channels_last: Whether eager torch is faster with channels last in memory.
     """
 
@@ -45,11 +48,21 @@ class Network(nn.Module):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     classifier_prefixes: ClassVar[tuple[str, ...]]
     new_head_prefixes: ClassVar[tuple[str, ...]]
+    encoder_prefixes: ClassVar[tuple[str, ...]] = ()
     train_only_prefixes: tuple[str, ...] = ()
     public_layouts: ClassVar[tuple[PublicLayout, ...]] = ()
+    frame_features: ClassVar[tuple[str, ...]] = ()
     channels_last: ClassVar[bool] = True
 
     __call__: Callable[..., ModelOutput]
+
+    def named_as_own(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Gives weights of a file that names them otherwise by this network's own names.
+
+        Args:
+            weights: A state dict, of this network or a plainer one.
+        """
+        return weights
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives the output of a batch.

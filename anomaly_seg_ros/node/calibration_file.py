@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 import json
 from pathlib import Path
 from typing import Any
 
 from anomaly_seg_ros.checkpoint.calibrated import camera_calibration, CameraCalibration
-from anomaly_seg_ros.checkpoint.fields import text
+from anomaly_seg_ros.checkpoint.fields import or_none, text
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.frame_fit import frame_shift, FrameShift
 
 FORMAT = 1
+FRAME = 'frame'
+
+Kept = tuple[str, CameraCalibration, FrameShift | None]
+"""The key of the network, the calibration of the score, and what whole frames look like."""
 
 
 def camera_checkpoint(
@@ -31,19 +37,35 @@ def camera_checkpoint(
     entry = _read(Path(file).expanduser()).get(camera, {}).get(score) if file else None
     if entry is None:
         return checkpoint, ''
-    key, own = entry
+    key, own, shift = entry
     if key != checkpoint.score_key(score):
         return checkpoint, (
             f'calibration_file {file!r} was made with another network or other options of '
             f'{score!r} and is left alone; call ~/calibrate anew'
         )
-    return checkpoint.in_memory(checkpoint.meta.with_calibrations({score: own})), ''
+    meta = checkpoint.meta.with_calibrations({score: own})
+    if shift is not None:
+        meta = replace(meta, frame_cameras={'': shift})
+    return checkpoint.in_memory(meta), ''
 
 
 def keep(
-    checkpoint: Checkpoint, camera: str, score: str, own: CameraCalibration, file: str
+    checkpoint: Checkpoint,
+    camera: str,
+    score: str,
+    own: CameraCalibration,
+    file: str,
+    shift: FrameShift | None = None,
 ) -> None:
     """Puts the calibration of a camera into the file, at once; the other cameras' stay.
+
+    Args:
+        checkpoint: What the node runs.
+        camera: '' is the only one.
+        score: That is calibrated.
+        own: Its calibration.
+        file: Path of the file.
+        shift: What the camera's frames look like as a whole, where that is known.
 
     Raises:
         OSError: It cannot be written.
@@ -54,7 +76,7 @@ def keep(
         name: {own_score: _entry(*found) for own_score, found in scores.items()}
         for name, scores in _read(path).items()
     }
-    cameras.setdefault(camera, {})[score] = _entry(checkpoint.score_key(score), own)
+    cameras.setdefault(camera, {})[score] = _entry(checkpoint.score_key(score), own, shift)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'{path.name}.part')
     content = json.dumps({'format': FORMAT, 'cameras': cameras}, indent=1)
@@ -62,12 +84,13 @@ def keep(
     part.replace(path)
 
 
-def _entry(key: str, own: CameraCalibration) -> dict[str, Any]:
-    return {'key': key, **own.to_json()}
+def _entry(key: str, own: CameraCalibration, shift: FrameShift | None) -> dict[str, Any]:
+    whole = {} if shift is None else {FRAME: asdict(shift)}
+    return {'key': key, **own.to_json(), **whole}
 
 
-def _read(path: Path) -> dict[str, dict[str, tuple[str, CameraCalibration]]]:
-    """Gives camera to score to the key of the network and the calibration; nothing of no file."""
+def _read(path: Path) -> dict[str, dict[str, Kept]]:
+    """Gives camera to score to what is kept of it; nothing of no file."""
     if not path.exists():
         return {}
     try:
@@ -84,6 +107,7 @@ def _read(path: Path) -> dict[str, dict[str, tuple[str, CameraCalibration]]]:
         ) from None
 
 
-def _parsed(name: str, entry: dict[str, Any]) -> tuple[str, CameraCalibration]:
-    rest = {key: value for key, value in entry.items() if key != 'key'}
-    return text(f'{name}.key', entry['key']), camera_calibration(name, rest)
+def _parsed(name: str, entry: dict[str, Any]) -> Kept:
+    rest = {key: value for key, value in entry.items() if key not in ('key', FRAME)}
+    shift = or_none(frame_shift)(f'{name}.{FRAME}', entry.get(FRAME))
+    return text(f'{name}.key', entry['key']), camera_calibration(name, rest), shift

@@ -24,6 +24,10 @@ DYNAMIC = 'dynamic'
 """Taken by the next frame."""
 
 
+MEAN = 'mean'
+"""The rule of the frame score that needs no fitted method."""
+
+
 class Parameter(NamedTuple):
     """One row of the table.
 
@@ -126,6 +130,30 @@ class NodeConfig:
     )
     overlay_alpha: float = param(
         0.45, 'share of the class colours in the overlay', DYNAMIC, range=(0.0, 1.0)
+    )
+    frame_score: str = param(
+        'auto',
+        "what ~/frame_score says; auto: the checkpoint's method for whole frames, where it has "
+        'one, else as mean; mean: the mean calibrated score, by which no camera is out of domain',
+        choices=('auto', MEAN),
+    )
+    frame_threshold: float = param(
+        0.5,
+        'frame score at or above which a frame is out of domain; above 1: none is',
+        DYNAMIC,
+        range=(0.0, 2.0),
+    )
+    health_frames: int = param(
+        3,
+        'bad frames in a row that make the camera unfit, and good ones that make it fit again',
+        DYNAMIC,
+        range=(1, 10000),
+    )
+    frozen_frames: int = param(
+        5,
+        'the same picture so often in a row is a frozen camera; 0: none is, for simulators',
+        DYNAMIC,
+        range=(0, 10000),
     )
     max_age_s: float = param(
         0.0,

@@ -61,6 +61,7 @@ def label_info(
                 'raw_scores': list(calibration.levels),
             },
         },
+        'frame_score': None if meta.frame is None else asdict(meta.frame),
         'model': {
             'name': meta.model,
             'weights_sha256': checkpoint.weights_sha256,

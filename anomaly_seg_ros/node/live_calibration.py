@@ -34,19 +34,25 @@ class LiveCalibration:
         """How far it has come, as '12 of 100 frames'."""
         return f'{len(self._found)} of {self._frames} frames'
 
-    def take(self, image: NDArray[np.uint8], score: NDArray[np.floating]) -> bool:
+    def take(
+        self,
+        image: NDArray[np.uint8],
+        score: NDArray[np.floating],
+        pooled: NDArray[np.float32] | None = None,
+    ) -> bool:
         """Takes a frame and tells whether it was the last one.
 
         Args:
             image: (h, w, 3) RGB at the network's size.
             score: Raw score of all its pixels that count.
+            pooled: What the graph pools of the whole frame.
 
         Raises:
             ValueError: Too many frames are unfit; the text says how the last one is.
         """
         self._last = time.monotonic()
         number = len(self._found)
-        why = self._found.add(f'frame {number}', image, score)
+        why = self._found.add(f'frame {number}', image, score, '', pooled)
         if why and 'same image' not in why:
             self._unfit.append(why)
         if len(self._unfit) > MOST_UNFIT * self._frames:

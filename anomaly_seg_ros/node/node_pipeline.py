@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.frames.ignore_mask import read_ignored
 from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.pipeline import build_pipeline, default_threshold, Pipeline
-from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.config import MEAN, NodeConfig
 from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.whole_frame.health import HealthSettings
+from anomaly_seg_ros.whole_frame.methods import frame_judge
 
 
 def node_pipeline(
-    engine: Engine, meta: CheckpointMeta, config: NodeConfig, camera: str = ''
+    engine: Engine, checkpoint: Checkpoint, config: NodeConfig, camera: str = ''
 ) -> Pipeline:
     """Gives the pipeline of one camera; '' is the only one.
 
     Raises:
         FileNotFoundError: There is no such ignore mask.
-        ValueError: The score has no calibration, or the ignore mask cannot be used.
+        ValueError: The score has no calibration, or the ignore mask or what the method for whole
+            frames needs cannot be used.
     """
+    meta = checkpoint.meta
     if engine.score_name not in meta.calibrations:
         raise ValueError(
             f'score {engine.score_name!r} of this checkpoint has no calibration; run fit_score '
@@ -29,7 +34,8 @@ def node_pipeline(
         )
     settings = pipeline_settings(engine, meta, config)
     ignored = read_ignored(config.ignore_mask, camera, engine.input_size)
-    return build_pipeline(engine, meta, settings, remembers=True, ignored=ignored)
+    judge = None if config.frame_score == MEAN else frame_judge(checkpoint)
+    return build_pipeline(engine, meta, settings, remembers=True, ignored=ignored, judge=judge)
 
 
 def pipeline_settings(
@@ -46,6 +52,7 @@ def pipeline_settings(
         config.max_regions,
         Persistence.parse(config.persistence),
         config.smoothing,
+        HealthSettings(config.frame_threshold, config.health_frames, config.frozen_frames),
     )
 
 

@@ -31,6 +31,8 @@ def regions_content(result: Result) -> dict[str, Any]:
         'persistence': {'needed': needed, 'frames': frames, 'delay_frames': needed - 1},
         'total': result.maps.anomalies.total,
         'alarms': result.maps.anomalies.delays.size,
+        'frame_score': round(result.frame_score, 6),
+        'camera': {'fit': result.health.fit, 'reason': result.health.reason},
         'regions': [
             {
                 'id': number,

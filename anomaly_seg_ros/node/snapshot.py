@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.frame_fit import frame_shift
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
 from anomaly_seg_ros.frames.images import read_image, read_pixels, write_image
 from anomaly_seg_ros.frames.maps import Memory
@@ -28,8 +29,9 @@ from anomaly_seg_ros.node.node_pipeline import node_pipeline
 from anomaly_seg_ros.node.regions import regions_content
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.provenance import code_version
+from anomaly_seg_ros.whole_frame.health import CameraHealth
 
-FORMAT = 1
+FORMAT = 2
 FACTS_FILE = 'snapshot.json'
 IMAGE_FILE = 'image.png'
 MEMORY_FILE = 'memory.npz'
@@ -38,6 +40,7 @@ OUTPUTS = ('semantic_mask.png', 'anomaly_mask.png', 'score.npy')
 """What a replay compares; the score is the raw one, at the network's size."""
 
 _TRACKS = tuple(row.name for row in fields(Tracks))
+_HEALTH = tuple(row.name for row in fields(CameraHealth) if row.name != 'pixels')
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def _write(folder: Path, shot: Shot, checkpoint: Checkpoint, engine: Engine) -> 
     arrays: dict[str, Any] = {name: getattr(before.tracks, name) for name in _TRACKS}
     if before.smoothed is not None:
         arrays['smoothed'] = before.smoothed
+    if before.health.pixels is not None:
+        arrays['pixels'] = before.health.pixels
     np.savez(folder / MEMORY_FILE, **arrays)
     if shot.ignored is not None:
         write_image(folder / IGNORED_FILE, np.where(shot.ignored, 255, 0).astype(np.uint8))
@@ -118,6 +123,8 @@ def _write(folder: Path, shot: Shot, checkpoint: Checkpoint, engine: Engine) -> 
             'description': engine.description,
         },
         'threshold': result.settings.threshold,
+        'health': {name: getattr(before.health, name) for name in _HEALTH},
+        'frame_shift': None if (own := checkpoint.meta.frame_shift()) is None else asdict(own),
         'calibration': list(checkpoint.meta.calibrations[engine.score_name].levels),
         'times_ms': result.times_ms,
         'regions': regions_content(result),
@@ -166,9 +173,12 @@ class Snapshot:
         meta = checkpoint.meta
         score = engine.score_name
         own = Calibration(tuple(self.facts['calibration']))
-        meta = replace(meta, calibrations={**meta.calibrations, score: own})
+        shift = self.facts['frame_shift']
+        shifts = {} if shift is None else {'': frame_shift('frame_shift', shift)}
+        calibrations = {**meta.calibrations, score: own}
+        meta = replace(meta, calibrations=calibrations, frame_cameras=shifts)
         config = replace(self.config, ignore_mask='', threshold=self.threshold)
-        pipeline = node_pipeline(engine, meta, config)
+        pipeline = node_pipeline(engine, checkpoint.in_memory(meta), config)
         pipeline.restore(self._memory(), self._ignored())
         return pipeline
 
@@ -184,9 +194,10 @@ class Snapshot:
     def _memory(self) -> Memory:
         with np.load(self.folder / MEMORY_FILE, allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in _TRACKS}
-            smoothed = arrays.get('smoothed')
+            smoothed, pixels = arrays.get('smoothed'), arrays.get('pixels')
         values['next_id'] = int(values['next_id'])
-        return Memory(Tracks(**values), smoothed)
+        health = CameraHealth(**self.facts['health'], pixels=pixels)
+        return Memory(Tracks(**values), smoothed, health)
 
     def _ignored(self) -> NDArray[np.bool_] | None:
         path = self.folder / IGNORED_FILE

@@ -6,9 +6,12 @@ from collections import Counter, deque
 from collections.abc import Mapping
 import threading
 import time
-from typing import NamedTuple
+from typing import NamedTuple, TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from anomaly_seg_ros.whole_frame.health import CameraHealth
 
 WINDOW = 100
 """Frames that percentiles are taken over, at most."""
@@ -28,11 +31,21 @@ UNUSABLE = ('too_old', 'failed')
 
 
 class Done(NamedTuple):
-    """A frame that went all the way: when, its stage times, its share of anomalous pixels."""
+    """A frame that went all the way.
+
+    Attributes:
+        when: By the steady clock.
+        durations_ms: Stage to milliseconds.
+        anomalous_share: Share of its pixels that are anomalous.
+        frame_score: Of the whole frame.
+        health: Of the camera, this frame included.
+    """
 
     when: float
     durations_ms: Mapping[str, float]
     anomalous_share: float
+    frame_score: float | None = None
+    health: CameraHealth | None = None
 
 
 class FrameStatistics:
@@ -71,14 +84,21 @@ class FrameStatistics:
         self._note('lost', count)
 
     def done(
-        self, durations_ms: Mapping[str, float], anomalous_share: float, alarms: int = 0
+        self,
+        durations_ms: Mapping[str, float],
+        anomalous_share: float,
+        alarms: int = 0,
+        frame_score: float | None = None,
+        health: CameraHealth | None = None,
     ) -> None:
         """Notes a frame that went all the way, with the regions that count for the first time."""
         self._note('processed')
         if alarms:
             self._note('alarms', alarms)
         with self._lock:
-            self._done.append(Done(time.monotonic(), durations_ms, anomalous_share))
+            self._done.append(
+                Done(time.monotonic(), durations_ms, anomalous_share, frame_score, health)
+            )
 
     def dropped(self, why: str, problem: str = '') -> None:
         """Notes a frame that was not processed.

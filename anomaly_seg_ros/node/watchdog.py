@@ -9,6 +9,7 @@ from statistics import median
 
 from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S
 from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.whole_frame.health import DARK, FROZEN, OUT_OF_DOMAIN
 
 NOT_CONFIGURED = 'not configured'
 """Message of the engine's status before configure; after one that failed the cause follows."""
@@ -27,6 +28,14 @@ expected: above the first the scene may be another one, above the second no mask
 JUDGED_S = 3.0
 """Seconds that recent frames must span before they are judged by that."""
 
+
+UNFIT = {
+    DARK: 'the picture is black; is the lens covered, or the sensor dead?',
+    FROZEN: 'the same picture comes again and again; restart the camera or its driver',
+    OUT_OF_DOMAIN: 'the picture is unlike those that the network knows: dirt, fog, glare, noise, '
+    'or another world; for a camera that is always so: anomaly_seg adapt',
+}
+"""What is said of an unfit camera, by its reason; masks go out all the same."""
 
 LONGEST_TEXT = 500
 """Characters of a line in log or diagnostics: what comes from outside may be of any length."""
@@ -125,6 +134,23 @@ def anomaly_status(frames: FrameStatistics, threshold: float) -> Status:
             'alarms': frames.count('alarms'),
         },
     )
+
+
+def health_status(frames: FrameStatistics) -> Status:
+    """Says whether the camera is fit: neither dark nor frozen nor out of domain."""
+    recent = frames.recent_done()
+    health = recent[-1].health if recent else None
+    values: dict[str, object] = {
+        'fit': None if health is None else health.fit,
+        'reason': None if health is None else health.reason,
+        'fault_of_last_frame': None if health is None else health.fault,
+        'frame_score': recent[-1].frame_score if recent else None,
+    }
+    if health is None:
+        return Status('camera health', Level.OK, 'no frame processed in the last seconds', values)
+    if health.fit:
+        return Status('camera health', Level.OK, 'fit', values)
+    return Status('camera health', Level.ERROR, f'{health.reason}: {UNFIT[health.reason]}', values)
 
 
 def output_status(frames: FrameStatistics, threshold: float) -> Status:

@@ -49,13 +49,15 @@ class Calibrator:
             else:
                 self._work, self._answer = LiveCalibration(frames), answer
 
-    def take(self, image: NDArray[np.uint8], score: Score) -> None:
+    def take(
+        self, image: NDArray[np.uint8], score: Score, pooled: NDArray[np.float32] | None = None
+    ) -> None:
         """Takes a frame if it is at work; arguments as of `LiveCalibration.take`."""
         with self._lock:
             if self._work is None:
                 return
             try:
-                if self._work.take(image, score):
+                if self._work.take(image, score, pooled):
                     self._end(True, self._finish(self._work))
             except Exception as error:  # noqa: BLE001 - who asked is to hear of it
                 self._end(False, str(error))

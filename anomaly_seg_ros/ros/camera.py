@@ -32,6 +32,7 @@ from anomaly_seg_ros.process.path_errors import explain
 from anomaly_seg_ros.ros.calibrator import Calibrator
 from anomaly_seg_ros.ros.camera_input import CameraInput, ImageInput, THROTTLE_S
 from anomaly_seg_ros.ros.publications import Publications
+from anomaly_seg_ros.whole_frame.methods import fit_camera
 
 
 class Camera:
@@ -73,7 +74,7 @@ class Camera:
             checkpoint, name, engine.score_name, config.calibration_file
         )
         self._config = config
-        self._pipeline = node_pipeline(engine, self._checkpoint.meta, config, name)
+        self._pipeline = node_pipeline(engine, self._checkpoint, config, name)
         self._paused = False
         self._shot: Shot | None = None
         self.calibrator = Calibrator(self._adopt)
@@ -192,10 +193,12 @@ class Camera:
         result.times_ms['postprocess'] = (ended - began) * 1e3 - published_ms
         result.times_ms['processing'] = (ended - prepared.began) * 1e3
         alarms = result.maps.anomalies.delays.size
-        self.statistics.done(result.times_ms, anomalous_share, alarms)
+        self.statistics.done(
+            result.times_ms, anomalous_share, alarms, result.maps.judged, result.health
+        )
         if self.calibrator.at_work:
             score = self._pipeline.counted(prediction.score)
-            self.calibrator.take(prepared.network_input, score)
+            self.calibrator.take(prepared.network_input, score, prediction.frame)
 
     def _keep(self, result: Result, prepared: Prepared, header: Any) -> None:
         """Keeps the frame for a snapshot, with what it was made under."""
@@ -248,14 +251,20 @@ class Camera:
             default_threshold(meta, score),
             calibrated_on(fit.normal, self.input.topic, 'live'),
         )
-        self._checkpoint = self._checkpoint.in_memory(meta.with_calibrations({score: own}))
+        meta = meta.with_calibrations({score: own})
+        judge, shift = self._pipeline.judge, None
+        if judge is not None and fit.pooled is not None and meta.frame is not None:
+            shift = fit_camera(judge, fit.pooled, meta.frame.threshold, self.input.topic)
+            meta = replace(meta, frame_cameras={'': shift})
+            self._pipeline.judge = judge.of_camera(shift)
+        self._checkpoint = self._checkpoint.in_memory(meta)
         self._pipeline.recalibrate(own.calibration)
         self._publish_label_info()
         file = self._config.calibration_file
         if not file:
             return f'{said(fit, threshold)}; in force until cleanup: calibration_file is empty'
         try:
-            keep(self._checkpoint, self.name, score, own, file)
+            keep(self._checkpoint, self.name, score, own, file, shift)
         except OSError as error:
             raise OSError(
                 f'{said(fit, threshold)}; in force until cleanup, not kept: {explain(error, None)}'
@@ -308,6 +317,7 @@ class Camera:
             watchdog.inference_status(frames, self._work_state()),
             watchdog.anomaly_status(frames, threshold),
             watchdog.output_status(frames, threshold),
+            watchdog.health_status(frames),
         ]
         if self.input.active:
             state = replace(self.input.state(), paused=self._paused)

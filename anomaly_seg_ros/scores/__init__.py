@@ -32,6 +32,7 @@ SCORES = {
     'nflow_js': 'anomaly_seg_ros.scores.nflow_js:NFlowJS',
     'ood_posterior': 'anomaly_seg_ros.scores.ood_posterior:OODPosterior',
     'rba': 'anomaly_seg_ros.scores.rba:RbA',
+    'reconstruction_error': 'anomaly_seg_ros.scores.reconstruction_error:ReconstructionError',
     'sml': 'anomaly_seg_ros.scores.sml:SML',
     'uno': 'anomaly_seg_ros.scores.uno:UNO',
     'void': 'anomaly_seg_ros.scores.void:Void',

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.parts.class_logits import class_logits
+from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
 from anomaly_seg_ros.scores.parts.tempered import divided
 from anomaly_seg_ros.scores.score import AnomalyScore
 
@@ -35,5 +35,8 @@ class Entropy(AnomalyScore):
         self.temperature = temperature
 
     def forward(self, output: ModelOutput) -> Tensor:
-        log_p = divided(class_logits(output), self.temperature).log_softmax(1)
+        return over_class_logits(output, self._of_logits)
+
+    def _of_logits(self, logits: Tensor) -> Tensor:
+        log_p = divided(logits, self.temperature).log_softmax(1)
         return -(log_p.exp() * log_p).sum(1) / math.log(log_p.shape[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.parts.class_logits import class_logits
+from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
 from anomaly_seg_ros.scores.score import AnomalyScore
 
 
@@ -25,6 +25,8 @@ class Margin(AnomalyScore):
     from_masks = True
 
     def forward(self, output: ModelOutput) -> Tensor:
-        logits = class_logits(output)
+        return over_class_logits(output, self._of_logits)
+
+    def _of_logits(self, logits: Tensor) -> Tensor:
         largest = (logits.topk(2, dim=1).values - logits.logsumexp(1, keepdim=True)).exp()
         return largest[:, 1] - largest[:, 0]

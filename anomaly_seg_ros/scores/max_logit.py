@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.parts.class_logits import class_logits
+from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
 from anomaly_seg_ros.scores.score import AnomalyScore
 
 
@@ -24,4 +24,4 @@ class MaxLogit(AnomalyScore):
     from_masks = True
 
     def forward(self, output: ModelOutput) -> Tensor:
-        return -class_logits(output).amax(1)
+        return over_class_logits(output, lambda logits: -logits.amax(1))

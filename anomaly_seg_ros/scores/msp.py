@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.parts.class_logits import class_logits
+from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
 from anomaly_seg_ros.scores.parts.tempered import divided
 from anomaly_seg_ros.scores.score import AnomalyScore
 
@@ -33,5 +33,8 @@ class MSP(AnomalyScore):
         self.temperature = temperature
 
     def forward(self, output: ModelOutput) -> Tensor:
-        logits = divided(class_logits(output), self.temperature)
+        return over_class_logits(output, self._of_logits)
+
+    def _of_logits(self, logits: Tensor) -> Tensor:
+        logits = divided(logits, self.temperature)
         return 1 - (logits.amax(1) - logits.logsumexp(1)).exp()

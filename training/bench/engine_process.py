@@ -127,13 +127,15 @@ def answer_all(call_text: str, source: str, image: str) -> None:
     from anomaly_seg_ros.frames.pipeline import build_pipeline
     from anomaly_seg_ros.frames.preprocess import parse_size
     from anomaly_seg_ros.process.cores import picture_threads
+    from anomaly_seg_ros.whole_frame.methods import frame_judge
     from training.bench.candidates import EngineCall
     from training.bench.frame import camera_images, frame_work, FRAMES, network_work
 
     cv2.setNumThreads(picture_threads())
     call = EngineCall.from_json(call_text)
     engine = call.open()
-    pipeline = build_pipeline(engine, Checkpoint.open(call.checkpoint).meta)
+    checkpoint = Checkpoint.open(call.checkpoint)
+    pipeline = build_pipeline(engine, checkpoint.meta, judge=frame_judge(checkpoint))
     images = camera_images(source, parse_size(image))
     works = {NETWORK: network_work(engine, images)}
     for _ in range(2):

@@ -13,6 +13,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.frames.pipeline import build_pipeline
 from anomaly_seg_ros.frames.preprocess import to_input_size
+from anomaly_seg_ros.whole_frame.methods import frame_judge
 from training.results import ResultRow
 
 from . import floor
@@ -105,7 +106,7 @@ def measure(
     """Times the open engines together; gives a row by label."""
     works: dict[str, Work] = {}
     for entry in ready:
-        pipeline = build_pipeline(entry.engine, settings.meta)
+        pipeline = build_pipeline(entry.engine, settings.meta, judge=frame_judge(checkpoint))
         label = entry.candidate.label
         works[f'{label} {NETWORK}'] = network_work(entry.engine, settings.images)
         for name, outputs in FRAMES.items():

@@ -42,7 +42,7 @@ from training.evaluation.bag.outputs import (
     OutputBag,
     parse_outputs,
 )
-from training.evaluation.bag.timeline import FRAME_SCORE_RULE, Timeline
+from training.evaluation.bag.timeline import frame_score_rule, Timeline
 from training.results import ResultRow, typed_command
 
 BAG_FOLDER = 'bag'
@@ -146,7 +146,7 @@ def run_bag(
             raise ValueError(f'bag {str(path)!r} holds no message on {topic}')
         names = reader.image_names(topic)
         labels = find_labels(reader, topic, names, args.labels)
-        pipeline = node_pipeline(engine, checkpoint.meta, plan.config)
+        pipeline = node_pipeline(engine, checkpoint, plan.config)
         prepare_out(args.out, path)
         store = stack.enter_context(tempfile.TemporaryDirectory(prefix='.labelled_', dir=args.out))
         labelled = LabelledFrames(engine.score_name, Path(store), label_map)
@@ -212,7 +212,7 @@ def summarise(run: BagPass, reader: BagReader, topic: str, engine: Engine) -> di
         'engine': engine.name,
         'precision': engine.precision,
         'threshold': run.pipeline.settings.threshold,
-        'frame_score_rule': FRAME_SCORE_RULE,
+        'frame_score_rule': frame_score_rule(run.pipeline.judge),
         'persistence': run.config.persistence,
         'alarms': {**run.alarms.counts(), **run.alarms.report()},
         'label_rule': RULES[run.labels.rule] if run.labels else None,

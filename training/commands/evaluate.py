@@ -10,11 +10,13 @@ from pathlib import Path
 import sys
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.frame_fit import METHODS
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
-from anomaly_seg_ros.engines import ENGINES
+from anomaly_seg_ros.engines import ENGINES, open_engine
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import lookup
 from training.datasets import build_dataset, Dataset, DATASETS, takes_label_map
+from training.datasets.frame_folders import ABNORMAL
 from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
 from training.evaluation.checkpoint_frames import CheckpointFrames
 from training.evaluation.map_frames import MapFrames
@@ -26,6 +28,8 @@ from training.evaluation.result_folder import clear_pictures, working_folder, wr
 from training.evaluation.rows import result_row
 from training.evaluation.run import evaluate_frames
 from training.evaluation.shards import Shards
+from training.frame_level.corrupted import ALL, Corrupted, parse_faults
+from training.frame_level.corruptions import CORRUPTIONS, FROZEN, MEDIUM
 from training.metrics.component import TRACKS
 from training.metrics.protocols import PROTOCOLS
 from training.results import ResultRow, typed_command
@@ -39,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group('a checkpoint on a dataset')
     network.add_argument('--checkpoint', help="folder, or 'default'")
     network.add_argument(
-        '--score', metavar='S[,S]', help="anomaly scores; default: the checkpoint's own"
+        '--score',
+        metavar='S[,S]',
+        help="anomaly scores; default: the checkpoint's own; "
+        f'or one of {", ".join(METHODS)}: whole frames are judged',
     )
     network.add_argument('--dataset', help=f'one of: {", ".join(sorted(DATASETS))}')
     network.add_argument('--root', type=Path, help='folder of the dataset')
@@ -48,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--engine',
         help=f'torch (default: one network pass for all scores, with ECE and NLL), auto, '
         f'{", ".join(name for name in ENGINES if name != "torch")}',
+    )
+    network.add_argument(
+        '--corrupt',
+        metavar='FAULT[:SEVERITY][,...]',
+        help=f'draw a fault of the camera into the frames, severity 1 to 5, default {MEDIUM}: '
+        f'{", ".join(CORRUPTIONS)}, or {ALL}; where whole frames are judged their good frames are '
+        'the normal ones',
     )
     maps = parser.add_argument_group('or saved score maps')
     maps.add_argument('--scores', type=Path, metavar='DIR', help='STEM.npy, higher = anomalous')
@@ -77,6 +91,8 @@ def main(args: argparse.Namespace) -> int:
     with Shards() as shards:
         if form == MAPS_FORM:
             _evaluate_maps(args, shards)
+        elif args.score in METHODS:
+            _evaluate_frames(args)
         else:
             _evaluate_checkpoint(args, shards)
     return 0
@@ -89,7 +105,9 @@ def check_form(args: argparse.Namespace) -> tuple[str, ...]:
         ValueError: The forms are mixed, or an argument is missing.
     """
     form = MAPS_FORM if args.scores or args.labels else NETWORK_FORM
-    others = (*NETWORK_FORM, 'score', 'split', 'engine') if form == MAPS_FORM else MAPS_FORM
+    others = (
+        (*NETWORK_FORM, 'score', 'split', 'engine', 'corrupt') if form == MAPS_FORM else MAPS_FORM
+    )
     if mixed := [name for name in others if getattr(args, name) is not None]:
         raise ValueError(
             f'--{mixed[0]} does not go with --{form[0]}; give either --checkpoint, --dataset '
@@ -131,7 +149,7 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
     split = args.split or default_split(args.dataset)
     with heard_warnings('training.datasets') as heard:
         label_map = parse_label_map(args.label_map) if args.label_map is not None else None
-        dataset = build_dataset(args.dataset, args.root, split, label_map)
+        dataset = _corrupted(args, build_dataset(args.dataset, args.root, split, label_map))
     scores = parse_scores(args.score or meta.score)
     network = open_pass(checkpoint, args.engine or 'torch', scores)
     with working_folder(args.out) as store:
@@ -143,6 +161,8 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
             split=split,
         )
         origin.extra['root'] = str(args.root)
+        if args.corrupt:
+            origin = replace(origin, split=f'{split}, {args.corrupt}')
         known = cautions(meta, dataset, source, args.dataset, split)
         origin.extra['warnings'] = heard + known
         clear_pictures(args.out, shards)
@@ -157,6 +177,83 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
     if shards.leads:
         write_evaluation(args.out, rows, evaluation, pictures)
         _say(rows, args.out, said=heard)
+
+
+def _corrupted(args: argparse.Namespace, dataset: Dataset) -> Dataset:
+    """Gives the frames with the fault that is asked for.
+
+    Raises:
+        ValueError: Several are, or one that no single frame shows.
+    """
+    if args.corrupt is None:
+        return dataset
+    faults = parse_faults(args.corrupt)
+    if len(faults) > 1 or faults[0].name == FROZEN:
+        raise ValueError(
+            f'--corrupt {args.corrupt!r}: scores of pixels are measured under one fault that a '
+            'frame by itself shows'
+        )
+    return Corrupted(dataset, faults[0])
+
+
+def _evaluate_frames(args: argparse.Namespace) -> None:
+    """Measures a method for whole frames: the frames of the dataset, faults drawn into them."""
+    from training.evaluation.whole_frames import NORMAL, WholeFrames
+
+    faults = parse_faults(args.corrupt) if args.corrupt else ()
+    checkpoint = Checkpoint.open(args.checkpoint)
+    fit = checkpoint.meta.frame
+    if fit is None or fit.method != args.score:
+        has = f'it has {fit.method!r}' if fit else 'it has none'
+        raise ValueError(
+            f'the checkpoint has no frame method {args.score!r}, {has}; run fit_score --score '
+            f'{args.score} on it first'
+        )
+    split = args.split or default_split(args.dataset)
+    dataset = build_dataset(args.dataset, args.root, split)
+    engine = open_engine(checkpoint, args.engine or 'torch')
+    judged = WholeFrames.open(engine, checkpoint)
+    abnormal = getattr(dataset, 'abnormal', [False] * len(dataset))
+    good = [index for index, bad in enumerate(abnormal) if not bad]
+    judged.add_all(dataset, NORMAL, good)
+    if bad := [index for index, bad in enumerate(abnormal) if bad]:
+        judged.add_all(dataset, ABNORMAL, bad)
+    for fault in faults:
+        judged.add_corrupted(dataset, *fault, good)
+    engine.close()
+    origin = ResultRow(
+        dataset=args.dataset,
+        split=split,
+        model=checkpoint.meta.model,
+        checkpoint=str(args.checkpoint),
+        score=args.score,
+        engine=engine.name,
+        precision=engine.precision,
+        input_size=engine.input_size,
+        latency_ms=latency({args.score: judged.times_ms}, args.score),
+        peak_mb=round(peak_mb(), 1),
+        command=typed_command(),
+        commit=code_version(),
+        extra={'root': str(args.root), 'device': engine.description, 'warnings': []},
+    )
+    rows = judged.rows(origin)
+    judged.write(args.out, rows)
+    print(frame_table(rows))
+    print(f'wrote {args.out}')
+
+
+def frame_table(rows: Sequence[ResultRow]) -> str:
+    """Gives what the terminal shows of whole frames: a line for each kind of abnormal ones."""
+    titles = ('auroc', 'best f1', 'at score', 'found', 'false/1000')
+    width = max(len('abnormal'), *(len(row.extra['abnormal']) for row in rows))
+    lines = [' '.join([f'{"abnormal":{width}}', *(f'{title:>10}' for title in titles)])]
+    for row in rows:
+        shipped = row.extra['frame_shipped']
+        values = [row.extra[k] for k in ('frame_auroc', 'frame_f1', 'frame_f1_threshold')]
+        values += [shipped['recall'], shipped['false_alarms_per_1000']]
+        cells = (f'{"-" if value is None else format(value, ".4f"):>10}' for value in values)
+        lines.append(' '.join([f'{row.extra["abnormal"]:{width}}', *cells]))
+    return '\n'.join(lines)
 
 
 def _settings(args: argparse.Namespace, meta: CheckpointMeta, dataset: Dataset) -> MeasureSettings:

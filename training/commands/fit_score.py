@@ -1,7 +1,8 @@
 """Fits what scores need on normal frames: `anomaly_seg fit_score`.
 
 A score name fits its statistics, where it has any, on training frames, then its calibration on
-validation frames; the word `temperature` fits the temperature of the softmax on the latter.
+validation frames; the word `temperature` fits the temperature of the softmax on the latter. The
+name of a method for whole frames fits it on training frames, its threshold on validation frames.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
+from anomaly_seg_ros.checkpoint.frame_fit import METHODS
 from anomaly_seg_ros.checkpoint.meta import META_FILE
 from anomaly_seg_ros.scores import has_statistics, is_tempered, SCORES
 from training.datasets import build_dataset
@@ -32,9 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar='S[,S]',
         help=f"scores to calibrate; '{TEMPERATURE}' fits the temperature of "
-        f'{tempered} first; {fitted} get their statistics from the train split before',
+        f'{tempered} first; {fitted} get their statistics from the train split before; '
+        f'one of {", ".join(METHODS)} judges whole frames',
     )
-    parser.add_argument('--dataset', required=True, help='normal frames with class labels')
+    parser.add_argument(
+        '--dataset',
+        required=True,
+        help='normal frames with class labels, which methods for whole frames do not need',
+    )
     parser.add_argument('--root', type=Path, required=True, help='folder of the dataset')
     parser.add_argument(
         '--split', default='val', help='frames for calibration and temperature (default val)'
@@ -42,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--train-split',
         default='train',
-        help=f'frames for the statistics of {fitted} (default train)',
+        help=f'frames for the statistics of {fitted}, and for methods for whole frames '
+        '(default train)',
     )
     parser.add_argument(
         '--option',
@@ -63,6 +71,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='a higher threshold: the upper end (95 %%) of the share of normal pixels above it is '
         'the promised one; for frames of other scenes than these',
     )
+    parser.add_argument(
+        '--false-alarms-per-1000',
+        type=float,
+        metavar='N',
+        help='normal frames of 1000 that may be out of domain (default 5)',
+    )
+    parser.add_argument(
+        '--false-alarms-per-hour',
+        type=float,
+        metavar='N',
+        help='the same as so many an hour of a camera with --frame-rate',
+    )
+    parser.add_argument('--frame-rate', type=float, metavar='HZ', help='frames a second')
     parser.add_argument(
         '--own',
         choices=sorted(SCORES),
@@ -86,16 +107,23 @@ def main(args: argparse.Namespace) -> int:
             f'false-positive rate {args.false_positive_rate} must lie between 0 and 1'
         )
     wanted = parse_wanted(args.score)
-    scores = [name for name in wanted if name != TEMPERATURE]
+    scores = [name for name in wanted if name in SCORES]
+    methods = [name for name in wanted if name in METHODS]
+    if len(methods) > 1:
+        raise ValueError(
+            f'{" and ".join(methods)}: a checkpoint judges whole frames by one method'
+        )
+    alarms = (args.false_alarms_per_1000, args.false_alarms_per_hour, args.frame_rate)
     checkpoint = Checkpoint.open(args.checkpoint)
     if args.own and args.own not in {*scores, *checkpoint.meta.calibrations}:
         raise ValueError(f'--own {args.own} is not calibrated; name it in --score too')
     val_set = train_set = build_dataset(args.dataset, args.root, args.split)
-    if any(map(has_statistics, scores)):
+    if methods or any(map(has_statistics, scores)):
         train_set = build_dataset(args.dataset, args.root, args.train_split)
     # Torch comes only now, which takes seconds.
     from training.fitting.calibration import LEAST_FRAMES
     from training.fitting.checkpoint import check_fit, fit_checkpoint, FitRequest, NormalFrames
+    from training.fitting.frame_method import false_alarm_rate
 
     request = FitRequest(
         scores=scores,
@@ -105,9 +133,11 @@ def main(args: argparse.Namespace) -> int:
         engine=args.engine,
         threshold=1 - args.false_positive_rate,
         sure=args.sure,
+        method=methods[0] if methods else '',
+        false_alarms=false_alarm_rate(*alarms),
     )
     validation = training = NormalFrames(args.dataset, args.split, val_set)
-    if request.fitted:
+    if request.fitted or request.method:
         training = NormalFrames(args.dataset, args.train_split, train_set)
     check_fit(checkpoint, request, validation.frames, training.frames)
     if scores and (count := len(validation.frames)) < LEAST_FRAMES:
@@ -136,10 +166,8 @@ def parse_wanted(text: str) -> list[str]:
     """
     wanted = [part.strip() for part in text.split(',') if part.strip()]
     for name in wanted or ['']:
-        if name not in (*SCORES, TEMPERATURE):
-            raise ValueError(
-                f'unknown score {name!r}; choose of: {", ".join(sorted(SCORES))}, {TEMPERATURE}'
-            )
+        if name not in (known := (*sorted(SCORES), *METHODS, TEMPERATURE)):
+            raise ValueError(f'unknown score {name!r}; choose of: {", ".join(known)}')
     return wanted
 
 

@@ -105,7 +105,10 @@ def main(args: argparse.Namespace) -> int:
     layout = with_classes(layout, output_channels(content.weights, layout), args.classes)
     void_index, reason = find_void_index(content, layout, args.void_index)
     weights = content.weights
-    if void_index is None and output_channels(weights, layout) > len(layout.classes.names):
+    if layout.surplus:
+        kept = {k: v for k, v in weights.items() if not k.startswith(layout.surplus)}
+        weights = {f'{layout.prefix}{key}': value for key, value in kept.items()}
+    elif void_index is None and output_channels(weights, layout) > len(layout.classes.names):
         weights = drop_last_channel(weights, layout)
     options = dict(layout.options)
     if args.repair_phase:
@@ -115,7 +118,9 @@ def main(args: argparse.Namespace) -> int:
     if OUTLIER_HEAD in weights:
         options['outlier_head'] = True
     model = build_model(args.model, output_channels(weights, layout), options)
-    load_state(model, weights, repr(str(args.file)))
+    weights = dict(model.named_as_own(weights))
+    fresh = model.new_head_prefixes if layout.surplus else ()
+    load_state(model, weights, repr(str(args.file)), fresh)
     own = model.state_dict()
     meta = make_meta(args.file, args.model, layout, options, void_index)
     save_checkpoint(args.out, meta, own)
@@ -352,7 +357,10 @@ def find_layout(weights: Mapping[str, Tensor], model: str, path: Path) -> Public
     """
     fitting = [layout for layout in public_layouts(model) if layout.classifier in weights]
     for layout in fitting:
-        if output_channels(weights, layout) == len(layout.classes.names):
+        if layout.surplus:
+            if _fits(weights, model, layout):
+                return layout
+        elif output_channels(weights, layout) == len(layout.classes.names):
             return layout
     if fitting:
         return fitting[0]
@@ -368,10 +376,29 @@ def find_layout(weights: Mapping[str, Tensor], model: str, path: Path) -> Public
     )
 
 
+def _fits(weights: Mapping[str, Tensor], model: str, layout: PublicLayout) -> bool:
+    """Whether the network of a layout has tensors of these shapes, those left out apart."""
+    kept = {
+        f'{layout.prefix}{key}': value.shape
+        for key, value in weights.items()
+        if not key.startswith(layout.surplus)
+    }
+    own = build_model(model, len(layout.classes.names), layout.options).state_dict()
+    heads = lookup('model', MODELS, model).new_head_prefixes
+    wanted = {key: value.shape for key, value in own.items() if not key.startswith(heads)}
+    return kept == wanted
+
+
 def output_channels(weights: Mapping[str, Tensor], layout: PublicLayout) -> int:
-    """Gives the number of output channels that the weights were made for."""
+    """Gives the number of output channels that the weights were made for.
+
+    Where the classes of a file are left out it is the one that the network has.
+    """
+    if layout.surplus:
+        return len(layout.classes.names)
     classifier = weights[layout.classifier]
-    return classifier.shape[layout.axis] if classifier.ndim > layout.axis else 0
+    rows = classifier.shape[layout.axis] if classifier.ndim > layout.axis else 0
+    return rows - layout.no_object
 
 
 def find_void_index(

@@ -17,6 +17,7 @@ DATASETS = {
     'classes': 'training.datasets.classes:classes',
     'fishyscapes': 'training.datasets.fishyscapes:fishyscapes',
     'folder': 'training.datasets.folder:folder',
+    'frames': 'training.datasets.frame_folders:frame_folders',
     'lost_and_found': 'training.datasets.lost_and_found:lost_and_found',
     'road_anomaly': 'training.datasets.road_anomaly:road_anomaly',
     'road_anomaly21': 'training.datasets.road_anomaly21:road_anomaly21',

@@ -7,15 +7,20 @@ from dataclasses import dataclass, field
 import shutil
 from typing import Any
 
+import numpy as np
+
 from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.frame_fit import FrameFit
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.folder import engine_folders
+from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.scores import is_tempered, score_class, SCORES
 from training.datasets import Dataset
 from training.evaluation.network_pass import open_pass
 
 from .calibration import fit_calibration
+from .frame_method import check_method, fit_frames, pooled_frames, scenes_said
 from .score_statistics import check_frames, fit_statistics
 from .temperature import check_classes, collect_logits, fit_temperature, TemperatureFit
 
@@ -47,6 +52,8 @@ class FitRequest:
         engine: What computes the calibrated scores.
         threshold: Calibrated score from which on a pixel is anomalous.
         sure: Raise it until the upper end of the share's interval is what it promises.
+        method: One of `METHODS` that is to judge whole frames; '' leaves what is there.
+        false_alarms: Share of normal frames that may be out of domain.
     """
 
     scores: Sequence[str]
@@ -56,6 +63,8 @@ class FitRequest:
     engine: str = 'torch'
     threshold: float = 0.99
     sure: bool = False
+    method: str = ''
+    false_alarms: float = 0.005
 
     @property
     def fitted(self) -> list[str]:
@@ -110,6 +119,8 @@ def fit_checkpoint(
         checkpoint = checkpoint.with_statistics(statistics, str(training))
         say(f'statistics of {", ".join(request.fitted)}: {len(training.frames)} frames')
     remove_stale_engines(checkpoint, say)
+    if request.method:
+        checkpoint = with_frame_method(checkpoint, request, validation, training, say)
     for score in request.scores:
         checkpoint = with_calibration(checkpoint, request, score, validation, say)
     return checkpoint
@@ -130,6 +141,11 @@ def with_gamma(checkpoint: Checkpoint, request: FitRequest, say: Say) -> Checkpo
         )
     if meta.fitted:
         checkpoint = checkpoint.with_statistics(dict.fromkeys(meta.fitted), '')
+    if meta.frame is not None:
+        if not request.method:
+            method = meta.frame.method
+            say(f'dropped frame method {method}, {made} {method}')
+        checkpoint = checkpoint.with_frame(None, {})
     return checkpoint.with_meta(gamma=request.gamma, **uncalibrated(checkpoint, SCORES))
 
 
@@ -171,6 +187,45 @@ def _temperature_of(checkpoint: Checkpoint, frames: Dataset, say: Say) -> Temper
         f'ECE {fit.ece_before:.4f} -> {fit.ece:.4f}, NLL {fit.nll_before:.4f} -> {fit.nll:.4f}'
     )
     return fit
+
+
+def with_frame_method(
+    checkpoint: Checkpoint,
+    request: FitRequest,
+    validation: NormalFrames,
+    training: NormalFrames,
+    say: Say,
+) -> Checkpoint:
+    """Fits the method for whole frames and puts it in with its threshold.
+
+    Raises:
+        ValueError: The method needs an autoencoder, or the frames do not fit.
+    """
+    name, rate = request.method, request.false_alarms
+    check_method(name, checkpoint.meta)
+    engine = open_engine(checkpoint, request.engine)
+    learned = pooled_frames(engine, training.frames, name)
+    ordinary = pooled_frames(engine, validation.frames, f'{name} threshold')
+    engine.close()
+    fitted = fit_frames(name, learned, ordinary, rate, request.sure)
+    alarms = int(np.count_nonzero(fitted.method.raw(ordinary.values) >= fitted.threshold))
+    count = len(learned.values)
+    where = f', {scenes_said(learned.scenes)} of {training} left out in turn'
+    say(
+        f'{name}: {count} frames, threshold {fitted.threshold:.4g} for {1000 * rate:.3g} false '
+        f'alarms per 1000 frames{where if request.sure else ""}; {alarms} of '
+        f'{len(ordinary.values)} frames of {validation} lie above'
+    )
+    fit = FrameFit(
+        method=name,
+        threshold=fitted.threshold,
+        false_alarms=1000 * rate,
+        fitted_on=str(training),
+        frames=count,
+        threshold_on=f'{validation}{where if request.sure else ""}',
+        commit=code_version(),
+    )
+    return checkpoint.with_frame(fit, fitted.method.arrays)
 
 
 def with_calibration(

@@ -72,6 +72,7 @@ def keep_rows(
     weights: Mapping[str, Tensor],
     axes: Mapping[str, int],
     places: Mapping[int, int],
+    channels: tuple[int, int],
 ) -> dict[str, Tensor]:
     """Gives weights for other classes: rows of classes that were known, fresh ones else.
 
@@ -80,16 +81,21 @@ def keep_rows(
         weights: That of the old one.
         axes: As `class_axes` gives them.
         places: New row to old row.
+        channels: Rows of the new network and of the old one, void among them. A layer that has one
+            more, behind them, has it for no object, which stays no object.
     """
     kept = dict(weights)
-    new, old = (torch.tensor(list(rows)) for rows in (places.keys(), places.values()))
     for key, axis in axes.items():
         if key not in own or key not in weights or own[key].ndim != weights[key].ndim:
             continue
         mixed = own[key].detach().clone()
         rows = weights[key].movedim(axis, 0)
         if mixed.movedim(axis, 0).shape[1:] == rows.shape[1:]:
-            if places:
+            found = dict(places)
+            if (mixed.shape[axis], len(rows)) == (channels[0] + 1, channels[1] + 1):
+                found[channels[0]] = channels[1]
+            if found:
+                new, old = (torch.tensor(list(r)) for r in (found.keys(), found.values()))
                 mixed.movedim(axis, 0)[new] = rows[old].to(mixed.dtype)
             kept[key] = mixed
     return kept

@@ -56,7 +56,7 @@ def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
     folder, meta = checkpoint.folder, checkpoint.meta
     _check_normalisation(config, (meta.mean, meta.std), f'checkpoint {str(folder)!r}')
     heads = model.new_head_prefixes
-    weights = checkpoint.network_weights()
+    weights = dict(model.named_as_own(checkpoint.network_weights()))
     names = dataset.classes.names
     void_index = len(names) if config.void else None
     new_rows: list[str] = []
@@ -69,7 +69,8 @@ def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
         every = (*names, 'void') if config.void else names
         new_rows = [f'the row of {name}' for row, name in enumerate(every) if row not in places]
         axes = class_axes(config.model, config.model_options)
-        weights = keep_rows(model.state_dict(), weights, axes, places)
+        counts = (len(every), meta.channels)
+        weights = keep_rows(model.state_dict(), weights, axes, places, counts)
     fresh = load_state(model, weights, f'checkpoint {str(folder)!r}', new=heads)
     if new := (*fresh, *new_rows):
         logger.warning('not in %s, so they start fresh: %s', folder, ', '.join(new))

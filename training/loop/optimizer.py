@@ -57,6 +57,14 @@ def trained_prefixes(model: Network, trainable: str) -> tuple[str, ...]:
     Raises:
         ValueError: The network has no such part.
     """
+    if trainable == 'decoder':
+        if not model.encoder_prefixes:
+            raise ValueError(
+                "trainable is 'decoder', but the network has no encoder apart; use 'all' or 'last'"
+            )
+        parts = [*(f'{name}.' for name, _ in model.named_children())]
+        parts += [name for name, _ in model.named_parameters(recurse=False)]
+        return tuple(name for name in parts if not name.startswith(model.encoder_prefixes))
     wanted = {'last': model.classifier_prefixes, 'outlier_head': OUTLIER_HEAD}.get(
         trainable, ('',)
     )

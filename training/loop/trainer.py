@@ -230,6 +230,9 @@ class Trainer:
             self.own_optimizer.zero_grad()
         self.fabric.backward(torch.stack(list(terms.values())).sum())
         stop = self._add_up(terms)
+        if self.config.clip_norm:
+            longest = self.config.clip_norm
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=longest)
         self.optimizer.step()
         if self.own_optimizer is not None:
             self._average_own_gradients()

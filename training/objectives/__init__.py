@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
 OBJECTIVES = {
     'dense_hybrid': 'training.objectives.dense_hybrid:DenseHybrid',
+    'mask2anomaly': 'training.objectives.mask2anomaly:Mask2Anomaly',
+    'mask_classification': 'training.objectives.mask_classification:MaskClassification',
     'nflow_js': 'training.objectives.nflow_js:NFlowJS',
+    'reconstruction': 'training.objectives.reconstruction:Reconstruction',
+    'rba': 'training.objectives.rba:RbA',
     'segmentation': 'training.objectives.segmentation:Segmentation',
+    'uno': 'training.objectives.uno:UNO',
 }
 
 _FIXED = ('loss', 'aux_weight')
@@ -59,6 +64,11 @@ def check_outliers(name: str, pasted: bool, void: bool) -> None:
         raise ValueError(
             f'objective {name!r} learns from pasted outliers, but outliers is empty; set '
             'outliers.kind and outliers.root'
+        )
+    if kind.needs_void and not void:
+        raise ValueError(
+            f'objective {name!r} learns pasted outliers as the void class, but void is false; set '
+            'void: true'
         )
     if kind.ignores_outliers and void:
         raise ValueError(

@@ -28,10 +28,12 @@ class Objective(nn.Module):
     Attributes:
         needs_outliers: Whether it learns nothing without outliers in the recipe.
         ignores_outliers: Whether it keeps pasted pixels out of all classes, void too.
+        needs_void: Whether it learns the void class, from pasted outliers alone.
     """
 
     needs_outliers: ClassVar[bool] = False
     ignores_outliers: ClassVar[bool] = False
+    needs_void: ClassVar[bool] = False
 
     @classmethod
     def score(cls, options: Mapping[str, Any]) -> str | None:

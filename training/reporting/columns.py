@@ -138,10 +138,18 @@ METRICS = (
     ),
     Column(
         'frame_auroc', 'AUROC', FRAMES, '%', 2, 1,
-        'How often a frame with an anomaly scores above one without.',
+        'How often a frame with an anomaly, or out of the ordinary, scores above one without.',
     ),
     Column(
         'frame_f1', 'F1', FRAMES, '%', 2, 1, 'F1 of telling frames with an anomaly from others.'
+    ),
+    Column(
+        'frame_shipped.recall', 'Found', FRAMES, '%', 2, 1,
+        'Frames out of the ordinary that are, at the threshold of the checkpoint.',
+    ),
+    Column(
+        'frame_shipped.false_alarms_per_1000', 'False frames', FRAMES, '', 1, -1,
+        'Normal frames of 1000 that are taken for out of the ordinary, at that threshold.',
     ),
     Column(
         'false_alarms_per_frame', 'False alarms', FRAMES, '', 2, -1,

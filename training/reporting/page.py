@@ -11,6 +11,7 @@ from string import Template
 from anomaly_seg_ros import __version__
 
 from .columns import METRICS
+from .grids import grids_section
 from .markup import join, Markup, tag
 from .operating import operating_section
 from .origins import commit_words, origins_section
@@ -29,6 +30,7 @@ TITLES = {
     'classes': 'Classes',
     'operating': 'Shipped threshold',
     'frames': 'Frames',
+    'grids': 'Whole frames',
     'speed': 'Speed',
     'training': 'Training',
     'origins': 'How made',
@@ -46,6 +48,7 @@ def build_page(runs: Sequence[Run], trainings: Sequence[Training] = ()) -> str:
         'classes': classes_section(rows),
         'operating': operating_section(rows),
         'frames': frames_section(runs),
+        'grids': grids_section(runs),
         'speed': speed_section(rows),
         'training': trainings_section(trainings),
         'origins': origins_section(rows),

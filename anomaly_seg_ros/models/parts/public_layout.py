@@ -27,10 +27,14 @@ class PublicLayout:
         input_size: (height, width) the weights were trained for.
         per_class: All keys with an axis of output channels, and that axis.
         void_trained: Whether a channel more than classes was trained as void in the public file.
+        no_object: Whether the last channel is that of queries that show nothing.
         script: Whose training script counts void as class 0, where such files are known.
         beside: What that script saves beside the weights.
         classes: What the channels mean; layouts with the same keys are told apart by how many.
         trained_on: Data set and split.
+        surplus: Beginnings of the keys of layers that are left out; where there are some, the
+            classes of the file are too, and the network has one.
+        prefix: What stands before the keys in the network.
     """
 
     name: str
@@ -41,7 +45,10 @@ class PublicLayout:
     input_size: tuple[int, int] = (1024, 2048)
     per_class: tuple[tuple[str, int], ...] = ()
     void_trained: bool = True
+    no_object: bool = False
     script: str = ''
     beside: frozenset[str] = frozenset()
     classes: LabelSet = CITYSCAPES
     trained_on: str = 'cityscapes train'
+    surplus: tuple[str, ...] = ()
+    prefix: str = ''

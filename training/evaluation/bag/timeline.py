@@ -7,12 +7,23 @@ from typing import NamedTuple, TextIO
 
 from anomaly_seg_ros.bags.reader import BagImage
 from anomaly_seg_ros.frames.result import Result
+from anomaly_seg_ros.whole_frame.methods import FrameJudge
 
-FRAME_SCORE_RULE = (
+MEAN_RULE = (
     'mean calibrated score of all pixels at the size of the network: about 0.5 on frames like '
     'those of the calibration, towards 1 for another domain or a failing camera; small objects '
     'show in mask_share and regions'
 )
+
+
+def frame_score_rule(judge: FrameJudge | None) -> str:
+    """Says how the frame score is made."""
+    if judge is None:
+        return MEAN_RULE
+    return (
+        f'method {judge.name}: 0.5 at the threshold from which on a frame is out of domain, '
+        'towards 1 for another domain or a failing camera; unfit says why the camera is unfit'
+    )
 
 
 class TimelineRow(NamedTuple):
@@ -20,10 +31,11 @@ class TimelineRow(NamedTuple):
 
     Attributes:
         stamp: Header stamp in nanoseconds.
-        frame_score: By `FRAME_SCORE_RULE`.
+        frame_score: By `frame_score_rule`.
         mask_share: Share of the pixels that the published mask marks.
         regions: 8-connected regions of the mask at the network's size.
         alarms: Those regions that count for the first time.
+        unfit: Why the camera is unfit; empty while it is fit.
         number: Place of the message on its topic, from 0.
         log_time: When it was recorded, in nanoseconds.
         name: Source file, where the bag tells it.
@@ -35,6 +47,7 @@ class TimelineRow(NamedTuple):
     mask_share: float | None
     regions: int | None
     alarms: int | None
+    unfit: str | None
     number: int
     log_time: int
     name: str
@@ -49,6 +62,7 @@ def frame_row(image: BagImage, name: str, result: Result) -> TimelineRow:
         mask_share=round(float((result.mask != 0).mean()), 6),
         regions=result.maps.anomalies.total,
         alarms=result.maps.anomalies.delays.size,
+        unfit=result.health.reason,
         number=image.number,
         log_time=image.log_time,
         name=name,
@@ -59,7 +73,7 @@ def frame_row(image: BagImage, name: str, result: Result) -> TimelineRow:
 def broken_row(image: BagImage, name: str, problem: str) -> TimelineRow:
     """Gives the line of a message that cannot be used."""
     return TimelineRow(
-        image.stamp, None, None, None, None, image.number, image.log_time, name, problem
+        image.stamp, None, None, None, None, None, image.number, image.log_time, name, problem
     )
 
 

@@ -1,0 +1,53 @@
+"""What a network says of the frame as a whole: its maps, averaged over all places."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import nn, Tensor
+
+from anomaly_seg_ros.model_output import ModelOutput
+
+FEATURES = 'features.'
+RECONSTRUCTION = 'reconstruction'
+LARGE = 8192
+"""Places of a map above which every other row and column is enough for its mean."""
+
+
+class PooledFeatures(nn.Module):
+    """Mean and standard deviation of each channel of the feature maps, in a fixed order.
+
+    A network that gives its image again adds two values at the end: the mean squared error, and
+    the relative distance `|x - x'| / |x|`. Of a network without feature maps those of its
+    logits are taken.
+
+    Args:
+        provides: What the network gives, as `ModelOutput.given` takes it.
+        wanted: Maps to take; empty: all feature maps, by name.
+    """
+
+    def __init__(self, provides: Collection[str], wanted: Sequence[str] = ()):
+        super().__init__()
+        maps = sorted(name for name in provides if name.startswith(FEATURES))
+        self.names = [*wanted] or maps or ['class_maps']
+        self.reconstructs = RECONSTRUCTION in provides
+
+    def forward(self, output: ModelOutput) -> Tensor:
+        """Gives (N, F) float32."""
+        parts: list[Tensor] = []
+        for name in self.names:
+            maps = output.class_maps if name == 'class_maps' else output.given(name)
+            if maps.shape[2] * maps.shape[3] > LARGE:
+                maps = maps[:, :, ::2, ::2]
+            maps = maps.float()
+            mean = maps.mean((2, 3), keepdim=True)
+            parts += [mean.flatten(1), (maps - mean).square().mean((2, 3)).sqrt()]
+        if self.reconstructs:
+            image = output.given('image').float()
+            error = (output.given(RECONSTRUCTION).float() - image).square()
+            relative = (
+                error.sum((1, 2, 3)) / image.square().sum((1, 2, 3)).clamp(min=1e-6)
+            ).sqrt()
+            parts += [error.mean((1, 2, 3))[:, None], relative[:, None]]
+        return torch.cat(parts, 1)

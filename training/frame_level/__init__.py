@@ -1,0 +1,1 @@
+"""What goes wrong with a camera, drawn into good frames, and how well it is noticed."""
