@@ -44,7 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='module')
 def fitted(tiny_checkpoint: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp('fitted') / 'checkpoint'
-    command = ['fit_score', '--checkpoint', str(tiny_checkpoint), '--score', 'dfkde', '--sure']
+    command = ['fit_score', '--checkpoint', str(tiny_checkpoint), '--score', 'dfkde']
     command += ['--dataset', 'frames', '--root', str(root), '--out', str(out)]
     assert main([*command, '--false-alarms-per-hour', '360', '--frame-rate', '10']) == 0
     return out
@@ -55,7 +55,7 @@ def test_a_fit_says_what_it_was_made_of(fitted: Path, tiny_checkpoint: Path) -> 
     assert fit is not None
     assert (fit.method, fit.frames, fit.fitted_on) == ('dfkde', 40, 'frames train')
     assert fit.false_alarms == pytest.approx(10)
-    assert fit.threshold_on == 'frames val, 2 scenes of frames train left out in turn'
+    assert fit.threshold_on == 'frames val'
     # No graph holds any of it, so engines stay as they are.
     before = Checkpoint.open(tiny_checkpoint)
     assert Checkpoint.open(fitted).score_key('max_logit') == before.score_key('max_logit')
@@ -101,11 +101,11 @@ def test_adapt_takes_another_camera_as_normal(
     for folder, seeds in ((camera, range(100, 112)), (later, range(120, 126))):
         folder.mkdir()
         for seed in seeds:
-            tinted = scene(seed) * np.array([0.9, 0.55, 0.3])
-            write_image(folder / f'{seed}.png', tinted.astype(np.uint8))
+            write_image(folder / f'{seed}.png', scene(seed) // 8 + np.array([20, 90, 150], np.uint8))
     command = ['adapt', str(camera), '--checkpoint', str(fitted), '--engine', 'torch']
     assert main([*command, '--out', str(out)]) == 0
-    assert 'whole frames: 12 of 12 were out of domain' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'whole frames: 12 of 12 were out of domain' in said, said
     shift = Checkpoint.open(out).meta.frame_shift()
     assert shift is not None
     assert shift.frames == 12
