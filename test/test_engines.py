@@ -132,7 +132,20 @@ class MadeNetwork(Network):
         return ModelOutput(logits, ood_logits=values[:, -2:], features=features)
 
 
+BANK = {
+    'bank': torch.linspace(-9, 9, 40 * 4 * 5).sin().view(40, 4, 5),
+    'counts': torch.full((40,), 4.0),
+    'centre': torch.zeros(5),
+}
 STATISTICS = {
+    'cdnp': {**BANK, 'limits': torch.tensor([-3.0, 0.0, 2.0])},
+    'dnp': BANK,
+    'neco': {
+        'centre': torch.ones(5),
+        'scale': torch.linspace(1, 2, 5),
+        'components': torch.eye(5)[1:3],
+        'moments': torch.tensor([-0.5, 0.2, -2.0, 1.0]),
+    },
     'mahalanobis': {
         'whitening': 0.3 * torch.eye(CLASSES),
         'means': torch.arange(CLASSES * CLASSES).view(CLASSES, CLASSES) % 7 / 2,

@@ -296,6 +296,87 @@ def test_mahalanobis_needs_the_classes_of_the_checkpoint(
     assert fit(folder, frames, tmp_path / 'out', 'sml') == 0
 
 
+# Features of training frames
+
+
+@pytest.fixture(scope='module')
+def near(tiny_checkpoint: Path, frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint with a bank of two layers, and a ready engine; do not change it."""
+    out = tmp_path_factory.mktemp('near') / 'out'
+    options = ('layer=last+segment.S1S2', 'k=2', 'only=road,car', 'grid=4', 'search=exact')
+    typed = [part for option in options for part in ('--option', f'cdnp.{option}')]
+    assert fit(tiny_checkpoint, frames, out, 'cdnp', *typed) == 0
+    engine = ['--out', str(out / 'engines' / 'openvino-cdnp'), '--precision', 'fp32']
+    assert main(['export', '--checkpoint', str(out), '--score', 'cdnp', *engine]) == 0
+    return out
+
+
+def test_the_exported_graph_holds_the_bank(near: Path, frames: Path) -> None:
+    checkpoint = Checkpoint.open(near)
+    bank = checkpoint.statistics('cdnp')['bank']
+    assert bank.flatten(0, 1).shape[0] > 100
+    image = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
+    with torch.inference_mode():
+        scored = load_scored_model(checkpoint, 'cdnp')
+        expected = scored(torch.from_numpy(image)[None])['score'][0].numpy()
+        maps = scored.output(torch.from_numpy(image)[None]).features
+    # One layer after the other, in the order of their names.
+    wide = maps['last'].shape[1] + maps['segment.S1S2'].shape[1]
+    assert bank.shape[2] == wide
+    assert np.ptp(expected) > 0.05
+    for name in ('openvino', 'onnx'):
+        engine = open_engine(checkpoint, name, 'cdnp', precision='fp32')
+        assert name != 'openvino' or engine.reason.endswith("ready in 'openvino-cdnp'")
+        found = engine.infer(image).score.astype(np.float32)
+        assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max(), name
+        engine.close()
+    network = open_pass(checkpoint, 'torch', ['max_logit', 'cdnp'])
+    assert network.infer(image).scores['cdnp'] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    network.close()
+
+
+def test_a_bank_of_another_network_is_refused(near: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(near, tmp_path / 'other'))
+    checkpoint = Checkpoint.open(folder)
+    assert checkpoint.meta.fitted_network == {'cdnp': checkpoint.network_key}
+    other = checkpoint.with_meta(mean=(0.1, 0.2, 0.3))
+    with pytest.raises(ValueError, match="score 'cdnp' were fitted to network "):
+        load_scored_model(other, 'cdnp')
+    options = {**checkpoint.meta.score_options['cdnp'], 'layer': 'last'}
+    narrow = checkpoint.with_meta(score_options={'cdnp': options})
+    image = torch.zeros(1, *SIZE, 3, dtype=torch.uint8)
+    with pytest.raises(ValueError, match='last of this network has'):
+        load_scored_model(narrow, 'cdnp')(image)
+
+
+@pytest.mark.parametrize(
+    ('option', 'what'),
+    [
+        (
+            'layer=segment.S1S3',
+            "no features 'segment.S1S3'; this network gives last, and",
+        ),
+        ('k=100000', 'too few for 100000 nearest'),
+        ('only=lorry', "no class 'lorry' in this checkpoint; choose of: sky"),
+        ('bank=7', "unknown option 'bank' of score 'dnp'"),
+        ('preset=slow', "unknown preset of score 'dnp' 'slow'; choose one of: fast"),
+    ],
+)
+def test_what_no_bank_can_be_made_of_is_one_line(
+    option: str,
+    what: str,
+    tiny_checkpoint: Path,
+    frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / 'out'
+    assert fit(tiny_checkpoint, frames, out, 'dnp', '--option', f'dnp.{option}') == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert what in error
+    assert not out.exists()
+
+
 # What a calibration is made of
 
 

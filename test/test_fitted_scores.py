@@ -22,7 +22,8 @@ from anomaly_seg_ros.scores.sml import SML
 
 def frame(logits: Any) -> ModelOutput:
     """Output of one frame, (K, h, w) logits."""
-    return ModelOutput(torch.from_numpy(np.ascontiguousarray(logits))[None])
+    maps = torch.from_numpy(np.ascontiguousarray(logits))[None]
+    return ModelOutput(maps, features={'last': maps})
 
 
 def pixels(*logits: list[float]) -> Any:
@@ -262,19 +263,19 @@ FITTED = [name for name in sorted(SCORES) if score_class(name).statistics]
 
 
 def test_those_with_statistics_are_those_that_are_fitted() -> None:
-    assert FITTED == ['mahalanobis', 'sml']
+    assert FITTED == ['cdnp', 'dnp', 'mahalanobis', 'neco', 'sml']
     assert [name for name in sorted(SCORES) if score_class(name).fit] == FITTED
 
 
 @pytest.mark.parametrize('name', FITTED)
 def test_a_fit_makes_the_buffers_that_the_score_keeps(name: str) -> None:
-    logits = random_logits(classes=3)[0].numpy()
+    logits = random_logits(classes=3, size=(80, 96))[0].numpy()
     kind = score_class(name).fit
     assert kind is not None
     fit = kind(3)
     fit.update(frame(logits), logits.argmax(axis=0).astype(np.uint8) if fit.labelled else None)
     state = fit.compute()
-    score = build_score(name, 'made', {'logits'}, statistics=state)
+    score = build_score(name, 'made', {'logits', 'features.last'}, statistics=state)
     assert dict(score.state_dict()).keys() == state.keys() == set(score.statistics)
     for key, value in score.state_dict().items():
         assert torch.equal(value, state[key])

@@ -24,7 +24,11 @@ GOLDEN = json.loads((Path(__file__).with_name('golden') / 'mask_scores.json').re
 """Score to where the authors' code is, and what it gives."""
 
 FIELDS = {'semantics', 'class_logits', 'mask_logits', 'void_class_logit'}
-OF_MASKS = [name for name in SCORES if score_class(name).reads(FIELDS) <= FIELDS]
+OF_MASKS = [
+    name
+    for name in SCORES
+    if score_class(name).reads(FIELDS) <= FIELDS and not score_class(name).statistics
+]
 PLAIN = ('energy', 'entropy', 'margin', 'max_logit', 'msp')
 REFINE = {'refine': [1, 2], 'confidence': 0.6}
 

@@ -33,6 +33,7 @@ MORE_CASES: dict[str, list[dict[str, Any]]] = {
     'efficientnet_lite_seg': [{'decoder': 'lraspp'}, {'decoder': 'bifpn'}],
     'enet': [{'layout': 'b'}],
     'hf': [{'config': config} for config in json.loads(HF_CONFIGS.read_text()).values()],
+    'segmenter': [{'decoder': 'mask'}],
 }
 """Options that make another network, beside those that networks share."""
 
@@ -431,6 +432,8 @@ def holds(test: Callable[..., None], name: str, tmp_path: Path) -> bool:
         ('bisenetv2', 19, {}, 3_358_627, 327),
         ('espnetv2', 20, {}, 789_242, 526),
         ('fast_scnn', 19, {}, 1_138_051, 268),
+        ('segmenter', 19, {}, 87_432_211, 152),
+        ('segmenter', 19, {'decoder': 'mask'}, 103_379_750, 183),
         ('efficientnet_lite_seg', 11, {}, 3_394_763, 356),
         ('efficientnet_lite_seg', 11, {'decoder': 'lraspp'}, 3_042_883, 297),
         ('efficientnet_lite_seg', 11, {'decoder': 'bifpn'}, 3_063_853, 434),

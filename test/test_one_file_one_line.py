@@ -297,7 +297,7 @@ def test_a_score_is_fitted_measured_and_exported(
         main(['fit_score', '--help'])
     said = ' '.join(capsys.readouterr().out.split())
     assert 'temperature of distance, energy' in said
-    assert 'distance, mahalanobis, sml get their statistics' in said
+    assert 'cdnp, distance, dnp, mahalanobis, neco, sml get their statistics' in said
     fit = ['fit_score', '--checkpoint', str(tiny_checkpoint), '--score', 'distance']
     assert main([*fit, '--option', 'distance.power=1.0', *camvid, '--out', str(fitted)]) == 0
     checkpoint = Checkpoint.open(fitted)

@@ -75,10 +75,28 @@ class AllScores(nn.Module):
         return labels, *(score(output).half() for score in self.scores)
 
 
-STATISTICS = {
-    'mahalanobis': {'whitening': torch.eye(CLASSES), 'means': torch.zeros(CLASSES, CLASSES)},
-    'sml': {'mean': torch.zeros(CLASSES), 'std': torch.ones(CLASSES)},
-}
+def statistics(name: str, model: Any) -> Any:
+    """Statistics of a score that fit the network, None of one that has none."""
+    if not score_class(name).statistics:
+        return None
+    wide = model(torch.zeros(1, 3, *SIZE)).features['last'].shape[1]
+    bank = {
+        'bank': torch.zeros(40, 4, wide),
+        'counts': torch.ones(40),
+        'centre': torch.zeros(wide),
+    }
+    return {
+        'cdnp': {**bank, 'limits': torch.tensor([0.0, 1.0, 1.0])},
+        'dnp': bank,
+        'mahalanobis': {'whitening': torch.eye(CLASSES), 'means': torch.zeros(CLASSES, CLASSES)},
+        'neco': {
+            'centre': torch.zeros(wide),
+            'scale': torch.ones(wide),
+            'components': torch.zeros(2, wide),
+            'moments': torch.ones(4),
+        },
+        'sml': {'mean': torch.zeros(CLASSES), 'std': torch.ones(CLASSES)},
+    }.get(name)
 
 
 def problems(program: Any) -> list[str]:
@@ -114,7 +132,7 @@ def fitting_scores(model: Any, meta: Any) -> list[ScoredModel]:
         kind = lookup('score', {name: target}, name)
         if kind.reads(provides) <= provides and name not in SCORE_EXCEPTIONS:
             scored += [
-                ScoredModel(model, how, name, STATISTICS.get(name)).eval().spell(torch.int8)
+                ScoredModel(model, how, name, statistics(name, model)).eval().spell(torch.int8)
                 for how in ((meta, coarse) if name in COARSE else (meta,))
             ]
     return scored

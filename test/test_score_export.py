@@ -35,7 +35,7 @@ META = CheckpointMeta(
 class TwoLayers(Network):
     """Classes, void and outlier head from one hidden layer."""
 
-    provides = frozenset({'logits', 'ood_logits'})
+    provides = frozenset({'logits', 'ood_logits', 'features.last'})
     stride = 1
 
     def __init__(self) -> None:
@@ -46,7 +46,11 @@ class TwoLayers(Network):
 
     def forward(self, images: Any) -> ModelOutput:
         hidden = self.hidden(images).relu()
-        return ModelOutput(8 * self.classes(hidden), ood_logits=8 * self.outlier(hidden))
+        return ModelOutput(
+            8 * self.classes(hidden),
+            ood_logits=8 * self.outlier(hidden),
+            features={'last': hidden},
+        )
 
 
 class AllScores(torch.nn.Module):
@@ -82,12 +86,13 @@ def network() -> TwoLayers:
 def statistics(network: TwoLayers) -> dict[str, Any]:
     """Of the first frames, whose true classes are the predicted ones."""
     with torch.no_grad():
-        logits = ScoredModel(network, META, 'max_logit').output(frames(0)).logits
+        output = ScoredModel(network, META, 'max_logit').output(frames(0))
     found = {}
     for name in filter(has_statistics, SCORES):
         fit: Any = cast('Any', score_class(name).fit)(len(CAMVID.names))
-        for one in logits:
-            fit.update(ModelOutput(one[None]), one.argmax(0).to(torch.uint8).numpy())
+        for one, hidden in zip(output.logits, output.features['last'], strict=True):
+            labels = one.argmax(0).to(torch.uint8).numpy()
+            fit.update(ModelOutput(one[None], features={'last': hidden[None]}), labels)
         found[name] = fit.compute()
     return found
 

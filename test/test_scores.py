@@ -12,17 +12,33 @@ from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores import build_score, score_class
 from anomaly_seg_ros.scores import SCORES as EVERY
 
-ALL = frozenset({'logits', 'void_logit', 'ood_logits'})
+ALL = frozenset({'logits', 'void_logit', 'ood_logits', 'features.last'})
 SCORES = [name for name in EVERY if score_class(name).needs <= ALL]
 """Those that read masks are in test_mask_scores.py."""
 
 OUTLIER_SCORES = {'dense_hybrid', 'dense_hybrid_odds', 'nflow_js', 'ood_posterior'}
 """Worked by hand in test_outlier_scores.py."""
 
+FEATURE_SCORES = {'cdnp', 'dnp', 'neco'}
+"""Worked by hand in test_neighbours.py and test_neco.py; here the logits are the features."""
+
 
 def plain_statistics(name: str, classes: int) -> Any:
     """Statistics that change nothing: mean 0, deviation 1."""
+    bank = {
+        'bank': torch.linspace(-3, 3, 40 * 4 * classes).view(40, 4, classes),
+        'counts': torch.full((40,), 4.0),
+        'centre': torch.zeros(classes),
+    }
     return {
+        'cdnp': {**bank, 'limits': torch.tensor([0.0, 1.0, 1.0])},
+        'dnp': bank,
+        'neco': {
+            'centre': torch.zeros(classes),
+            'scale': torch.ones(classes),
+            'components': torch.eye(classes)[:2],
+            'moments': torch.tensor([0.0, 1.0, 0.0, 1.0]),
+        },
         'mahalanobis': {'whitening': torch.eye(classes), 'means': torch.zeros(1, classes)},
         'sml': {'mean': torch.zeros(classes), 'std': torch.ones(classes)},
     }.get(name)
@@ -48,8 +64,10 @@ def score(name: str, *pixels: list[float], void: list[float] | None = None) -> A
 
 def random_output(seed: int = 0, classes: int = 19, size: tuple[int, int] = (6, 7)) -> Any:
     generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(2, classes, *size, generator=generator)
     return ModelOutput(
-        5 * torch.randn(2, classes, *size, generator=generator),
+        logits,
+        features={'last': logits},
         void_logit=5 * torch.randn(2, 1, *size, generator=generator),
         ood_logits=5 * torch.randn(2, 2, *size, generator=generator),
     )
@@ -93,7 +111,7 @@ def test_by_hand(name: str, logits: list[float], expected: float) -> None:
 
 
 def test_every_score_is_worked_by_hand() -> None:
-    assert {name for name, _, _ in HAND_WORKED} == set(SCORES) - OUTLIER_SCORES
+    assert {name for name, _, _ in HAND_WORKED} == set(SCORES) - OUTLIER_SCORES - FEATURE_SCORES
 
 
 @pytest.mark.parametrize('name', SCORES)
@@ -104,7 +122,7 @@ def test_shape_and_type(name: str) -> None:
     assert bool(result.isfinite().all())
 
 
-BY_SIZE = sorted(set(SCORES) - {'mahalanobis', 'ood_posterior'})
+BY_SIZE = sorted(set(SCORES) - {'mahalanobis', 'ood_posterior'} - FEATURE_SCORES)
 """The scores that fall when the largest logit rises; a distance to 0 does the opposite."""
 
 
@@ -157,6 +175,7 @@ def test_huge_logits_stay_finite_in_half(name: str, kind: Any) -> None:
             logits,
             void_logit=torch.full((1, 1, 1, 3), void, dtype=kind),
             ood_logits=outlier,
+            features={'last': logits},
         )
         result = built(name, 3)(output)
         assert bool(result.isfinite().all())

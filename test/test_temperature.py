@@ -104,7 +104,20 @@ def test_frames_that_set_no_temperature_are_an_error(right: int) -> None:
 # What the temperature changes
 
 
+BANK = {
+    'bank': torch.zeros(1, 3, 3),
+    'counts': torch.tensor([3.0]),
+    'centre': torch.zeros(3),
+}
 STATISTICS = {
+    'cdnp': {**BANK, 'limits': torch.tensor([0.0, 1.0, 1.0])},
+    'dnp': BANK,
+    'neco': {
+        'centre': torch.zeros(3),
+        'scale': torch.ones(3),
+        'components': torch.eye(3)[:1],
+        'moments': torch.tensor([0.0, 1.0, 0.0, 1.0]),
+    },
     'mahalanobis': {'whitening': torch.eye(3), 'means': torch.zeros(1, 3)},
     'sml': {'mean': torch.zeros(3), 'std': torch.ones(3)},
 }
@@ -115,6 +128,7 @@ def measure(name: str, temperature: float, *logits: float) -> float:
         torch.tensor(logits).view(1, -1, 1, 1),
         void_logit=torch.zeros(1, 1, 1, 1),
         ood_logits=torch.zeros(1, 2, 1, 1),
+        features={'last': torch.tensor(logits).view(1, -1, 1, 1)},
     )
     score = build_score(name, 'made', ALL, temperature, STATISTICS.get(name))
     return float(score(output))
@@ -132,6 +146,10 @@ AT_TWO = [
     ('margin', -1 / 2),
     ('mahalanobis', 4 * LN2**2),
     ('sml', -2 * LN2),
+    # The logits are the features: 2 ln 2 from the bank, wholly in the one component.
+    ('dnp', 2 * LN2),
+    ('cdnp', 1 - math.log(6) + 2 * LN2),
+    ('neco', -1 - math.log(6)),
     ('dense_hybrid', -LN2 - math.log(6)),
     ('dense_hybrid_odds', -2 * LN2),
     ('ood_posterior', 1 / 2),
@@ -173,7 +191,7 @@ def test_a_robot_without_torch_knows_which_scores_are_tempered() -> None:
         [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ['True', 'False', 'False'], done.stderr
-    with pytest.raises(ValueError, match="unknown score 'msx'; choose one of: dense_hybrid"):
+    with pytest.raises(ValueError, match="unknown score 'msx'; choose one of: cdnp"):
         is_tempered('msx')
 
 

@@ -157,8 +157,14 @@ class Checkpoint:
 
         Raises:
             FileNotFoundError: No weights file.
-            ValueError: As of `network_weights`.
+            ValueError: As of `network_weights`, or they were fitted to another network.
         """
+        fitted_to = self.meta.fitted_network.get(score, self.network_key)
+        if fitted_to != self.network_key:
+            raise ValueError(
+                f'the statistics of score {score!r} were fitted to network {fitted_to[:12]}, this '
+                f'checkpoint has {self.network_key[:12]}; run fit_score again'
+            )
         prefix = f'{SCORE_PREFIX}{score}.'
         keys = [key for key in self._digest.tensors if key.startswith(prefix)]
         tensors = read_tensors(self.folder / WEIGHTS_FILE, keys)
@@ -215,12 +221,14 @@ class Checkpoint:
         kept = [key for key in self._digest.tensors if not key.startswith(replaced)]
         tensors = read_stored(self.folder / WEIGHTS_FILE, kept)
         fitted = {k: on for k, on in self.meta.fitted.items() if k not in statistics}
+        networks = {k: v for k, v in self.meta.fitted_network.items() if k not in statistics}
         for score, buffers in statistics.items():
             for key, value in (buffers or {}).items():
                 tensors[f'{SCORE_PREFIX}{score}.{key}'] = value
             if buffers:
-                fitted[score] = fitted_on
-        return save_checkpoint(self.folder, replace(self.meta, fitted=fitted), tensors)
+                fitted[score], networks[score] = fitted_on, self.network_key
+        meta = replace(self.meta, fitted=fitted, fitted_network=networks)
+        return save_checkpoint(self.folder, meta, tensors)
 
     def with_frame(
         self, fit: FrameFit | None, arrays: Mapping[str, NDArray[np.float32]]

@@ -59,6 +59,7 @@ class CheckpointMeta:
         temperature: Divides the logits where a score is made of class probabilities.
         score_options: Score name to keyword arguments of the score, where not the default.
         fitted: Score name to the data set and split whose statistics the weights file holds.
+        fitted_network: Score name to the key of the network that those statistics are of.
         calibrations: Score name to its calibration on normal validation pixels.
         calibrated_on: Score name to what its calibration was fitted on, where that is known.
         thresholds: Score name to the calibrated value (0..1) above which a pixel is anomalous.
@@ -87,6 +88,7 @@ class CheckpointMeta:
     temperature: float = 1.0
     score_options: dict[str, dict[str, Any]] = field(default_factory=dict)
     fitted: dict[str, str] = field(default_factory=dict)
+    fitted_network: dict[str, str] = field(default_factory=dict)
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     calibrated_on: dict[str, CalibratedOn] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
@@ -201,6 +203,7 @@ _CHECKS: dict[str, Check] = {
     'temperature': _positive,
     'score_options': mapped(mapped(anything), _score),
     'fitted': mapped(text, _score),
+    'fitted_network': mapped(text, _score),
     'calibrations': mapped(calibration, _score),
     'calibrated_on': mapped(calibrated_on, _score),
     'thresholds': mapped(share, _score),

@@ -140,6 +140,8 @@ def score_of(
             f'the statistics of score {score!r} are for {built.classes} classes, the checkpoint '
             f'has {classes}; run fit_score again'
         )
+    for layer in built.layers:
+        model.tap(layer)
     return built
 
 

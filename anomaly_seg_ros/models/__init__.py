@@ -24,6 +24,7 @@ MODELS = {
     'hf': 'anomaly_seg_ros.models.hf:HuggingFaceSegmenter',
     'ldn121': 'anomaly_seg_ros.models.ldn121:LDN121',
     'mask2anomaly': 'anomaly_seg_ros.models.mask2anomaly:Mask2Anomaly',
+    'segmenter': 'anomaly_seg_ros.models.segmenter:Segmenter',
 }
 
 

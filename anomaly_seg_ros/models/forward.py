@@ -69,7 +69,7 @@ def forward_padded(network: Network, images: Tensor) -> ModelOutput:
     bottom, right = -height % network.stride, -width % network.stride
     if bottom or right:
         images = functional.pad(images, (0, right, 0, bottom), mode='replicate')
-    output = network(images)
+    output = network.with_taken(network(images), (height + bottom, width + right))
     extent = Extent((height, width), (height + bottom, width + right))
     if bottom or right:
         output = output.over_pixels(lambda maps: maps[..., :height, :width])

@@ -11,6 +11,8 @@ from torch import nn, Tensor
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.parts.public_encoder import PublicEncoder
 from anomaly_seg_ros.models.parts.public_layout import PublicLayout
+from anomaly_seg_ros.models.parts.taps import as_map, Tap
+from anomaly_seg_ros.registry import did_you_mean
 
 
 class Network(nn.Module):
@@ -40,6 +42,7 @@ class Network(nn.Module):
             option chooses the encoder, the object has its own.
         frame_features: Feature maps that a frame as a whole is judged by; empty: all of them.
         channels_last: Whether eager torch is faster with channels last in memory.
+        taken: What tapped layers gave of the images that run; None where none is tapped.
     """
 
     provides: frozenset[str] = frozenset({'logits'})
@@ -53,6 +56,7 @@ class Network(nn.Module):
     public_layouts: ClassVar[tuple[PublicLayout, ...]] = ()
     frame_features: ClassVar[tuple[str, ...]] = ()
     channels_last: ClassVar[bool] = True
+    taken: dict[str, Tensor] | None = None
 
     __call__: Callable[..., ModelOutput]
 
@@ -71,3 +75,48 @@ class Network(nn.Module):
             images: (N, 3, H, W) normalised RGB, sides multiples of `stride`.
         """
         raise NotImplementedError
+
+    def tap(self, layer: str) -> None:
+        """Makes `run_network` give a layer's output as one of the features, by the layer's name.
+
+        Args:
+            layer: Name of a module, as `encoder.layers.14`; what the network gives as features of
+                that name anyway is left as it is.
+
+        Raises:
+            ValueError: There is no such module.
+        """
+        if f'features.{layer}' in self.provides:
+            return
+        try:
+            module = self.get_submodule(layer) if layer else None
+        except AttributeError:
+            module = None
+        if module is None:
+            own = sorted(name[9:] for name in self.provides if name.startswith('features.'))
+            modules = [name for name, _ in self.named_modules() if name]
+            near = did_you_mean(layer, modules, 0.5) or f', as {modules[-1]!r}'
+            raise ValueError(
+                f'no features {layer!r}; this network gives {", ".join(own) or "none"}, and what '
+                f'any of its modules gives is taken by the name of the module{near}'
+            )
+        if self.taken is None:
+            self.taken = {}
+        if not any(isinstance(hook, Tap) for hook in module._forward_hooks.values()):
+            module.register_forward_hook(Tap(self.taken, layer))
+
+    def with_taken(self, output: ModelOutput, size: tuple[int, int]) -> ModelOutput:
+        """Gives the output with what the tapped layers gave, and forgets that.
+
+        Args:
+            output: What `forward` gave.
+            size: (height, width) of its images.
+
+        Raises:
+            ValueError: A layer gave no map.
+        """
+        if not self.taken:
+            return output
+        maps = {layer: as_map(values, layer, size) for layer, values in self.taken.items()}
+        self.taken.clear()
+        return output._replace(features={**output.features, **maps})

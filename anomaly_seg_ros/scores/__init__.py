@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import inspect
 from typing import Any, TYPE_CHECKING
 
-from anomaly_seg_ros.registry import lookup, read_fact
+from anomaly_seg_ros.registry import check_name, lookup, read_fact
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from .score import AnomalyScore
 
 SCORES = {
+    'cdnp': 'anomaly_seg_ros.scores.cdnp:CDNP',
     'dense_hybrid': 'anomaly_seg_ros.scores.dense_hybrid:DenseHybrid',
     'dense_hybrid_odds': 'anomaly_seg_ros.scores.dense_hybrid_odds:DenseHybridOdds',
+    'dnp': 'anomaly_seg_ros.scores.dnp:DNP',
     'eam': 'anomaly_seg_ros.scores.eam:EAM',
     'energy': 'anomaly_seg_ros.scores.energy:Energy',
     'entropy': 'anomaly_seg_ros.scores.entropy:Entropy',
@@ -29,6 +31,7 @@ SCORES = {
     'mask_msp': 'anomaly_seg_ros.scores.mask_msp:MaskMSP',
     'max_logit': 'anomaly_seg_ros.scores.max_logit:MaxLogit',
     'msp': 'anomaly_seg_ros.scores.msp:MSP',
+    'neco': 'anomaly_seg_ros.scores.neco:NECO',
     'nflow_js': 'anomaly_seg_ros.scores.nflow_js:NFlowJS',
     'ood_posterior': 'anomaly_seg_ros.scores.ood_posterior:OODPosterior',
     'rba': 'anomaly_seg_ros.scores.rba:RbA',
@@ -37,6 +40,9 @@ SCORES = {
     'uno': 'anomaly_seg_ros.scores.uno:UNO',
     'void': 'anomaly_seg_ros.scores.void:Void',
 }
+
+PRESET = 'preset'
+"""Option of scores that have presets: the name of one stands for the options in it."""
 
 STEP = 'step'
 STEPS = (1, 2, 4, 8)
@@ -112,7 +118,9 @@ def build_score(
         )
     check_options(name, options or {})
     tempered = {'temperature': temperature} if score.tempered else {}
-    own = dict(options or {})
+    fitted = fit_parameters(name)
+    taken = inspect.signature(score).parameters
+    own = {k: v for k, v in (options or {}).items() if k in taken or k not in fitted}
     step = own.pop(STEP, 1)
     built = score(**tempered, **(statistics or {}), **own)
     if step == 1:
@@ -130,7 +138,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     """
     score = score_class(name)
     fixed = {*score.statistics, *({'temperature'} if score.tempered else ())}
-    parameters = inspect.signature(score).parameters
+    parameters = {**inspect.signature(score).parameters, **fit_parameters(name)}
     valid = {key: p.default for key, p in parameters.items() if key not in fixed}
     if score.coarse:
         valid[STEP] = 1
@@ -153,3 +161,24 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise ValueError(
                 f'option {key!r} of score {name!r} is {value}; it must be one of {STEPS}'
             )
+
+
+def fit_parameters(name: str) -> dict[str, inspect.Parameter]:
+    """Gives the options that `fit_score` takes for the statistics of a score, by name."""
+    fit = score_class(name).fit
+    found = inspect.signature(fit).parameters if fit else {}
+    return {key: p for key, p in found.items() if key not in ('classes', 'class_names')}
+
+
+def expanded(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives options with those of a preset in its place.
+
+    Raises:
+        ValueError: The score has no such preset.
+    """
+    presets = score_class(name).presets
+    if PRESET not in options or not presets:
+        return dict(options)
+    check_name(f'preset of score {name!r}', presets, str(options[PRESET]))
+    rest = {key: value for key, value in options.items() if key != PRESET}
+    return {**presets[str(options[PRESET])], **rest}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import ClassVar, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,13 +51,15 @@ class AnomalyScore(nn.Module):
 
     Attributes:
         needs: Names of what it reads, as `ModelOutput.given` takes them.
+        layers: Names of the features that it reads, where an option chooses them.
         tempered: Whether it changes with the checkpoint's temperature, its argument of that name.
         from_masks: Whether it reads the logarithm of `semantics` where there are no `logits`, by
             `parts/class_logits.py`.
         coarse: Whether it may be computed at every n-th pixel alone: for those with an exponential
             of every logit, which costs up to 19 % of a network's time.
         statistics: Arguments that `fit_score` fits; kept as buffers of the same names.
-        fit: What fits them.
+        fit: What fits them; its constructor takes the number of classes, and options.
+        presets: Name to options of the score and of its fit that one word stands for.
         classes: Number of classes that its statistics are for; None: it has no such number.
     """
 
@@ -66,7 +69,9 @@ class AnomalyScore(nn.Module):
     coarse: ClassVar[bool] = False
     statistics: ClassVar[tuple[str, ...]] = ()
     fit: ClassVar[type[StatisticsFit] | None] = None
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     classes: int | None = None
+    layers: tuple[str, ...] = ()
 
     @classmethod
     def reads(cls, provides: Iterable[str]) -> frozenset[str]:

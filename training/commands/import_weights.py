@@ -110,14 +110,18 @@ def main(args: argparse.Namespace) -> int:
         weights = {f'{layout.prefix}{key}': value for key, value in kept.items()}
     elif void_index is None and output_channels(weights, layout) > len(layout.classes.names):
         weights = drop_last_channel(weights, layout)
+    channels = output_channels(weights, layout)
+    weights = weights if layout.convert is None else layout.convert(weights)
     options = dict(layout.options)
+    if layout.sized is not None:
+        options |= layout.sized(weights)
     if args.repair_phase:
         options['repair_phase'] = True
     if args.expansion_activation:
         options['expansion_activation'] = True
     if OUTLIER_HEAD in weights:
         options['outlier_head'] = True
-    model = build_model(args.model, output_channels(weights, layout), options)
+    model = build_model(args.model, channels, options)
     weights = dict(model.named_as_own(weights))
     fresh = model.new_head_prefixes if layout.surplus else ()
     load_state(model, weights, repr(str(args.file)), fresh)

@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
-from anomaly_seg_ros.scores import check_options
+from anomaly_seg_ros.scores import check_options, expanded
 
 
 def parse_option(text: str) -> tuple[str, dict[str, Any]]:
-    """Reads 'SCORE.KEY=VALUE', the value as YAML.
+    """Reads 'SCORE.KEY=VALUE', the value as YAML; a preset gives the options in it.
 
     Raises:
         ValueError: Another form, or what the score does not take.
@@ -23,8 +23,9 @@ def parse_option(text: str) -> tuple[str, dict[str, Any]]:
     try:
         if not equals or not dot:
             raise ValueError
-        options = {key: yaml.safe_load(value)}
+        given = {key: yaml.safe_load(value)}
     except (ValueError, yaml.YAMLError):
         raise ValueError(f'option {text!r} is not of the form score.key=value') from None
+    options = expanded(score, given)
     check_options(score, options)
     return score, options

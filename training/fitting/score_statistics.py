@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+import inspect
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from anomaly_seg_ros.engines.scored_model import ImageModel
 from anomaly_seg_ros.engines.torch_engine import place
 from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.process.cores import inference_threads
-from anomaly_seg_ros.scores import score_class
+from anomaly_seg_ros.scores import fit_parameters, score_class
 from anomaly_seg_ros.scores.score import StatisticsFit
 from training.datasets import Dataset
 from training.evaluation.resizing import network_input
@@ -40,6 +41,19 @@ def fit_of(score: str) -> type[StatisticsFit]:
     return fit
 
 
+def new_fit(meta: CheckpointMeta, score: str) -> StatisticsFit:
+    """Gives an empty fit of a score, with the options that the checkpoint has for it.
+
+    Raises:
+        ValueError: An option does not fit.
+    """
+    kind, known = fit_of(score), fit_parameters(score)
+    options = {k: v for k, v in meta.score_options.get(score, {}).items() if k in known}
+    if 'class_names' in inspect.signature(kind).parameters:
+        options['class_names'] = meta.class_names
+    return kind(len(meta.class_names), **options)
+
+
 def fit_statistics(
     checkpoint: Checkpoint, scores: Sequence[str], dataset: Dataset
 ) -> dict[str, dict[str, Tensor]]:
@@ -50,9 +64,12 @@ def fit_statistics(
     """
     meta = checkpoint.meta
     check_frames(meta, scores, dataset)
-    fits = {score: fit_of(score)(len(meta.class_names)) for score in scores}
+    fits = {score: new_fit(meta, score) for score in scores}
     labelled = any(fit.labelled for fit in fits.values())
     model = ImageModel(checkpoint.network(), meta).eval()
+    for fit in fits.values():
+        for layer in getattr(fit, 'layers', ()):
+            model.model.tap(layer)
     device = place(model, inference_threads())
     for index in tqdm(range(len(dataset)), desc='statistics', unit='frame', disable=None):
         sample = dataset[index]

@@ -42,6 +42,8 @@ PUBLISHED_SCORES = (
     ('nflow_js', 'LDN-121 trained with NFlowJS, Fishyscapes Lost & Found 69.4 / 2.0'),
     ('dense_hybrid', 'LDN-121, RoadAnomaly21 78.0 / 9.8'),
     ('sml', 'DeepLabV3+, Fishyscapes Lost & Found 31.7 / 21.9'),
+    ('dnp', 'ViT keys, RoadAnomaly 85.6 / 9.8'),
+    ('cdnp', 'Segmenter ViT-B, Fishyscapes Lost & Found 62.2 / 8.9'),
 )
 """Of the scores themselves, on the networks of their papers and tables."""
 
@@ -57,7 +59,10 @@ def subjects() -> Iterator[Subject]:
     yield Subject(
         BASELINE,
         'the default checkpoint',
-        (*COMMON, 'dense_hybrid', 'dense_hybrid_odds', 'ood_posterior', 'nflow_js'),
+        (
+            *(*COMMON, 'dense_hybrid', 'dense_hybrid_odds', 'ood_posterior', 'nflow_js'),
+            *('dnp', 'cdnp', 'neco'),
+        ),
         published=PUBLISHED_SCORES,
     )
     yield Subject(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from anomaly_seg_ros.classes import CITYSCAPES, LabelSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 """Mean and std of a network that takes RGB in 0..1 as it is."""
@@ -35,6 +39,8 @@ class PublicLayout:
         surplus: Beginnings of the keys of layers that are left out; where there are some, the
             classes of the file are too, and the network has one.
         prefix: What stands before the keys in the network.
+        convert: From the weights of the file to those of the network; None: they are the same.
+        sized: Gives further options of the network from its weights; None: there are none.
     """
 
     name: str
@@ -52,3 +58,5 @@ class PublicLayout:
     trained_on: str = 'cityscapes train'
     surplus: tuple[str, ...] = ()
     prefix: str = ''
+    convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
+    sized: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None

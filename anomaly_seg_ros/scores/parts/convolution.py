@@ -1,4 +1,4 @@
-"""Convolution in the precision of its input, whatever autocast would make of it."""
+"""Convolution and product in the precision of their input, whatever autocast would make of it."""
 
 from __future__ import annotations
 
@@ -23,3 +23,12 @@ def convolve(
         with torch.autocast(kind, enabled=False):
             return functional.conv2d(values, weight, bias, dilation=dilation)
     return functional.conv2d(values, weight, bias, dilation=dilation)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Gives a matrix product, in float32 also under autocast."""
+    kind = a.device.type
+    if torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):
+            return a @ b
+    return a @ b

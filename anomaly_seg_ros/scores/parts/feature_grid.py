@@ -1,0 +1,89 @@
+"""Feature maps on a coarse grid over the image, and values of its cells back at every pixel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from anomaly_seg_ros.model_output import Extent, ModelOutput
+
+ENLARGED = ('bilinear', 'nearest')
+"""Ways from cells to pixels."""
+
+
+def layers_of(text: str) -> tuple[str, ...]:
+    """Gives the names of the feature maps in 'last' or 'last+encoder._blocks.4'."""
+    return tuple(part.strip() for part in text.split('+'))
+
+
+def extent_of(output: ModelOutput) -> Extent:
+    """Gives the sizes that the maps stand for; logits say it where the output does not."""
+    if output.extent is not None:
+        return output.extent
+    height, width = output.class_maps.shape[-2:]
+    return Extent((height, width), (height, width))
+
+
+def gridded(output: ModelOutput, layers: tuple[str, ...], grid: int) -> tuple[Tensor, int]:
+    """Gives feature maps, one behind the other, on one grid, and the pixels of a cell's side.
+
+    A finer map is averaged over the cells; a coarser one is enlarged bilinearly where another
+    is finer, and by itself sets the grid.
+
+    Args:
+        output: Of a network that gives these features.
+        layers: Names of the maps.
+        grid: Pixels of the image between two cells, at least.
+
+    Returns:
+        (N, D, h, w) float32, and its stride.
+    """
+    height = extent_of(output).padded[0]
+    averaged = []
+    for layer in layers:
+        values = output.given(f'features.{layer}').float()
+        stride = max(1, round(height / values.shape[2]))
+        cells = max(1, min(grid // stride, *values.shape[2:]))
+        if cells > 1:
+            values = functional.avg_pool2d(values, cells, ceil_mode=True, count_include_pad=False)
+        averaged.append((values, stride * cells))
+    finest, stride = min(averaged, key=lambda pair: pair[1])
+    size = (finest.shape[2], finest.shape[3])
+    maps = [
+        values
+        if values.shape[2:] == finest.shape[2:]
+        else functional.interpolate(values, size, mode='bilinear', align_corners=False)
+        for values, _ in averaged
+    ]
+    return (maps[0] if len(maps) == 1 else torch.cat(maps, 1)), stride
+
+
+def to_pixels(cells: Tensor, stride: int, extent: Extent, mode: str) -> Tensor:
+    """Gives (N, H, W) of the image from (N, h, w) values of cells.
+
+    Args:
+        cells: Of the image with its border.
+        stride: Pixels of a cell's side.
+        extent: Of the image.
+        mode: One of `ENLARGED`.
+    """
+    size = (cells.shape[1] * stride, cells.shape[2] * stride)
+    corners = None if mode == 'nearest' else False
+    large = functional.interpolate(cells[:, None], size, mode=mode, align_corners=corners)
+    height, width = extent.image
+    return large[:, 0, :height, :width]
+
+
+def cell_energy(logits: Tensor, cells: Tensor, stride: int) -> Tensor:
+    """Gives `-ln sum_c exp(l_c)` (N, h, w) of the pixel in the middle of each cell.
+
+    Args:
+        logits: (N, K, H, W) of the image; cells in the border beyond it take the nearest value.
+        cells: (N, D, h, w), for their number.
+        stride: Pixels of a cell's side.
+    """
+    (height, width), middle = cells.shape[2:], min(stride // 2, *(n - 1 for n in logits.shape[2:]))
+    energy = -logits[..., middle::stride, middle::stride].float().logsumexp(1, keepdim=True)
+    beyond = (0, width - energy.shape[3], 0, height - energy.shape[2])
+    return (functional.pad(energy, beyond, 'replicate') if any(beyond) else energy)[:, 0]
