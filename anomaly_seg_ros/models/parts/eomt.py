@@ -35,7 +35,7 @@ def eomt_steps(net: Any, images: Tensor, masked: Sequence[bool]) -> ModelOutput:
     attention: Tensor | None = None
     for index, layer in enumerate(net.layers):
         if index == first:
-            queries = net.query.weight[None].expand(len(images), -1, -1)
+            queries = net.query.weight[None].expand(images.shape[0], -1, -1)
             tokens = torch.cat([queries.to(tokens.dtype), tokens], 1)
         if index >= first and (net.training or masked[index - first]):
             steps.append(_predict(net, net.layernorm(tokens), grid))
@@ -66,7 +66,7 @@ def _embed(net: Any, images: Tensor, grid: tuple[int, int]) -> tuple[Tensor, dic
         as_map = places.T.reshape(1, -1, *trained).float()
         places = functional.interpolate(as_map, grid, mode='bicubic', align_corners=False)
         places = places[0].flatten(1).T.to(patches.dtype)
-    start = [t.expand(len(images), -1, -1) for t in (own.cls_token, own.register_tokens)]
+    start = [t.expand(images.shape[0], -1, -1) for t in (own.cls_token, own.register_tokens)]
     return own.dropout(torch.cat([*start, patches + places], 1)), {}
 
 
@@ -80,7 +80,7 @@ def _predict(net: Any, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, T
     """Gives class logits, mask logits and the map of patch tokens, (N, D, *grid)."""
     queries = tokens[:, : net.config.num_queries]
     patches = tokens[:, net.config.num_queries + _prefix(net) :]
-    pixels = patches.transpose(1, 2).reshape(len(tokens), -1, *grid)
+    pixels = patches.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)
     large = net.upscale_block(pixels)
     masks = net.mask_head(queries) @ large.flatten(2)
     masks = masks.reshape(*masks.shape[:2], *large.shape[2:])
