@@ -528,7 +528,7 @@ def test_unknown_names_list_the_known(tiny_checkpoint: Path) -> None:
         ValueError, match="unknown engine 'onxx'; choose one of: auto, tensorrt, openvino, onnx"
     ):
         open_engine(Checkpoint.open(tiny_checkpoint), 'onxx')
-    with pytest.raises(ValueError, match="unknown score 'msx'; choose one of: dense_hybrid, de"):
+    with pytest.raises(ValueError, match="unknown score 'msx'; choose one of: cdnp, den"):
         open_engine(Checkpoint.open(tiny_checkpoint), score='msx')
     with pytest.raises(ValueError, match="score 'void' needs logits, void_logit"):
         open_engine(Checkpoint.open(tiny_checkpoint), score='void')

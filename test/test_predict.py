@@ -173,7 +173,7 @@ def test_two_images_of_one_name_are_refused(photo: Path, tmp_path: Path, capsys)
     [
         (
             ['--score', 'msx'],
-            "unknown score 'msx'; choose one of: dense_hybrid, dense_hybrid_odds,",
+            "unknown score 'msx'; choose one of: cdnp, dense_hybrid,",
         ),
         (['--score', 'void'], "score 'void' needs logits, void_logit; model 'efficientnet_l"),
         (['--engine', 'tensorflow'], "unknown engine 'tensorflow'; choose one of: auto"),

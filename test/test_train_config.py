@@ -28,7 +28,7 @@ MINIMAL = {'dataset': 'camvid', 'root': '/data', 'model': 'bisenetv2'}
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path: Path) -> None:
     config = load_train_config(path)
-    classes = {'camvid': 11, 'cityscapes': 19, 'streethazards': 12}[config.dataset]
+    classes = {'camvid': 11, 'cityscapes': 19, 'streethazards': 12, 'frames': 1}[config.dataset]
     with torch.device('meta'):
         model = build_model(config.model, classes, config.model_options)
     build_optimizer(model, config)
@@ -166,7 +166,7 @@ def test_changes_are_read_as_yaml(tmp_path: Path) -> None:
             r"loss_options of \['ohem'\] without that loss; it is: focal",
         ),
         ({'lr_multipliers': {'head': 'x'}}, "lr_multipliers.head is 'x'; it must be of type"),
-        ({'score': 'max_logits'}, "unknown score 'max_logits'; choose one of: dense_hybrid, de"),
+        ({'score': 'max_logits'}, "unknown score 'max_logits'; choose one of: cdnp, de"),
         ({'outliers': 'folder'}, "outliers is 'folder'; it must be a mapping"),
     ],
 )

@@ -31,7 +31,7 @@ from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.whole_frame.health import CameraHealth
 
-FORMAT = 2
+FORMAT = 3
 FACTS_FILE = 'snapshot.json'
 IMAGE_FILE = 'image.png'
 MEMORY_FILE = 'memory.npz'
