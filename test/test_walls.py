@@ -302,6 +302,8 @@ TWICE = {
     'DenseHybrid': 'the objective that trains what the score of the same name reads',
     'Mask2Anomaly': 'a network, the objective that trains it and the score that it is read by',
     'NFlowJS': 'the objective that trains what the score of the same name reads',
+    'RbA': 'the objective that trains what the score of the same name reads',
+    'UNO': 'the objective that trains what the score of the same name reads',
 }
 """Class names that stand in two modules, and why."""
 
