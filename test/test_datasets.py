@@ -157,7 +157,7 @@ def test_each_layout_gives_its_frames_with_train_ids(tmp_path: Path, case) -> No
 
 
 def test_every_dataset_has_a_fixture_here() -> None:
-    elsewhere = {'classes'}  # test_own_classes.py
+    elsewhere = {'classes', 'frames'}  # test_own_classes.py, test_frame_methods.py
     assert {c[0] for c in [*ANOMALY_LAYOUTS, *CLASS_LAYOUTS]} | elsewhere == set(DATASETS)
 
 

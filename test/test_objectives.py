@@ -220,7 +220,7 @@ def test_divergence_gradient() -> None:
         ('dense_hybrid', False, False, "'dense_hybrid' learns from pasted outliers, but outl"),
         ('dense_hybrid', True, True, "void is true, .* but objective 'dense_hybrid' keeps them"),
         ('nflow_js', False, True, "objective 'nflow_js' keeps them out"),
-        ('dense', True, False, "unknown objective 'dense'; choose one of: dense_hybrid, nflow_js"),
+        ('dense', True, False, "unknown objective 'dense'; choose one of: dense_hybrid, mask2an"),
     ],
 )
 def test_an_objective_is_held_against_the_recipe(

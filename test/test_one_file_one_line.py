@@ -404,5 +404,6 @@ def test_a_network_of_masks_and_its_score_are_measured_and_exported(
     assert row.ece is None, 'there are no logits'
     held_to_torch(folder, 'rejected')
     capsys.readouterr()
-    assert main([*arguments, '--score', 'msp', '--out', str(tmp_path / 'msp')]) == 2
-    assert "score 'msp' needs logits; model 'masks' gives class_logits" in capsys.readouterr().err
+    assert main([*arguments, '--score', 'mahalanobis', '--out', str(tmp_path / 'other')]) == 2
+    said = capsys.readouterr().err
+    assert "score 'mahalanobis' needs logits; model 'masks' gives class_logits" in said

@@ -156,7 +156,8 @@ def test_every_network_and_score_is_plain(
     scored = fitting_scores(model, meta)
     assert len(scored) >= 8, 'the scores of logits and void alone'
     if options.get('outlier_head'):
-        of_pixels = [name for name in SCORES if not score_class(name).needs & OF_MASKS]
+        not_given = OF_MASKS | score_class('reconstruction_error').needs
+        of_pixels = [name for name in SCORES if not score_class(name).needs & not_given]
         assert len(scored) == len(of_pixels) + len(COARSE) - len(SCORE_EXCEPTIONS)
     found = problems(export_graph(AllScores(scored), SIZE, 1))  # type: ignore[arg-type]
     assert (found != []) == (name in EXCEPTIONS), found

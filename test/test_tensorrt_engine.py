@@ -197,7 +197,11 @@ def test_fp16_is_a_half_network_with_a_float32_score(
     assert kinds['aten.conv2d.default'] == {torch.float16}
     assert kinds['aten.logsumexp.default'] == {torch.float32}
     outputs = next(node for node in graph.nodes if node.op == 'output').args[0]
-    assert [node.meta['val'].dtype for node in outputs] == [torch.int8, torch.float16]
+    assert [node.meta['val'].dtype for node in outputs] == [
+        torch.int8,
+        torch.float16,
+        torch.float32,
+    ]
 
 
 def test_a_missing_batch_file_is_one_clear_error(

@@ -14,6 +14,7 @@ class ReconstructionError(AnomalyScore):
     Source: Baur et al., "Deep Autoencoding Models for Unsupervised Anomaly Segmentation in Brain
     MR Images", 2018, https://arxiv.org/abs/1804.04488.
 
+    >>> import torch
     >>> image, again = torch.zeros(1, 3, 1, 1), torch.tensor([[[[0.0]], [[0.3]], [[0.3]]]])
     >>> ReconstructionError()(ModelOutput(image=image, reconstruction=again)).item()
     0.06...
