@@ -40,6 +40,8 @@ def test_the_mean_lies_half_way_and_keeps_nothing_that_was_fitted(
         assert torch.allclose(value.double(), expected, rtol=1e-3, atol=2e-3), key
     assert not made.meta.calibrations
     assert not made.meta.thresholds
+    assert made.meta.frame is None
+    assert not made.meta.fitted_network
     assert made.meta.temperature == 1.0
     assert made.meta.training['averaged'] == [first.weights_sha256, second.weights_sha256]
     assert made.meta.training['recipe'] == {}
