@@ -62,10 +62,11 @@ study: $(VENV)/.test
 # About three hours on two idle cores; started again, it goes on where it was stopped.
 train-default: $(VENV)/.test out/default.done
 
+# Two parts of either seed's last stage, one of the stage that both began from.
 out/default.done: out/lite_last.done out/lite_last_1.done
-	$(BIN)/python -m training.preparation.average out/lite_cameras_1/checkpoint \
-	  out/lite_last_1/checkpoint out/lite_cameras/checkpoint out/lite_last/checkpoint \
-	  --out out/lite_mean
+	$(BIN)/python -m training.preparation.average out/lite_objects/checkpoint \
+	  out/lite_last_1/checkpoint out/lite_last_1/checkpoint \
+	  out/lite_last/checkpoint out/lite_last/checkpoint --out out/lite_mean
 	$(BIN)/python -m anomaly_seg_ros fit_score --checkpoint out/lite_mean \
 	  --score dense_hybrid_odds,dense_hybrid,max_logit,msp,entropy,energy,dfkde --sure \
 	  --own dense_hybrid_odds --dataset camvid --root $(DATA)/camvid --out out/default

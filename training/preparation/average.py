@@ -2,6 +2,8 @@
 
     python -m training.preparation.average CHECKPOINT CHECKPOINT... --out DIR
 
+One that is named twice counts twice.
+
 A stage that learns one thing better often forgets another; the mean of the weights before and
 behind it keeps most of both, and costs nothing on the vehicle. It needs networks that were trained
 from the same start: the mean of strangers is no network. Calibrations do not hold for other
@@ -41,7 +43,7 @@ def average(checkpoints: Sequence[Checkpoint], out: Path) -> Checkpoint:
     """Writes the checkpoint of mean weights; the rest is as in the last.
 
     Args:
-        checkpoints: Two or more; each counts alike.
+        checkpoints: Two or more; each counts as often as it stands there.
         out: A new folder, or one of a checkpoint, which is replaced.
 
     Raises:
