@@ -114,9 +114,9 @@ def _related(tracks: Tracks, regions: Regions, size: int) -> tuple[Whole, Whole]
 
     Each present region comes once, with the remembered one that it shares most with.
     """
-    place = np.zeros(size, np.int32)
-    place[places(tracks.starts, tracks.lengths)] = np.repeat(tracks.owners + 1, tracks.lengths)
     names = len(tracks.ids) + 1
+    place = np.zeros(size, np.min_scalar_type(names))
+    place[places(tracks.starts, tracks.lengths)] = np.repeat(tracks.owners + 1, tracks.lengths)
     keys = np.repeat(regions.owners * names, regions.lengths) + place[regions.pixels]
     if len(regions) * names <= COUNTED:
         table = np.bincount(keys)

@@ -23,6 +23,7 @@ def regions_content(result: Result) -> dict[str, Any]:
     """Gives what `~/regions_json` says beside its stamp; boxes and areas in published pixels."""
     height, width = result.size
     needed, frames = result.settings.persistence
+    shares = [round(seen / frames, 3) for seen in range(frames + 1)]
     return {
         'schema': SCHEMA,
         'height': height,
@@ -40,7 +41,7 @@ def regions_content(result: Result) -> dict[str, Any]:
                 'area': area,
                 'score': score,
                 'seen': seen,
-                'persistence': round(seen / frames, 3),
+                'persistence': shares[seen],
             }
             for number, (x, y, columns, rows), area, score, seen in result.regions
         ],

@@ -97,7 +97,7 @@ class Listed:
     def __call__(self) -> None:
         """Takes the next mask."""
         mask, prediction = next(self._frames)
-        maps = Maps(prediction, self._settings, 0, self._table, self._memory)
+        maps = Maps(prediction, self._settings, 0, self._table, self._memory, judged=0.0)
         maps.__dict__['above'] = mask  # every frame has it counted, for /diagnostics
         self._memory = maps.anomalies.memory
         result = Result(self._prepared, maps, LabelTables(((0, 0, 0),)))
