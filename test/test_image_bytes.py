@@ -149,6 +149,36 @@ def test_a_picture_that_claims_too_many_pixels_is_refused(
     assert MOST_PIXELS == 8192 * 16384
 
 
+LONG_CHUNK = encoded('.png').replace(b'\0\0\0\0IEND', b'\xc8\0\0\0tEXt')
+
+
+@pytest.mark.parametrize(
+    ('content', 'why'),
+    [
+        (png_of(8192, 16384, rows=1), 'cannot hold 16384x8192; is it truncated'),
+        (
+            encoded('.jpg').replace(struct.pack('>HH', 37, 53), struct.pack('>HH', 8192, 16384)),
+            'cannot hold 16384x8192',
+        ),
+        (LONG_CHUNK, f'a chunk of the PNG ends behind its {len(LONG_CHUNK)} bytes'),
+    ],
+    ids=['PNG', 'JPEG', 'chunk'],
+)
+def test_sizes_that_the_bytes_cannot_have_are_refused_before_opencv_takes_gigabytes(
+    content: bytes, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
+    with pytest.raises(ValueError, match=why):
+        decoded(content)
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg'])
+def test_a_picture_of_one_colour_is_whole_whatever_follows(suffix: str) -> None:
+    black = np.zeros((2000, 3000, 3), np.uint8)
+    assert (decoded(encoded(suffix, black)) == black).all()
+    assert (decoded(encoded('.png') + b'\xff' * 40) == NOISE).all()
+
+
 def test_an_error_of_opencv_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise cv2.error('OpenCV: (-215:Assertion failed)\n pixels <= CV_IO_MAX_IMAGE_PIXELS\n')

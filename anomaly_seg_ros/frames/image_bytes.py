@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 MOST_PIXELS = 1 << 27
 """What an image may have, 16384x8192: a PNG of some kilobytes can claim gigabytes."""
 
+MOST_PACKED = 1032
+"""Bytes that deflate makes one of at most, and pixels that a byte of a JPEG may hold: each block
+of 64 takes a bit at least."""
+
 _PNG_START = b'\x89PNG\r\n\x1a\n'
 _JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _JPEG_SCAN = 0xDA
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Marks of the segments that hold the size; the three others are tables."""
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Colour type to values of a pixel."""
 _JPEG_MARK = re.compile(rb'\xff([\x02-\xcf\xda-\xfe])', re.DOTALL)
 """Marks that a segment follows."""
 
@@ -39,8 +45,9 @@ def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
         flags: Of `cv2.imdecode`.
 
     Raises:
-        ValueError: No image, a JPEG that is cut short (OpenCV would fill the rest with grey), or
-            more than `MOST_PIXELS`; the text is the second half of a sentence.
+        ValueError: No image, a JPEG that is cut short (OpenCV would fill the rest with grey),
+            more than `MOST_PIXELS`, or a PNG or JPEG whose sizes do not fit its length, for
+            which OpenCV would take gigabytes; the text is the second half of a sentence.
     """
     content = data.tobytes()
     size = claimed_size(content)
@@ -48,8 +55,12 @@ def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
         raise ValueError(
             f'it is {size[1]}x{size[0]}, more than {MOST_PIXELS >> 20} million pixels'
         )
+    if size is not None and not _can_hold(content, size):
+        raise ValueError(f'{len(content)} bytes cannot hold {size[1]}x{size[0]}; is it truncated?')
     if content.startswith(_JPEG_START) and is_cut(content):
         raise ValueError(f'the JPEG of {len(content)} bytes is cut short: it has no end mark')
+    if content.startswith(_PNG_START) and _chunk_is_cut(content):
+        raise ValueError(f'a chunk of the PNG ends behind its {len(content)} bytes')
     image = None
     try:
         image = cv2.imdecode(data, flags) if data.size else None
@@ -84,6 +95,28 @@ def claimed_size(content: bytes) -> tuple[int, int] | None:
         height, width = map(abs, sides)
         return height, width
     return None
+
+
+def _can_hold(content: bytes, size: tuple[int, int]) -> bool:
+    """Tells whether a PNG or JPEG has enough bytes for its size; true of other formats."""
+    unpacked = size[0] * size[1]
+    if content.startswith(_PNG_START):
+        bits = _number(content, 24, 1) * _PNG_CHANNELS.get(_number(content, 25, 1), 1)
+        unpacked = unpacked * bits // 8
+    elif not content.startswith(_JPEG_START):
+        return True
+    return unpacked <= MOST_PACKED * len(content)
+
+
+def _chunk_is_cut(png: bytes) -> bool:
+    """Tells whether a chunk of a PNG claims to be longer than what is left of the file."""
+    at = len(_PNG_START)
+    while at + 8 <= len(png) and png[at + 4 : at + 8] != b'IEND':
+        at += 8 + _number(png, at, 4, 'big')
+        if at > len(png):
+            return True
+        at += 4
+    return False
 
 
 def is_cut(jpeg: bytes) -> bool:
