@@ -1884,6 +1884,27 @@ def test_auto_reads_any_camera_that_comes(
     assert 'set input_reliability' not in capfd.readouterr().err
 
 
+def test_no_image_is_lost_or_taken_twice_while_the_reliability_changes(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [ReliabilityPolicy.BEST_EFFORT]
+    monkeypatch.setattr('anomaly_seg_ros.ros.qos.choose_reliability', lambda *_: chosen[0])
+    camera = rig.activate().cameras[0]
+    rig.connect()
+    rig.send(image_message(picture()))
+    # One is on its way when another subscription is made, and one comes by both of them.
+    chosen[0] = ReliabilityPolicy.RELIABLE
+    rig.publisher.publish(image_message(picture()))
+    camera.input.review()
+    rig.spin_until(lambda: camera.statistics.count('received') == 2, 'the one on its way')
+    rig.spin_until(lambda: rig.publisher.get_subscription_count() == 2, 'both to match')
+    rig.send(image_message(picture()))
+    rig.spin_until(lambda: rig.publisher.get_subscription_count() == 1, 'the first to be gone')
+    rig.send(image_message(picture()))
+    assert camera.statistics.count('received') == 4
+    assert camera.input.subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+
+
 @pytest.mark.parametrize('asked', ['best_effort', 'reliable'])
 def test_the_reliability_that_is_asked_for_stays(asked: str, rig: Any) -> None:
     node = rig.activate(input_reliability=asked)

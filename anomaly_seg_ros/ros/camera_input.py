@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 import time
 from typing import Any, TypeAlias
 
@@ -63,6 +64,10 @@ class CameraInput:
         self.subscription: Any = None
         self.active = False
         self._reads_since = 0.0
+        # Of another reliability: it is read on until the first image comes by the one after it.
+        self._former: Any = None
+        self._turn = 0
+        self._came_by_former: set[tuple[int, int]] = set()
 
     def start(self) -> None:
         """Reads the camera from now on, whenever something is wanted."""
@@ -85,7 +90,9 @@ class CameraInput:
             self._reads_since = time.monotonic()
             self._subscribe()
         elif self._wants_another_reliability():
-            self._unsubscribe()
+            self._let_go()
+            self._came_by_former.clear()
+            self._former = self.subscription
             self._subscribe()
 
     def _wants_another_reliability(self) -> bool:
@@ -93,6 +100,7 @@ class CameraInput:
         return bool(self._node.count_publishers(self.topic)) and self._fitting_reliability() != has
 
     def _subscribe(self) -> None:
+        self._turn += 1
         try:
             self.subscription = self._make_subscription(message_lost=self._on_message_lost)
         except UnsupportedEventTypeError:  # not every middleware counts what is lost
@@ -102,7 +110,7 @@ class CameraInput:
         return self._node.create_subscription(
             self._type,
             self.topic,
-            self._receive,
+            partial(self._hear, self._turn),
             qos.image_input(self._fitting_reliability()),
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible_qos, **events
@@ -110,7 +118,28 @@ class CameraInput:
             qos_overriding_options=qos.image_input_overrides(),
         )
 
+    def _hear(self, turn: int, message: ImageInput) -> None:
+        """Takes each image once, though two subscriptions may bring it."""
+        stamp = message.header.stamp
+        key = stamp.sec, stamp.nanosec
+        if turn != self._turn:
+            if any(key):  # of images without a stamp none is known to be another's
+                self._came_by_former.add(key)
+        else:
+            self._let_go()
+            if key in self._came_by_former:
+                self._came_by_former.discard(key)
+                return
+        self._receive(message)
+
+    def _let_go(self) -> None:
+        """Ends the subscription before the present one."""
+        if self._former is not None:
+            self._node.destroy_subscription(self._former)
+            self._former = None
+
     def _unsubscribe(self) -> None:
+        self._let_go()
         if self.subscription is not None:
             self._node.destroy_subscription(self.subscription)
             self.subscription = None
