@@ -94,3 +94,11 @@ def test_shares_are_of_the_images_that_were_wanted_or_sent(clock: FakeTime) -> N
     # Not one came in, and that is known.
     statistics.lost(7)
     assert statistics.share('lost') == 1
+
+
+def test_only_frames_of_the_last_seconds_are_kept(clock: FakeTime) -> None:
+    statistics = FrameStatistics()
+    for _ in range(100):
+        clock.now += 1.0
+        statistics.done({}, 0.0)
+    assert len(statistics._done) == RECENT_S + 1

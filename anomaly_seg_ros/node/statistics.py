@@ -96,9 +96,11 @@ class FrameStatistics:
         if alarms:
             self._note('alarms', alarms)
         with self._lock:
-            self._done.append(
-                Done(time.monotonic(), durations_ms, anomalous_share, frame_score, health)
-            )
+            now = time.monotonic()
+            self._done.append(Done(now, durations_ms, anomalous_share, frame_score, health))
+            # Each holds a small picture: of a slow camera they would come in for minutes.
+            while self._done[0].when < now - RECENT_S:
+                self._done.popleft()
 
     def dropped(self, why: str, problem: str = '') -> None:
         """Notes a frame that was not processed.
