@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import cycle
 import os
 from pathlib import Path
+import random
 from statistics import median
 import subprocess
 import tempfile
@@ -205,16 +206,20 @@ class NodeSession:
     def open_loop(self, seconds: float, rate_hz: float) -> float:
         """Sends at a rate, whatever comes back; gives the frames per second that came back.
 
+        The pauses differ, as cameras drift: in step with the engine one camera's frames would
+        always come just before a pass begins, and another's just behind.
+
         Args:
             seconds: How long.
             rate_hz: Of all cameras together.
         """
         client = self._client
         before = client.complete()
+        chance = random.Random(0)
         began = due = time.monotonic()
         while time.monotonic() - began < seconds:
             client.spin_until(lambda: False, due - time.monotonic())
-            due += 1 / rate_hz
+            due += chance.uniform(0.5, 1.5) / rate_hz
             self._send()
         client.spin_until(lambda: False, began + seconds - time.monotonic())
         achieved = (client.complete() - before) / (time.monotonic() - began)
