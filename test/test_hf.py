@@ -8,6 +8,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -16,6 +17,8 @@ import transformers
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import CITYSCAPES
 from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.forward import run_network
 from anomaly_seg_ros.models.parts.hf_kinds import kind_of, KINDS, UNIVERSAL
@@ -126,6 +129,24 @@ def test_a_mask2former_gives_the_layers_before_while_training() -> None:
     ):
         torch.testing.assert_close(masks, layer['masks_queries_logits'])
         torch.testing.assert_close(classes, layer['class_queries_logits'])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_a_mask2former_is_exported_to_onnx(tmp_path: Path) -> None:
+    # The layout of Swin's attention depends on the kernel: a view in it held for one alone.
+    checkpoint, folder = tmp_path / 'checkpoint', tmp_path / 'folder'
+    write_folder(folder, 'mask2former')
+    assert main(['import_weights', '--model', f'hf:{folder}', '--out', str(checkpoint)]) == 0
+    opened = Checkpoint.open(checkpoint)
+    export_engine(opened, 'rba', (64, 96), 'fp32', tmp_path / 'engine', 'onnx')
+    engine = open_engine(opened, 'onnx', 'rba', engine_path=tmp_path / 'engine')
+    images = list(np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3)).astype(np.uint8))
+    expected = open_engine(opened, 'torch', 'rba', 'fp32').infer_batch(images)
+    for found, wanted in zip(engine.infer_batch(images), expected, strict=True):
+        np.testing.assert_allclose(found.score, wanted.score, atol=4e-3)
+        assert np.ptp(wanted.score) > 0.05
+        assert (found.labels == wanted.labels).mean() > 0.99
 
 
 # What a folder says

@@ -502,8 +502,10 @@ def test_the_row_of_no_object_is_kept_for_other_classes(camvid_root: Path, tmp_p
 # Whole
 
 
+@pytest.mark.ros
 @pytest.mark.slow
-def test_a_checkpoint_of_both_stages_is_exported_and_gives_what_torch_gives(
+@pytest.mark.timeout(420)
+def test_a_checkpoint_of_both_stages_is_exported_and_runs_in_the_node(
     camvid_root: Path, tmp_path: Path
 ) -> None:
     photos = tmp_path / 'photos'
@@ -536,9 +538,24 @@ def test_a_checkpoint_of_both_stages_is_exported_and_gives_what_torch_gives(
     same = {key for key in after if torch.equal(before[key], after[key])}
     assert {key for key in after if key.startswith('encoder.')} <= same
     assert any('.background.' in key for key in after.keys() - same)
+    fitted = tmp_path / 'fitted'
+    command = ['fit_score', '--checkpoint', str(second / 'checkpoint'), '--score', 'mask2anomaly']
+    assert (
+        main([*command, '--dataset', 'camvid', '--root', str(camvid_root), '--out', str(fitted)])
+        == 0
+    )
+    checkpoint = Checkpoint.open(fitted)
     image = np.random.default_rng(1).integers(0, 256, (64, 96, 3)).astype(np.uint8)
     expected = open_engine(checkpoint, 'torch').infer(image)
-    export_engine(checkpoint, None, (64, 96), 'fp32', tmp_path / 'engine')
-    found = open_engine(checkpoint, 'openvino', engine_path=tmp_path / 'engine').infer(image)
-    np.testing.assert_allclose(found.score, expected.score, atol=2e-3)
-    assert (found.labels == expected.labels).mean() > 0.99
+    for name in ('openvino', 'onnx'):
+        export_engine(checkpoint, None, (64, 96), 'fp32', fitted / 'engines' / name, name)
+        found = open_engine(checkpoint, name, engine_path=fitted / 'engines' / name).infer(image)
+        np.testing.assert_allclose(found.score, expected.score, atol=2e-3)
+        assert (found.labels == expected.labels).mean() > 0.99
+    pytest.importorskip('rclpy')
+    shown = tmp_path / 'demo'
+    command = ['demo', '--checkpoint', str(fitted), '--frames', '3', '--source']
+    assert main([*command, str(camvid_root / 'train'), '--out', str(shown)]) == 0
+    summary = json.loads((shown / 'summary.json').read_text())
+    assert summary['frames_received'] == summary['frames_sent'] == 3
+    assert summary['engine'] == 'openvino'

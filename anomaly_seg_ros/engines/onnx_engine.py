@@ -59,6 +59,7 @@ def export(request: ExportRequest, folder: Path) -> str:
         ValueError: The score does not fit, or the engine has no such precision.
     """
     import torch
+    from torch.nn.attention import sdpa_kernel, SDPBackend
 
     from anomaly_seg_ros.engines.graph import export_graph, output_names
     from anomaly_seg_ros.engines.scored_model import load_scored_model
@@ -68,16 +69,19 @@ def export(request: ExportRequest, folder: Path) -> str:
     program = export_graph(scored.spell(torch.uint8, half), request.input_size)
     logging.getLogger('torch.onnx').setLevel(logging.ERROR)  # it asks for torchvision
     try:
-        torch.onnx.export(
-            program,
-            f=folder / MODEL_FILE,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=['image'],
-            output_names=output_names(program),
-            external_data=False,
-            verbose=False,
-        )
+        # Its converter takes attentions apart, and must not count on the layout that a fused
+        # kernel gives its output: Swin's views of it would not hold.
+        with sdpa_kernel(SDPBackend.MATH):
+            torch.onnx.export(
+                program,
+                f=folder / MODEL_FILE,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=['image'],
+                output_names=output_names(program),
+                external_data=False,
+                verbose=False,
+            )
     except ImportError as error:
         raise ImportError(
             f'export to ONNX needs: pip install onnx==1.23.2 onnxscript==0.7.2 ({error})'
