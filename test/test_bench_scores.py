@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.engines.graph import export_graph
+from anomaly_seg_ros.engines.scored_model import load_scored_model
 from training.bench.scores import BARE, build_variants, main, parse_score, table
 from training.bench.timing import Samples
 
@@ -54,6 +56,19 @@ def test_a_network_that_has_no_outlier_head_is_measured_without(
     assert list(build_variants(Checkpoint.open(checkpoint), ['msp'])) == [BARE, 'msp']
     with pytest.raises(ValueError, match='outlier_head'):
         build_variants(Checkpoint.open(checkpoint), ['dense_hybrid'])
+
+
+def test_a_layer_that_a_score_takes_is_there_in_each_export_of_a_network(
+    tiny_checkpoint: Path,
+) -> None:
+    scored = load_scored_model(Checkpoint.open(tiny_checkpoint), 'max_logit')
+    layer = [name for name, _ in scored.model.named_modules() if name][-1]
+    scored.model.tap(layer)
+    for _ in range(2):
+        export_graph(scored, (48, 64))
+        with torch.inference_mode():
+            output = scored.output(torch.zeros(1, 48, 64, 3, dtype=torch.uint8))
+        assert layer in output.features
 
 
 def test_ratios_are_to_the_bare_network_of_the_same_round() -> None:

@@ -103,7 +103,7 @@ class Network(nn.Module):
         if self.taken is None:
             self.taken = {}
         if not any(isinstance(hook, Tap) for hook in module._forward_hooks.values()):
-            module.register_forward_hook(Tap(self.taken, layer))
+            module.register_forward_hook(Tap(self, layer))
 
     def with_taken(self, output: ModelOutput, size: tuple[int, int]) -> ModelOutput:
         """Gives the output with what the tapped layers gave, and forgets that.

@@ -64,7 +64,9 @@ class CDNP(DNP):
         low, high, furthest = self.limits.unbind()
         logits = output.given('logits')
         height, width = logits.shape[2:]
-        energy = 1 - logits[..., :: self.step, :: self.step].float().logsumexp(1)
+        if self.step > 1:
+            logits = logits[..., :: self.step, :: self.step]
+        energy = 1 - logits.float().logsumexp(1)
         energy = (energy - low) / (high - low)
         if self.step > 1:
             energy = enlarge(enlarge(energy, self.step, 2, width), self.step, 1, height)

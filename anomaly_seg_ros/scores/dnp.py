@@ -16,7 +16,14 @@ from anomaly_seg_ros.scores.parts.feature_grid import (
     layers_of,
     to_pixels,
 )
-from anomaly_seg_ros.scores.parts.neighbours import exact, FAR, probed_of, tiled
+from anomaly_seg_ros.scores.parts.neighbours import (
+    exact,
+    FAR,
+    probed_of,
+    Ranking,
+    ranking_of,
+    tiled,
+)
 from anomaly_seg_ros.scores.score import AnomalyScore
 
 SEARCHES = ('tiles', 'exact')
@@ -59,7 +66,9 @@ class DNP(AnomalyScore):
     counts: Tensor
     centre: Tensor
     squares: Tensor
-    centres: Tensor
+    ranking_axes: Tensor
+    ranking_blocks: Tensor
+    ranking_centres: Tensor
 
     def __init__(
         self,
@@ -98,8 +107,9 @@ class DNP(AnomalyScore):
         valid = torch.arange(bank.shape[1], device=bank.device) < counts
         squares = whole.square().sum(2).masked_fill(~valid, FAR)
         self.register_buffer('squares', squares, persistent=False)
-        centres = (whole * valid[..., None]).sum(1) / counts
-        self.register_buffer('centres', centres, persistent=False)
+        if not self.exact:
+            for name, value in ranking_of(whole, squares)._asdict().items():
+                self.register_buffer(f'ranking_{name}', value, persistent=False)
 
     def cells(self, output: ModelOutput) -> tuple[Tensor, int]:
         """Gives (N, D, h, w) features without `centre`, and the pixels of a cell's side."""
@@ -116,7 +126,12 @@ class DNP(AnomalyScore):
         bank = self.bank.float()
         if self.exact:
             return exact(cells, bank.flatten(0, 1), self.squares.flatten(), self.k)
-        return tiled(cells, bank, self.squares, self.centres, self.probed, self.k)
+        return tiled(cells, bank, self.squares, self.ranking, self.probed, self.k)
+
+    @property
+    def ranking(self) -> Ranking:
+        """What the search in tiles ranks by."""
+        return Ranking(self.ranking_axes, self.ranking_blocks, self.ranking_centres)
 
     def joined(self, output: ModelOutput, distance: Tensor, stride: int) -> Tensor:
         """Gives the score at every pixel from the (N, h, w) mean distances of the cells."""

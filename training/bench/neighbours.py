@@ -68,7 +68,7 @@ def searches(score: DNP) -> dict[str, Search]:
     found: dict[str, Search] = {EXACT: lambda cells: exact(cells, rows, squares, k)}
     if not score.exact:
         found['tiles'] = lambda cells: tiled(
-            cells, bank, score.squares, score.centres, score.probed, k
+            cells, bank, score.squares, score.ranking, score.probed, k
         )
     import faiss
 

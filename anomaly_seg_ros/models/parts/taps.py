@@ -11,10 +11,13 @@ EXTRA = 8
 
 
 class Tap:
-    """A forward hook that keeps a layer's output under its name."""
+    """A forward hook that keeps a layer's output under its name in the network's `taken`.
 
-    def __init__(self, taken: dict[str, Tensor], layer: str):
-        self.taken, self.layer = taken, layer
+    It holds the network and not that table: who exports a graph puts another one in its place.
+    """
+
+    def __init__(self, network: Any, layer: str):
+        self.network, self.layer = network, layer
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
         """Keeps it."""
@@ -23,7 +26,7 @@ class Tap:
                 f'layer {self.layer!r} gives a {type(output).__name__}; name one that gives a '
                 'single tensor'
             )
-        self.taken[self.layer] = output
+        self.network.taken[self.layer] = output
 
 
 def as_map(values: Tensor, layer: str, size: tuple[int, int]) -> Tensor:

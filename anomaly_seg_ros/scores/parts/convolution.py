@@ -26,9 +26,15 @@ def convolve(
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Gives a matrix product, in float32 also under autocast."""
+    """Gives a matrix product, in float32 also under autocast.
+
+    Args:
+        a: (N, I, D).
+        b: (N, D, J), or (D, J) of all.
+    """
     kind = a.device.type
     if torch.is_autocast_enabled(kind):
         with torch.autocast(kind, enabled=False):
-            return a @ b
-    return a @ b
+            return product(a, b)
+    # Of `a @ b` in three axes a graph keeps steps that copy b.
+    return torch.bmm(a, b) if b.ndim > 2 else a @ b

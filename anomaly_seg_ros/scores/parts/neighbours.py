@@ -7,6 +7,8 @@ whose centre is nearest to some cell of the tile, or hardly further than the nea
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -27,6 +29,12 @@ PART = 1 << 22
 
 FAR = 1e12
 """Squared distance of what is no vector of the bank."""
+
+AXES = 32
+"""Directions that vectors are ranked along before the nearest are measured along all."""
+
+GROUPS = (8, 4, 2, 1)
+"""Vectors of a block that are ranked by the nearest of them: as many as fit its length."""
 
 
 def exact(cells: Tensor, bank: Tensor, squares: Tensor, count: int) -> Tensor:
@@ -64,36 +72,74 @@ def probed_of(blocks: int) -> int:
     return min(PROBED, max(LEAST, blocks // SHARE))
 
 
+class Ranking(NamedTuple):
+    """What the vectors of a bank and the middles of its blocks are ranked by, and by how little.
+
+    `|r|^2 / 2 - q r` puts vectors r in the order of their distance to q. Of the product the
+    `AXES` directions along which the bank is widest are enough to find those that may be near.
+    """
+
+    axes: Tensor
+    """(D, A) these directions."""
+    blocks: Tensor
+    """(M, L, A + 1) of each vector: it along the axes, negative, and `|r|^2 / 2`."""
+    centres: Tensor
+    """(M, A + 1) likewise of the middle of each block."""
+
+
+def ranking_of(bank: Tensor, squares: Tensor) -> Ranking:
+    """Gives the ranking of a bank.
+
+    Args:
+        bank: (M, L, D), 0 where no vector is.
+        squares: (M, L) squared lengths, `FAR` of what does not count.
+    """
+    centres = bank.sum(1) / (squares < FAR).sum(1, keepdim=True)
+    rows = bank.flatten(0, 1).double()
+    axes = torch.linalg.eigh(rows.T @ rows)[1].flip(1)[:, :AXES].float()
+    halves = centres.square().sum(1, keepdim=True) / 2
+    return Ranking(
+        axes,
+        torch.cat([-(bank @ axes), squares[..., None] / 2], 2),
+        torch.cat([-(centres @ axes), halves], 1),
+    )
+
+
 def tiled(
-    cells: Tensor, blocks: Tensor, squares: Tensor, centres: Tensor, probed: int, count: int
+    cells: Tensor, bank: Tensor, squares: Tensor, ranking: Ranking, probed: int, count: int
 ) -> Tensor:
     """Gives (N, h, w, count) squared distances to the nearest vectors, from the nearest blocks.
 
     Args:
         cells: (N, D, h, w).
-        blocks: (M, L, D).
+        bank: (M, L, D).
         squares: (M, L) squared lengths, `FAR` of what does not count.
-        centres: (M, D) of the blocks.
+        ranking: Of the bank.
         probed: Blocks that a tile is compared with, fewer than M.
         count: How many.
     """
-    (height, width), (blocks_, size, depth) = cells.shape[2:], blocks.shape
+    (height, width), (_, size, depth) = cells.shape[2:], bank.shape
     padded = functional.pad(cells, (0, -width % TILE, 0, -height % TILE), 'replicate')
     rows, columns = padded.shape[2] // TILE, padded.shape[3] // TILE
     # (N, D, rows, TILE, columns, TILE) -> (N * rows * columns, TILE * TILE, D)
     tiles = padded.reshape(-1, depth, rows, TILE, columns, TILE)
     tiles = tiles.permute(0, 2, 4, 3, 5, 1).reshape(-1, TILE * TILE, depth)
-    gaps = centres.square().sum(1) - 2 * product(tiles, centres.T)
+    along = functional.pad(product(tiles, ranking.axes), (0, 1), value=1.0)
+    gaps = product(along, ranking.centres.T)
     beyond = (gaps - gaps.amin(2, keepdim=True)).amin(1)
-    chosen = _smallest(beyond, probed)[1].flatten()
-    near = blocks.reshape(blocks_, size * depth).index_select(0, chosen)
-    near = near.view(-1, probed * size, depth)
-    lengths = squares.index_select(0, chosen).view(-1, 1, probed * size)
-    ranked = lengths - 2 * product(tiles, near.transpose(1, 2))
-    places = _smallest(ranked, count)[1]
-    block = chosen.view(-1, probed).gather(1, (places // size).flatten(1)).view(places.shape)
-    found = _distances(tiles, blocks.flatten(0, 1), block * size + places % size)
-    found = found.view(-1, rows, columns, TILE, TILE, count).transpose(2, 3)
+    chosen = _smallest(beyond, probed)[1]
+    near = ranking.blocks.flatten(1).index_select(0, chosen.flatten())
+    near = near.view(-1, probed * size, along.shape[2])
+    # The nearest ones lie in as many groups, which are fewer to sort than all vectors.
+    group = next(n for n in GROUPS if size % n == 0)
+    groups = product(along, near.transpose(1, 2)).unflatten(2, (-1, group)).amin(3)
+    best = _smallest(groups, count)[1]
+    block = chosen.gather(1, (best // (size // group)).flatten(1)).view(best.shape)
+    first = block * size + best % (size // group) * group
+    places = (first[..., None] + torch.arange(group, device=first.device)).flatten(2)
+    far = squares.flatten().index_select(0, places.flatten()).view(places.shape)
+    found = _distances(tiles, bank.flatten(0, 1), places) + (far >= FAR) * FAR
+    found = _smallest(found, count)[0].view(-1, rows, columns, TILE, TILE, count).transpose(2, 3)
     return found.reshape(-1, rows * TILE, columns * TILE, count)[:, :height, :width]
 
 
