@@ -247,6 +247,24 @@ class Masks(Network):
         return ModelOutput(class_logits=4 * self.classes(queries), mask_logits=2 * masks)
 
 
+def test_the_mean_with_the_mirrored_image_is_that_of_both_runs(
+    make_fake_meta: Callable[..., Any],
+) -> None:
+    network = Masks(11).eval()
+    plain, both = (
+        ScoredModel(network, make_fake_meta(score_options={'mask2anomaly': options}), name).eval()
+        for name, options in (('mask_msp', {}), ('mask2anomaly', {'flip': True}))
+    )
+    images = torch.randint(0, 256, (2, 45, 61, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        there, back = plain(images), plain(images.flip(2))
+        found = both(images)
+    assert (there['score'] - back['score'].flip(2)).abs().max() > 0.01
+    expected = (there['score'] + back['score'].flip(2)) / 2
+    torch.testing.assert_close(found['score'], expected, rtol=0, atol=1e-6)
+    assert torch.equal(found['labels'], there['labels'])
+
+
 class Every(torch.nn.Module):
     """All scores of one network, so that one export is enough."""
 
@@ -259,7 +277,9 @@ class Every(torch.nn.Module):
 
     def forward(self, images: Any) -> tuple[Any, ...]:
         output = self.first.output(images)
-        return output.class_maps.argmax(1).int(), *(score(output) for score in self.scores)
+        return output.class_maps.argmax(1).int(), *(
+            self.first.scored(score, images, output) for score in self.scores
+        )
 
 
 @pytest.mark.parametrize('engine', ['openvino', 'onnx'])
@@ -267,9 +287,8 @@ def test_an_engine_computes_every_score_as_torch_does(
     engine: str, make_fake_meta: Callable[..., Any], tmp_path: Any
 ) -> None:
     classes = 11
-    meta = make_fake_meta(
-        void_index=classes, score_options={'mask2anomaly': {'refine': [0, 3], 'confidence': 0.3}}
-    )
+    options = {'refine': [0, 3], 'confidence': 0.3, 'flip': True}
+    meta = make_fake_meta(void_index=classes, score_options={'mask2anomaly': options})
     network = Masks(classes + 1).eval()
     assert run_fields(network, classes) == FIELDS
     module = Every(network, meta).eval()

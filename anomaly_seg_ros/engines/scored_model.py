@@ -52,6 +52,19 @@ class ImageModel(nn.Module):
         normal = normalised(scaled, self.mean, self.std, self.gamma).to(self.network_type)
         return run_network(self.model, normal, self.void_index)
 
+    def scored(self, score: AnomalyScore, images: Tensor, output: ModelOutput) -> Tensor:
+        """Gives a score's (N, H, W) map; where it wants so, the mean with the mirrored images'.
+
+        Args:
+            score: What is computed.
+            images: (N, H, W, 3) uint8 RGB.
+            output: Of these images.
+        """
+        found: Tensor = score(output)
+        if score.flip:
+            found = (found + score(self.output(images.flip(2))).flip(2)) / 2
+        return found
+
 
 class ScoredModel(ImageModel):
     """Normalisation, network and score in one graph, so that no logits leave the device.
@@ -87,7 +100,7 @@ class ScoredModel(ImageModel):
         changes both. `frame` is float32 always.
         """
         output = self.output(images)
-        score = self.score(output)
+        score = self.scored(self.score, images, output)
         if self.score_type is torch.float16:
             score = score.clamp(-HALF_MAX, HALF_MAX)
         labels = output.class_maps.argmax(1).to(self.label_type)

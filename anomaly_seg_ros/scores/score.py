@@ -59,6 +59,7 @@ class AnomalyScore(nn.Module):
             of every logit, which costs up to 19 % of a network's time.
         statistics: Arguments that `fit_score` fits; kept as buffers of the same names.
         fit: What fits them; its constructor takes the number of classes, and options.
+        flip: Whether it is the mean with that of the mirrored image, the network's second run.
         presets: Name to options of the score and of its fit that one word stands for.
         classes: Number of classes that its statistics are for; None: it has no such number.
     """
@@ -67,6 +68,7 @@ class AnomalyScore(nn.Module):
     tempered: ClassVar[bool] = False
     from_masks: ClassVar[bool] = False
     coarse: ClassVar[bool] = False
+    flip: bool = False
     statistics: ClassVar[tuple[str, ...]] = ()
     fit: ClassVar[type[StatisticsFit] | None] = None
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})

@@ -126,7 +126,9 @@ class TorchPass:
             network_ms = (time.perf_counter() - start) * 1e3
             for name, score in self._scores.items():
                 start = time.perf_counter()
-                maps[name] = score(output)[0].float().cpu().numpy()
+                maps[name] = (
+                    self._torch.scored.scored(score, batch, output)[0].float().cpu().numpy()
+                )
                 score_ms = (time.perf_counter() - start) * 1e3
                 self.times_ms[name].append(network_ms + score_ms)
             logits = None if output.logits is None else output.logits[0].float().cpu().numpy()
