@@ -38,6 +38,7 @@ from training.recipes.train_config import load_train_config, TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 STORED = ROOT / 'test' / 'golden' / 'losses.json'
+HF_CONFIGS = json.loads(STORED.with_name('hf_configs.json').read_text())
 TOLERANCE = 1e-4
 """Relative; other processors add up in another order."""
 
@@ -134,10 +135,11 @@ def make_assets(folder: Path) -> None:
 def tiny_recipe(path: Path, assets: Path) -> TrainConfig:
     """Gives a recipe with the tiny preset of its network, on small crops."""
     recipe = load_train_config(path)
-    changes = CHANGES | {
-        f'model_options.{key}': value
-        for key, value in lookup('model', MODELS, recipe.model).presets['tiny'].items()
-    }
+    preset = dict(lookup('model', MODELS, recipe.model).presets['tiny'])
+    config = recipe.model_options.get('config')
+    if config and config['model_type'] != preset['config']['model_type']:
+        preset['config'] = HF_CONFIGS[config['model_type']]
+    changes = CHANGES | {f'model_options.{key}': value for key, value in preset.items()}
     if recipe.outliers:
         # Of the recipe what a paster takes, not what its own source does.
         taken = {f.name for f in fields(Paster)} - {'beside'}

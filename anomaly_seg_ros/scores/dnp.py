@@ -20,7 +20,7 @@ from anomaly_seg_ros.scores.parts.neighbours import (
     exact,
     FAR,
     probed_of,
-    Ranking,
+    RankedBy,
     ranking_of,
     tiled,
 )
@@ -129,9 +129,9 @@ class DNP(AnomalyScore):
         return tiled(cells, bank, self.squares, self.ranking, self.probed, self.k)
 
     @property
-    def ranking(self) -> Ranking:
+    def ranking(self) -> RankedBy:
         """What the search in tiles ranks by."""
-        return Ranking(self.ranking_axes, self.ranking_blocks, self.ranking_centres)
+        return RankedBy(self.ranking_axes, self.ranking_blocks, self.ranking_centres)
 
     def joined(self, output: ModelOutput, distance: Tensor, stride: int) -> Tensor:
         """Gives the score at every pixel from the (N, h, w) mean distances of the cells."""

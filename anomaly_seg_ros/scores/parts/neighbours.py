@@ -72,7 +72,7 @@ def probed_of(blocks: int) -> int:
     return min(PROBED, max(LEAST, blocks // SHARE))
 
 
-class Ranking(NamedTuple):
+class RankedBy(NamedTuple):
     """What the vectors of a bank and the middles of its blocks are ranked by, and by how little.
 
     `|r|^2 / 2 - q r` puts vectors r in the order of their distance to q. Of the product the
@@ -87,7 +87,7 @@ class Ranking(NamedTuple):
     """(M, A + 1) likewise of the middle of each block."""
 
 
-def ranking_of(bank: Tensor, squares: Tensor) -> Ranking:
+def ranking_of(bank: Tensor, squares: Tensor) -> RankedBy:
     """Gives the ranking of a bank.
 
     Args:
@@ -98,7 +98,7 @@ def ranking_of(bank: Tensor, squares: Tensor) -> Ranking:
     rows = bank.flatten(0, 1).double()
     axes = torch.linalg.eigh(rows.T @ rows)[1].flip(1)[:, :AXES].float()
     halves = centres.square().sum(1, keepdim=True) / 2
-    return Ranking(
+    return RankedBy(
         axes,
         torch.cat([-(bank @ axes), squares[..., None] / 2], 2),
         torch.cat([-(centres @ axes), halves], 1),
@@ -106,7 +106,7 @@ def ranking_of(bank: Tensor, squares: Tensor) -> Ranking:
 
 
 def tiled(
-    cells: Tensor, bank: Tensor, squares: Tensor, ranking: Ranking, probed: int, count: int
+    cells: Tensor, bank: Tensor, squares: Tensor, ranking: RankedBy, probed: int, count: int
 ) -> Tensor:
     """Gives (N, h, w, count) squared distances to the nearest vectors, from the nearest blocks.
 
@@ -132,7 +132,8 @@ def tiled(
     near = near.view(-1, probed * size, along.shape[2])
     # The nearest ones lie in as many groups, which are fewer to sort than all vectors.
     group = next(n for n in GROUPS if size % n == 0)
-    groups = product(along, near.transpose(1, 2)).unflatten(2, (-1, group)).amin(3)
+    values = product(along, near.transpose(1, 2))
+    groups = values.view(*values.shape[:2], -1, group).amin(3)
     best = _smallest(groups, count)[1]
     block = chosen.gather(1, (best // (size // group)).flatten(1)).view(best.shape)
     first = block * size + best % (size // group) * group
