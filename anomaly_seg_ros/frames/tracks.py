@@ -76,7 +76,7 @@ def follow(tracks: Tracks, regions: Regions, size: int, persistence: Persistence
     """
     parents, children = _related(tracks, regions, size)
     # Sorted by shared pixels: the first of a parent's children is the one that shares most.
-    heirs = np.unique(parents, return_index=True)[1]
+    heirs = _firsts(parents, len(tracks.ids))
     heirs_of, heirs = parents[heirs], children[heirs]
     past, ages, raised, ids = np.zeros((4, len(regions)), np.intp)
     past[children] = tracks.histories[parents]
@@ -127,8 +127,20 @@ def _related(tracks: Tracks, regions: Regions, size: int) -> tuple[Whole, Whole]
         pairs, counts = np.unique(keys[keys % names > 0], return_counts=True)
     order = np.argsort(-counts, kind='stable')
     children, parents = np.divmod(pairs[order], names)
-    first = np.sort(np.unique(children, return_index=True)[1])
+    first = _firsts(children, len(regions))
     return parents[first] - 1, children[first]
+
+
+def _firsts(values: Whole, count: int) -> Whole:
+    """Gives where each of the values 0 to `count` comes first, in their order.
+
+    >>> _firsts(np.array([2, 0, 2, 0, 1]), 3).tolist()
+    [0, 1, 4]
+    """
+    every = np.arange(values.size)
+    first = np.empty(count, np.intp)
+    first[values[::-1]] = every[::-1]  # of what is set more than once the last stays
+    return np.flatnonzero(first[values] == every)
 
 
 def _set_bits(numbers: Whole) -> Whole:
