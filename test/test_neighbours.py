@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from anomaly_seg_ros.scores.parts.feature_bank import (
     furthest_points,
 )
 from anomaly_seg_ros.scores.parts.feature_grid import gridded
+from training.bench.peak import PeakGrowth
 from training.fitting.score_option import parse_option
 
 DEPTH, CLASSES = 6, 3
@@ -295,3 +297,15 @@ def test_equal_features_or_energies_are_refused() -> None:
 
 def test_what_is_kept_does_not_grow_with_the_frames() -> None:
     assert [len(plain(fitted(frames=n, bank_size=96))) for n in (9, 60)] == [96, 96]
+
+
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='Linux alone can say it')
+@pytest.mark.parametrize('vectors', [50_000, 400_000])
+def test_comparing_with_all_takes_no_more_memory_for_a_larger_bank(vectors: int) -> None:
+    bank = torch.randn(vectors, 16)
+    cells, squares = torch.randn(1, 16, 24, 30), bank.square().sum(1)
+    neighbours.exact(cells, bank[:9], squares[:9], 3)
+    peak = PeakGrowth()
+    neighbours.exact(cells, bank, squares, 3)
+    # All distances of the larger bank would be 1152 MB.
+    assert peak.megabytes() < 200

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from multiprocessing import get_context
-from pathlib import Path
 import sys
 import time
 
@@ -20,9 +19,10 @@ from tqdm import tqdm
 from anomaly_seg_ros.frames.preprocess import parse_size
 from training.reporting.markdown import markdown_table
 
+from .peak import PeakGrowth
+
 SCORES = ('mask_msp', 'rba', 'eam', 'uno', 'mask2anomaly', 'msp', 'entropy')
 CLASSES = 19
-STATUS, CLEAR = Path('/proc/self/status'), Path('/proc/self/clear_refs')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,20 +70,14 @@ def measure(score: str, size: tuple[int, int], queries: int) -> tuple[float, flo
     fields = ('class_logits', 'void_class_logit', 'mask_logits', 'semantics')
     options = {'refine': list(range(2, 11))} if score == 'mask2anomaly' else None
     built = build_score(score, 'made', fields, options=options)
-    before = _kilobytes('VmRSS')
-    CLEAR.write_text('5', encoding='ascii')  # the peak starts anew
+    peak = PeakGrowth()
     start = time.perf_counter()
     with torch.inference_mode():
         whole = with_semantics(output)
         built(whole)
         whole.class_maps.argmax(1)
     seconds = time.perf_counter() - start
-    return (_kilobytes('VmHWM') - before) * 1024 / 1e6, seconds
-
-
-def _kilobytes(name: str) -> int:
-    line = next(x for x in STATUS.read_text(encoding='ascii').splitlines() if x.startswith(name))
-    return int(line.split()[1])
+    return peak.megabytes(), seconds
 
 
 if __name__ == '__main__':

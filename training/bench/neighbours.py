@@ -3,10 +3,11 @@
     python -m training.bench.neighbours --checkpoint C --dataset folder --root DIR
 
 The checkpoint has a bank from `fit_score`. Each search answers for the same features of the same
-frames; `exact` is what the others are held against. `ivf` and `flat` are those of the library
-faiss (`pip install faiss-cpu`), which no exported graph can hold. Recall is the share of the found
-distances that are no larger than the exact k-th; the rank correlation is over all cells, AP over
-all labelled pixels at the network's size, of the distance alone and, for `cdnp`, of the sum.
+frames; `exact` is what the others are held against, and MB what the process grows by at most.
+`ivf` and `flat` are those of the library faiss (`pip install faiss-cpu`), which no exported graph
+can hold. Recall is the share of the found distances that are no larger than the exact k-th; the
+rank correlation is over all cells, AP over all labelled pixels at the network's size, of the
+distance alone and, for `cdnp`, of the sum.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from training.datasets import build_dataset, Dataset
 from training.evaluation.resizing import network_input
 from training.metrics.pixel import PixelMetrics
 from training.reporting.markdown import markdown_table
+
+from .peak import PeakGrowth
 
 Search = Callable[[Tensor], Tensor]
 """(N, D, h, w) features without the bank's mean to (N, h, w, k) squared distances."""
@@ -95,7 +98,11 @@ def _by_index(index: Any, k: int) -> Search:
 
 
 def found_by(
-    ways: Mapping[str, Search], scored: ScoredModel, image: Tensor, times: dict[str, list[float]]
+    ways: Mapping[str, Search],
+    scored: ScoredModel,
+    image: Tensor,
+    times: dict[str, list[float]],
+    peaks: dict[str, list[float]],
 ) -> dict[str, Found]:
     """Gives what each search finds in one image."""
     score: Any = scored.score
@@ -103,9 +110,10 @@ def found_by(
     cells, stride = score.cells(output)
     found = {}
     for name, search in ways.items():
-        start = time.perf_counter()
+        peak, start = PeakGrowth(), time.perf_counter()
         near = search(cells).sqrt()
         times.setdefault(name, []).append((time.perf_counter() - start) * 1e3)
+        peaks.setdefault(name, []).append(peak.megabytes())
         pixels = score.joined(output, near.mean(3), stride)
         found[name] = Found(near[0].numpy(), pixels[0].numpy())
     return found
@@ -117,13 +125,14 @@ def measure(scored: ScoredModel, dataset: Dataset, size: tuple[int, int]) -> lis
     ways = searches(score)
     metrics = {name: PixelMetrics() for name in ways}
     times: dict[str, list[float]] = {}
+    peaks: dict[str, list[float]] = {}
     hits = dict.fromkeys(ways, 0.0)
     means: dict[str, list[NDArray[np.float32]]] = {name: [] for name in ways}
     for index in tqdm(range(len(dataset)), desc='searches', unit='frame', disable=None):
         sample = dataset[index]
         image = torch.from_numpy(network_input(sample.image, size, 'exact'))[None]
         with torch.inference_mode():
-            found = found_by(ways, scored, image, times)
+            found = found_by(ways, scored, image, times, peaks)
         furthest = found[EXACT].near.max(2, keepdims=True) * (1 + SLACK)
         for name, (near, pixels) in found.items():
             hits[name] += float((near <= furthest).mean()) / len(dataset)
@@ -140,6 +149,7 @@ def measure(scored: ScoredModel, dataset: Dataset, size: tuple[int, int]) -> lis
                 f'{rank_correlation(means[name], means[EXACT]):.5f}',
                 '-' if ap is None else f'{100 * ap:.2f}',
                 f'{np.median(times[name]):.1f}',
+                f'{max(peaks[name]):.0f}',
             ]
         )
     return lines
@@ -171,7 +181,7 @@ def main() -> int:
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(f'neighbours: {error}', file=sys.stderr)
         return 2
-    print(markdown_table(['search', 'recall, %', 'rank correlation', 'AP', 'p50 ms'], lines))
+    print(markdown_table(['search', 'recall, %', 'rank correlation', 'AP', 'p50 ms', 'MB'], lines))
     return 0
 
 

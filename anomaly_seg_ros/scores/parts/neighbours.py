@@ -33,6 +33,9 @@ FAR = 1e12
 AXES = 32
 """Directions that vectors are ranked along before the nearest are measured along all."""
 
+KEPT = 2
+"""Groups that are measured along all directions, for each of the nearest that are wanted."""
+
 GROUPS = (8, 4, 2, 1)
 """Vectors of a block that are ranked by the nearest of them: as many as fit its length."""
 
@@ -130,11 +133,11 @@ def tiled(
     chosen = _smallest(beyond, probed)[1]
     near = ranking.blocks.flatten(1).index_select(0, chosen.flatten())
     near = near.view(-1, probed * size, along.shape[2])
-    # The nearest ones lie in as many groups, which are fewer to sort than all vectors.
+    # There are fewer groups to sort than vectors, and the nearest of them are measured anew.
     group = next(n for n in GROUPS if size % n == 0)
     values = product(along, near.transpose(1, 2))
     groups = values.view(*values.shape[:2], -1, group).amin(3)
-    best = _smallest(groups, count)[1]
+    best = _smallest(groups, min(KEPT * count, groups.shape[2]))[1]
     block = chosen.gather(1, (best // (size // group)).flatten(1)).view(best.shape)
     first = block * size + best % (size // group) * group
     places = (first[..., None] + torch.arange(group, device=first.device)).flatten(2)
