@@ -12,7 +12,7 @@ import torch
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.graph import export_graph
 from anomaly_seg_ros.engines.scored_model import load_scored_model
-from training.bench.scores import BARE, build_variants, main, parse_score, table
+from training.bench.scores import BARE, build_variants, main, parse_score, table, WHOLE
 from training.bench.timing import Samples
 
 SCORES = ['max_logit', 'dense_hybrid', 'dense_hybrid.step=4']
@@ -35,7 +35,7 @@ def test_a_score_may_come_with_an_option() -> None:
 
 def test_all_variants_are_the_same_network(tiny_checkpoint: Path) -> None:
     variants = build_variants(Checkpoint.open(tiny_checkpoint), SCORES)
-    assert list(variants) == [BARE, *SCORES]
+    assert list(variants) == [BARE, WHOLE, *SCORES]
     image = torch.randint(0, 256, (1, 48, 64, 3), dtype=torch.uint8)
     with torch.inference_mode():
         found = {name: scored(image) for name, scored in variants.items()}
@@ -53,7 +53,7 @@ def test_a_network_that_has_no_outlier_head_is_measured_without(
     make_tiny_checkpoint: Callable[..., Path],
 ) -> None:
     checkpoint = make_tiny_checkpoint('enet', None, (32, 32))
-    assert list(build_variants(Checkpoint.open(checkpoint), ['msp'])) == [BARE, 'msp']
+    assert list(build_variants(Checkpoint.open(checkpoint), ['msp'])) == [BARE, WHOLE, 'msp']
     with pytest.raises(ValueError, match='outlier_head'):
         build_variants(Checkpoint.open(checkpoint), ['dense_hybrid'])
 
@@ -85,7 +85,7 @@ def test_it_runs_on_both_engines(
     assert run(monkeypatch, *arguments, '--size', '48x64', '--rounds', '1') == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == '| score | openvino p50 ms | openvino ratio | torch p50 ms | torch ratio |'
-    assert [line.split(' | ')[0].strip('| ') for line in lines[2:]] == [BARE, *SCORES]
+    assert [line.split(' | ')[0].strip('| ') for line in lines[2:]] == [BARE, WHOLE, *SCORES]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from anomaly_seg_ros.frames.images import find_images, printable, read_image
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.prediction import Engine
-from anomaly_seg_ros.whole_frame.methods import fit_camera, frame_judge
+from anomaly_seg_ros.whole_frame.methods import fit_camera, frame_judge, said_of_camera
 
 SHOWN = 20
 """Frames that are left out and named on the terminal."""
@@ -243,11 +243,7 @@ def fitted_frames(
     own = fit_camera(judge, fit.pooled, judge.threshold, printable(str(args.frames)))
     before = frame_judge(checkpoint.in_memory(checkpoint.meta.of_camera(args.camera)))
     assert before is not None
-    out = int(np.count_nonzero(before.raw(fit.pooled) >= before.threshold))
-    print(
-        f'whole frames: {out} of {own.frames} were out of domain; now their mean is what is most '
-        'usual'
-    )
+    print(said_of_camera(before, judge, fit.pooled))
     return {'frame_cameras': {**shifts, args.camera: own}}
 
 

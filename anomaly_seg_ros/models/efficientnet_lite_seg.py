@@ -45,8 +45,10 @@ class EfficientNetLiteSeg(Network):
         ValueError: Unknown encoder, decoder or padding.
     """
 
-    provides = frozenset({'logits', 'features.last', 'features.quarter', 'features.eighth'})
-    frame_features = ('features.quarter', 'features.eighth')
+    provides = frozenset(
+        {'logits', *(f'features.{name}' for name in ('last', 'quarter', 'eighth', 'classes'))}
+    )
+    frame_features = ('features.quarter', 'features.eighth', 'features.classes')
     stride = 32
     encoder_prefixes = ('encoder.',)
     classifier_prefixes = ('classifier.', 'logits_ood.')
@@ -87,14 +89,20 @@ class EfficientNetLiteSeg(Network):
         maps = self.encoder.features(images)
         features = self.decoder(maps)
         stride, outlier = self.decoder.stride, self.logits_ood
+        classes = self.classifier(features)
         logits = functional.interpolate(
-            self.classifier(features),
+            classes,
             scale_factor=float(stride),
             mode='bilinear',
             align_corners=False,
         )
         return ModelOutput(
             logits,
-            features={'last': features, 'quarter': maps[0], 'eighth': maps[1]},
+            features={
+                'last': features,
+                'quarter': maps[0],
+                'eighth': maps[1],
+                'classes': classes,
+            },
             ood_logits=None if outlier is None else outlier(features, stride),
         )

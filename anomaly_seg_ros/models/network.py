@@ -40,7 +40,8 @@ class Network(nn.Module):
         public_layouts: The families of public weights files that load into it.
         encoder_starts: Name to the public weights that its encoder may start from; where an
             option chooses the encoder, the object has its own.
-        frame_features: Feature maps that a frame as a whole is judged by; empty: all of them.
+        frame_features: Maps that a frame as a whole is judged by, as `PooledFeatures` takes them;
+            empty: all feature maps.
         channels_last: Whether eager torch is faster with channels last in memory.
         taken: What tapped layers gave of the images that run; None where none is tapped.
     """

@@ -32,7 +32,7 @@ from anomaly_seg_ros.process.path_errors import explain
 from anomaly_seg_ros.ros.calibrator import Calibrator
 from anomaly_seg_ros.ros.camera_input import CameraInput, ImageInput, THROTTLE_S
 from anomaly_seg_ros.ros.publications import Publications
-from anomaly_seg_ros.whole_frame.methods import fit_camera
+from anomaly_seg_ros.whole_frame.methods import fit_camera, FrameJudge, said_of_camera
 
 
 class Camera:
@@ -252,24 +252,26 @@ class Camera:
             calibrated_on(fit.normal, self.input.topic, 'live'),
         )
         meta = meta.with_calibrations({score: own})
-        judge, shift = self._pipeline.judge, None
+        judge, shift, text = self._pipeline.judge, None, said(fit, threshold)
         if judge is not None and fit.pooled is not None and meta.frame is not None:
-            shift = fit_camera(judge, fit.pooled, meta.frame.threshold, self.input.topic)
+            plain = FrameJudge(judge.method, judge.name, meta.frame.threshold)
+            shift = fit_camera(plain, fit.pooled, plain.threshold, self.input.topic)
             meta = replace(meta, frame_cameras={'': shift})
-            self._pipeline.judge = judge.of_camera(shift)
+            self._pipeline.judge = plain.of_camera(shift)
+            text = f'{text}; {said_of_camera(judge, plain, fit.pooled)}'
         self._checkpoint = self._checkpoint.in_memory(meta)
         self._pipeline.recalibrate(own.calibration)
         self._publish_label_info()
         file = self._config.calibration_file
         if not file:
-            return f'{said(fit, threshold)}; in force until cleanup: calibration_file is empty'
+            return f'{text}; in force until cleanup: calibration_file is empty'
         try:
             keep(self._checkpoint, self.name, score, own, file, shift)
         except OSError as error:
             raise OSError(
-                f'{said(fit, threshold)}; in force until cleanup, not kept: {explain(error, None)}'
+                f'{text}; in force until cleanup, not kept: {explain(error, None)}'
             ) from None
-        return f'{said(fit, threshold)}; kept in {file!r}'
+        return f'{text}; kept in {file!r}'
 
     def fail(self, error: Exception) -> None:
         """Counts and reports a frame that was lost."""

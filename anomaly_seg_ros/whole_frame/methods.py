@@ -2,7 +2,7 @@
 
 | method | of | value |
 | --- | --- | --- |
-| `dfkde` | means and deviations of a network's feature maps | density, and what it lacks |
+| `dfkde` | means and deviations of a network's own maps | density, and what it lacks |
 | `lake` | an autoencoder's latent vector and relative error, standardised | density |
 | `reconstruction` | an autoencoder | mean squared error |
 """
@@ -22,13 +22,15 @@ from .density import Density
 
 Floats = NDArray[np.floating[Any]]
 
-COMPONENTS = {'dfkde': 32, 'lake': 16}
-"""Principal components of each density."""
+COMPONENTS = 16
+"""Principal components of a density."""
 RECONSTRUCTION_VALUES = 2
 """At the end of what is pooled of a network that gives its image again: mean squared error, and
 relative distance."""
 MARGIN = 1.5
 """How much further out than the worst of its ordinary frames a camera's threshold lies."""
+PARTS = 10
+"""Stretches of a camera's frames that are left out in turn, at most."""
 
 
 class Method(Protocol):
@@ -99,7 +101,7 @@ def fit_method(name: str, pooled: Floats) -> Method:
         return ErrorMethod()
     latent = name == 'lake'
     values = latent_values(pooled) if latent else pooled
-    density = Density.fit(values, COMPONENTS[name], standardise=latent, residual=not latent)
+    density = Density.fit(values, COMPONENTS, standardise=latent, residual=not latent)
     return DensityMethod(density, latent)
 
 
@@ -172,3 +174,27 @@ def fit_camera(judge: FrameJudge, pooled: Floats, least: float, source: str) -> 
     threshold = max(least, MARGIN * max(alone))
     values = tuple(float(np.float32(value)) for value in pooled.mean(0))
     return FrameShift(values, threshold, len(pooled), source)
+
+
+def said_of_camera(judge: FrameJudge, fitted: FrameJudge, pooled: Floats) -> str:
+    """Says how many of a camera's ordinary frames are out of domain, before and behind the fit.
+
+    Behind it each stretch of neighbours is judged as the others make the camera known.
+
+    Args:
+        judge: Of the camera as it was.
+        fitted: Of the checkpoint, any camera's, with the method's own threshold.
+        pooled: (n, F) of three ordinary frames or more.
+    """
+    count, now = len(pooled), 0
+    for part in np.array_split(np.arange(count), min(PARTS, count)):
+        own = fit_camera(fitted, np.delete(pooled, part, 0), fitted.threshold, '')
+        now += _alarms(fitted.of_camera(own), pooled[part])
+    return (
+        f'whole frames out of domain: {_alarms(judge, pooled)} of {count} before, '
+        f'{now} once the others are known'
+    )
+
+
+def _alarms(judge: FrameJudge, pooled: Floats) -> int:
+    return int(np.count_nonzero(judge.raw(pooled) >= judge.threshold))

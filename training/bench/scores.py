@@ -1,22 +1,25 @@
-"""What the outlier head and each score add to a network's time, in one run.
+"""What the outlier head, each score, and judging frames as a whole add to a network's time.
 
     python -m training.bench.scores --score max_logit,dense_hybrid,dense_hybrid.step=4
 
-The first row is the network without outlier head, its labels, and one channel of its logits in the
-place of a score: what any score has to write. A network that has no outlier head gets an untrained
-one where a score needs it; weights do not change the time.
+All are timed in one run. The first row is the network without outlier head, its labels, and one
+channel of its logits in the place of a score: what any score has to write. The second adds what
+whole frames take: the output of the graph, the checkpoint's method on it, and the camera's health.
+A network that has no outlier head gets an untrained one where a score needs it; weights do not
+change the time.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import cycle
 import sys
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from anomaly_seg_ros.process.allocator import tune_allocator
@@ -34,16 +37,20 @@ from anomaly_seg_ros.engines.torch_engine import choose_layout  # noqa: E402
 from anomaly_seg_ros.frames.preprocess import parse_size  # noqa: E402
 from anomaly_seg_ros.model_output import ModelOutput  # noqa: E402
 from anomaly_seg_ros.models import build_model  # noqa: E402
+from anomaly_seg_ros.prediction import FRAME  # noqa: E402
 from anomaly_seg_ros.process.cores import inference_threads  # noqa: E402
 from anomaly_seg_ros.scores import check_options, score_class  # noqa: E402
+from anomaly_seg_ros.scores.parts.pooled_features import PooledFeatures  # noqa: E402
 from anomaly_seg_ros.scores.score import AnomalyScore  # noqa: E402
+from anomaly_seg_ros.whole_frame.health import CameraHealth, HealthSettings  # noqa: E402
+from anomaly_seg_ros.whole_frame.methods import frame_judge, FrameJudge  # noqa: E402
 from training.fitting.score_option import parse_option  # noqa: E402
 from training.reporting.markdown import markdown_table  # noqa: E402
 
-from .frame import camera_images, Image, network_work  # noqa: E402
+from .frame import camera_images, Image  # noqa: E402
 from .timing import interleave, percentiles, ratio, Samples, Work  # noqa: E402
 
-BARE = 'the network'
+BARE, WHOLE = 'the network', 'with whole frames judged'
 HEAD, OPTION = 'ood_logits', 'outlier_head'
 """What an outlier head gives, and the option of networks that may have one."""
 
@@ -60,6 +67,14 @@ class FirstLogit(AnomalyScore):
         return output.given('logits')[:, 0].float()
 
 
+class FirstPixel(PooledFeatures):
+    """The least that can stand in the place of what is pooled of a whole frame."""
+
+    def forward(self, output: ModelOutput) -> Tensor:
+        """Gives (N, K)."""
+        return output.given('logits')[:, :, 0, 0].float()
+
+
 def parse_score(text: str) -> tuple[str, dict[str, Any]]:
     """Reads 'SCORE' or 'SCORE.KEY=VALUE'.
 
@@ -73,7 +88,7 @@ def parse_score(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def build_variants(checkpoint: Checkpoint, scores: Sequence[str]) -> dict[str, ScoredModel]:
-    """Gives the bare network and the network under each score, by the score as it was typed.
+    """Gives the bare network, that with whole frames, and one for each score as it was typed.
 
     Raises:
         FileNotFoundError: Its weights are missing.
@@ -88,40 +103,73 @@ def build_variants(checkpoint: Checkpoint, scores: Sequence[str]) -> dict[str, S
         options |= {OPTION: True} if head else {}
         networks[head] = build_model(meta.model, meta.channels, options).eval()
         networks[head].load_state_dict(trained.state_dict(), strict=False)
-    variants = {BARE: ScoredModel(networks[False], meta, 'max_logit').eval()}
-    variants[BARE].score = FirstLogit()
+    variants = {
+        name: ScoredModel(networks[False], meta, 'max_logit').eval() for name in (BARE, WHOLE)
+    }
+    for scored in variants.values():
+        scored.score = FirstLogit()
     for text, name, chosen in asked:
         options = {name: {**meta.score_options.get(name, {}), **chosen}}
         how = replace(meta, score_options=options)
         statistics = checkpoint.statistics(name)
         variants[text] = ScoredModel(networks[name in headed], how, name, statistics).eval()
+    for name, scored in variants.items():
+        if name != WHOLE:
+            scored.pooled = FirstPixel(())
     return variants
 
 
+Pool = Callable[[Image], NDArray[np.float32] | None]
+"""One frame; gives what is pooled of it."""
+
+
 def works(
-    variants: Mapping[str, ScoredModel], engine: str, images: Sequence[Image]
+    variants: Mapping[str, ScoredModel],
+    engine: str,
+    images: Sequence[Image],
+    judge: FrameJudge | None,
 ) -> dict[str, Work]:
-    """Gives one frame of each variant on an engine, warm."""
+    """Gives one frame of each variant on an engine, warm; `judge` is for `WHOLE`."""
     found = {}
     for name, scored in variants.items():
         if engine == 'torch':
             choose_layout(scored)
-            found[name] = torch_work(scored, images)
+            pool = torch_pool(scored)
         else:
             model = convert(scored, (images[0].shape[0], images[0].shape[1]))
-            made = OpenVinoEngine(model, name, 'auto', inference_threads())
-            found[name] = network_work(made, images)
+            pool = openvino_pool(OpenVinoEngine(model, name, 'auto', inference_threads()))
+        found[name] = judged_work(pool, images, judge if name == WHOLE else None)
         found[name]()
     return found
 
 
-def torch_work(scored: ScoredModel, images: Sequence[Image]) -> Work:
+def torch_pool(scored: ScoredModel) -> Pool:
     """Gives a frame of eager torch, as its engine runs it on a CPU."""
-    batches = cycle([torch.from_numpy(image)[None] for image in images])
+
+    def pool(image: Image) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            pooled: NDArray[np.float32] = scored(torch.from_numpy(image)[None])[FRAME][0].numpy()
+        return pooled
+
+    return pool
+
+
+def openvino_pool(engine: OpenVinoEngine) -> Pool:
+    """Gives a frame of OpenVINO."""
+    return lambda image: engine.infer(image).frame
+
+
+def judged_work(pool: Pool, images: Sequence[Image], judge: FrameJudge | None) -> Work:
+    """Gives one frame, judged as the node does it where there is a judge."""
+    ready, settings = cycle(images), HealthSettings()
+    health = CameraHealth()
 
     def work() -> None:
-        with torch.inference_mode():
-            scored(next(batches))
+        nonlocal health
+        image = next(ready)
+        pooled = pool(image)
+        if judge is not None and pooled is not None:
+            health = health.after(image, judge.score(pooled), settings)
 
     return work
 
@@ -167,7 +215,7 @@ def main() -> int:
         found = {}
         for engine in engines:
             variants = build_variants(checkpoint, args.score.split(','))
-            ready = works(variants, engine, images)
+            ready = works(variants, engine, images, frame_judge(checkpoint))
             turns = args.rounds * len(ready)
             with tqdm(total=turns, desc=engine, unit='turn', disable=None) as bar:
                 found[engine] = interleave(ready, args.rounds, progress=bar.update)

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         for number, name in enumerate(args.checkpoints):
             judged, rows = measure(name, args)
             judged.write(args.out / f'{number}_{Path(name).name}', rows)
-            columns[judged.judge.name] = rows
+            columns[name] = rows
         text = table(columns)
         if later := adapted_line(args.checkpoints[0], args):
             text += f'\n{later}\n'
@@ -96,7 +96,7 @@ def measure(name: str, args: argparse.Namespace) -> tuple[WholeFrames, list[Resu
 
 
 def table(columns: dict[str, list[ResultRow]]) -> str:
-    """Gives a line for each kind of abnormal frames, three columns for each method."""
+    """Gives a line for each kind of abnormal frames, three columns for each checkpoint."""
     heads = [f'{name} {what}' for name in columns for what in ('AUROC', 'F1', 'found')]
     lines = [f'| abnormal | {" | ".join(heads)} |', '| --- |' + ' --- |' * len(heads)]
     kinds = [row.extra['abnormal'] for row in next(iter(columns.values()))][:-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+import math
 
 import torch
 from torch import nn, Tensor
@@ -12,7 +13,9 @@ from anomaly_seg_ros.model_output import ModelOutput
 FEATURES = 'features.'
 RECONSTRUCTION = 'reconstruction'
 LARGE = 8192
-"""Places of a map above which every other row and column is enough for its mean."""
+"""Places that are enough for the mean of a map: of a larger one rows and columns are left out."""
+CLASS_MAPS = 'class_maps'
+"""Logits or semantics, as the labels are made of them."""
 
 
 class PooledFeatures(nn.Module):
@@ -24,23 +27,22 @@ class PooledFeatures(nn.Module):
 
     Args:
         provides: What the network gives, as `ModelOutput.given` takes it.
-        wanted: Maps to take; empty: all feature maps, by name.
+        wanted: Maps to take, `CLASS_MAPS` too; empty: all feature maps, by name.
     """
 
     def __init__(self, provides: Collection[str], wanted: Sequence[str] = ()):
         super().__init__()
         maps = sorted(name for name in provides if name.startswith(FEATURES))
-        self.names = [*wanted] or maps or ['class_maps']
+        self.names = [*wanted] or maps or [CLASS_MAPS]
         self.reconstructs = RECONSTRUCTION in provides
 
     def forward(self, output: ModelOutput) -> Tensor:
         """Gives (N, F) float32."""
         parts: list[Tensor] = []
         for name in self.names:
-            maps = output.class_maps if name == 'class_maps' else output.given(name)
-            if maps.shape[2] * maps.shape[3] > LARGE:
-                maps = maps[:, :, ::2, ::2]
-            maps = maps.float()
+            maps = output.class_maps if name == CLASS_MAPS else output.given(name)
+            step = math.ceil(math.sqrt(int(maps.shape[2]) * int(maps.shape[3]) / LARGE))
+            maps = maps[:, :, ::step, ::step].float()
             mean = maps.mean((2, 3), keepdim=True)
             parts += [mean.flatten(1), (maps - mean).square().mean((2, 3)).sqrt()]
         if self.reconstructs:
