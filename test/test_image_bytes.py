@@ -160,7 +160,7 @@ LONG_CHUNK = encoded('.png').replace(b'\0\0\0\0IEND', b'\xc8\0\0\0tEXt')
             encoded('.jpg').replace(struct.pack('>HH', 37, 53), struct.pack('>HH', 8192, 16384)),
             'cannot hold 16384x8192',
         ),
-        (LONG_CHUNK, f'a chunk of the PNG ends behind its {len(LONG_CHUNK)} bytes'),
+        (LONG_CHUNK, f'a chunk ends behind its {len(LONG_CHUNK)} bytes; is it truncated?'),
     ],
     ids=['PNG', 'JPEG', 'chunk'],
 )

@@ -1187,7 +1187,7 @@ def test_two_cameras_are_a_matter_of_a_list(
         heard[name] = []
         topic = rig.name(f'~/{name}/semantic_mask')
         kind = type(image_message(picture()))
-        rig.user.create_subscription(kind, topic, heard[name].append, QoSProfile(depth=1))
+        rig.user.create_subscription(kind, topic, heard[name].append, QoSProfile(depth=4))
         rig.listen(f'~/{name}/label_info_json', kind=String, latched=True)
     rig.spin_until(
         lambda: (

@@ -60,7 +60,7 @@ def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
     if content.startswith(_JPEG_START) and is_cut(content):
         raise ValueError(f'the JPEG of {len(content)} bytes is cut short: it has no end mark')
     if content.startswith(_PNG_START) and _chunk_is_cut(content):
-        raise ValueError(f'a chunk of the PNG ends behind its {len(content)} bytes')
+        raise ValueError(f'a chunk ends behind its {len(content)} bytes; is it truncated?')
     image = None
     try:
         image = cv2.imdecode(data, flags) if data.size else None
