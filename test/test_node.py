@@ -1165,6 +1165,25 @@ def test_statistics_do_not_outlive_their_engine(
     assert float(values(fast)['inference_time_ms']) < 200
 
 
+def test_an_image_that_comes_by_two_subscriptions_is_taken_once(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = rig.activate().cameras[0].input
+    taken: list[Any] = []
+    monkeypatch.setattr(reader, '_receive', taken.append)
+    first, second = image_message(picture()), image_message(picture())
+    now = reader._turn
+    reader._former = reader._make_subscription()
+    for turn, message in ((now - 1, first), (now, first), (now, second)):
+        reader._hear(turn, message)
+    assert taken == [first, second]
+    reader._former = reader._make_subscription()
+    late = image_message(picture())
+    for turn in (now, now - 1):
+        reader._hear(turn, late)
+    assert taken == [first, second, late]
+
+
 def test_two_cameras_are_a_matter_of_a_list(
     rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

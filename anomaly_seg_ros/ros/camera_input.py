@@ -67,7 +67,7 @@ class CameraInput:
         # Of another reliability: it is read on until the first image comes by the one after it.
         self._former: Any = None
         self._turn = 0
-        self._came_by_former: set[tuple[int, int]] = set()
+        self._came_by: dict[tuple[int, int], int] = {}
 
     def start(self) -> None:
         """Reads the camera from now on, whenever something is wanted."""
@@ -91,7 +91,7 @@ class CameraInput:
             self._subscribe()
         elif self._wants_another_reliability():
             self._let_go()
-            self._came_by_former.clear()
+            self._came_by.clear()
             self._former = self.subscription
             self._subscribe()
 
@@ -119,17 +119,18 @@ class CameraInput:
         )
 
     def _hear(self, turn: int, message: ImageInput) -> None:
-        """Takes each image once, though two subscriptions may bring it."""
-        stamp = message.header.stamp
-        key = stamp.sec, stamp.nanosec
-        if turn != self._turn:
-            if any(key):  # of images without a stamp none is known to be another's
-                self._came_by_former.add(key)
-        else:
+        """Takes each image once, though two subscriptions may bring it, in either order."""
+        changing = self._former is not None
+        if turn == self._turn:
             self._let_go()
-            if key in self._came_by_former:
-                self._came_by_former.discard(key)
-                return
+        key = message.header.stamp.sec, message.header.stamp.nanosec
+        if self._came_by.get(key, turn) != turn:
+            del self._came_by[key]
+            return
+        # Of images without a stamp none is known to be another's. One may still come by the
+        # former behind the first of the next.
+        if (changing or turn != self._turn) and any(key):
+            self._came_by[key] = turn
         self._receive(message)
 
     def _let_go(self) -> None:
