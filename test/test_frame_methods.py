@@ -3,7 +3,6 @@
 import csv
 import json
 from pathlib import Path
-import re
 
 import numpy as np
 import pytest
@@ -118,13 +117,12 @@ def test_adapt_takes_another_camera_as_normal(
     for folder, seeds in ((camera, range(100, 112)), (later, range(120, 126))):
         folder.mkdir()
         for seed in seeds:
-            tinted = scene(seed) * np.array([1.4, 0.1, 0.05])
-            write_image(folder / f'{seed}.png', tinted.astype(np.uint8))
+            write_image(folder / f'{seed}.png', scene(seed) // 2 + np.array([0, 0, 127], np.uint8))
     command = ['adapt', str(camera), '--checkpoint', str(fitted), '--engine', 'torch']
     assert main([*command, '--out', str(out)]) == 0
     said = capsys.readouterr().out
-    share = r'whole frames out of domain: 1[012] of 12 before, [01] once the others are known'
-    assert re.search(share, said), said
+    share = 'whole frames out of domain: 12 of 12 before, 0 once the others are known'
+    assert share in said, said
     shift = Checkpoint.open(out).meta.frame_shift()
     assert shift is not None
     assert shift.frames == 12
@@ -135,7 +133,7 @@ def test_adapt_takes_another_camera_as_normal(
         assert main([*command, '--save', 'nothing', '--summary', '--out', to]) == 0
         with (tmp_path / name / 'summary.csv').open() as file:
             scores[name] = [float(line['frame_score']) for line in csv.DictReader(file)]
-    assert np.mean(scores['before']) > 0.5 > max(scores['after'])
+    assert min(scores['before']) >= 0.5 > max(scores['after'])
 
 
 def test_another_methods_name_is_refused_with_the_way_out(
