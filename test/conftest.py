@@ -560,7 +560,7 @@ class Rig(Bench):
         )
 
     def answer(self, message: Any, *topics: str) -> list[Any]:
-        """Sends an image and gives what comes back on these topics."""
+        """Sends an image and gives what comes back on these topics, once it is counted too."""
         before = {topic: len(self.heard[topic]) for topic in topics}
         found: dict[str, Any] = {}
 
@@ -573,6 +573,7 @@ class Rig(Bench):
 
         self.send(message)
         self.spin_until(look, f'answers on {topics}')
+        self.settle()  # outputs go out before their frame is counted
         return [found[topic] for topic in topics]
 
     def settle(self) -> None:

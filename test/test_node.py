@@ -712,7 +712,6 @@ def test_it_can_be_paused_and_counts_from_zero(
     assert ask(rig, topics.RESET_STATISTICS).success
     assert not any(counts(node).values())
     rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
-    rig.settle()
     assert counts(node)['processed'] == counts(node)['received'] == 1
 
 
@@ -746,7 +745,6 @@ def test_a_snapshot_is_run_again(
             topics.SEMANTIC_MASK,
         )
     assert (pixels(labels)[40:] == 255).all()
-    rig.settle()
     answer = ask(rig, topics.SNAPSHOT)
     assert answer.success, answer.message
     (folder,) = (tmp_path / 'shots').iterdir()
@@ -778,7 +776,6 @@ def test_a_snapshot_is_run_again(
     # A full disk, or a folder that is not ours: one line, and nothing is left.
     assert set_parameter(node, snapshot_dir='/proc/none').successful
     rig.answer(image_message(image), topics.ANOMALY_MASK)
-    rig.settle()
     answer = ask(rig, topics.SNAPSHOT)
     assert not answer.success
     assert '/proc/none' in answer.message
@@ -936,7 +933,6 @@ def test_it_is_idle_until_somebody_listens(rig: Any, image_message: Callable[...
         rig.spin_until(rig.publisher.get_subscription_count, 'the node to read the camera')
         rig.answer(image_message(picture(mark)), topic)
         assert rig.engine.seen.pop() == mark
-        rig.settle()
         rig.deafen(topic)
         if camera.input.subscription is not None:  # until the second is over
             rig.send(image_message(picture()))
