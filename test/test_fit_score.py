@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 import shutil
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
@@ -20,6 +22,7 @@ from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.frames.images import write_image
+from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.prediction import Prediction
 from anomaly_seg_ros.provenance import code_version
 from training.datasets import Sample
@@ -333,6 +336,37 @@ def test_the_exported_graph_holds_the_bank(near: Path, frames: Path) -> None:
     network = open_pass(checkpoint, 'torch', ['max_logit', 'cdnp'])
     assert network.infer(image).scores['cdnp'] == pytest.approx(expected, rel=1e-4, abs=1e-4)
     network.close()
+
+
+def test_the_node_scores_with_the_bank_in_its_engine(
+    near: Path, rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (*SIZE, 3), np.uint8)
+    with torch.inference_mode():
+        scored: Any = load_scored_model(Checkpoint.open(near), 'cdnp')
+        output = scored.output(torch.from_numpy(image)[None])
+        cells, stride = scored.score.cells(output)
+    kept = Checkpoint.open(near).statistics('cdnp')
+    counts, (low, high, furthest) = kept['counts'].int(), kept['limits']
+    bank = torch.cat([rows[:n] for rows, n in zip(kept['bank'].float(), counts, strict=True)])
+    near_two = torch.cdist(cells[0].flatten(1).T, bank).sort(1).values[:, :2]
+    distance = (near_two.mean(1) / furthest).view(1, 1, *cells.shape[2:])
+    large = functional.interpolate(distance, scale_factor=stride, mode='bilinear')[0, 0]
+    energy = (1 - output.logits.logsumexp(1)[0] - low) / (high - low)
+    assert large.max() - large.min() > 0.05
+    expected = (energy + large).numpy()
+
+    def refuse(checkpoint: Checkpoint, score: str) -> None:
+        raise AssertionError(f'the statistics of {score} were read')
+
+    monkeypatch.setattr(Checkpoint, 'statistics', refuse)
+    rig.checkpoint, rig.open_engine = near, open_engine
+    how = {'engine': 'openvino', 'precision': 'fp32', 'score': 'cdnp'}
+    rig.activate(**how, score_encoding='32FC1', score_scale='raw')
+    rig.connect(topics.ANOMALY_SCORE)
+    (answer,) = rig.answer(image_message(image), topics.ANOMALY_SCORE)
+    found = np.frombuffer(answer.data, np.float32).reshape(SIZE)
+    assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
 
 
 def test_a_bank_of_another_network_is_refused(near: Path, tmp_path: Path) -> None:
