@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
-from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.model_output import Extent, ModelOutput
 from anomaly_seg_ros.scores import build_score, check_options, score_class, SCORES, STEPS
 from anomaly_seg_ros.scores.parts.coarse import CoarseScore
+from anomaly_seg_ros.scores.parts.feature_grid import to_pixels
 from anomaly_seg_ros.scores.score import AnomalyScore
 
 PROVIDED = ('logits', 'ood_logits')
@@ -64,6 +66,20 @@ def test_a_single_pixel_is_enlarged_to_a_plain() -> None:
     values = score(network_output(3, 5))
     assert values.shape == (2, 3, 5)
     assert (values == values[:, :1, :1]).all()
+
+
+@pytest.mark.parametrize('stride', [1, 2, 3, 16, 33])
+@pytest.mark.parametrize('cells', [(1, 1), (1, 4), (3, 2)])
+def test_cells_are_enlarged_as_torch_does_it(cells: tuple[int, int], stride: int) -> None:
+    values = torch.randn(2, *cells, generator=torch.Generator().manual_seed(0))
+    whole = (cells[0] * stride, cells[1] * stride)
+    expected = functional.interpolate(values[:, None], whole, mode='bilinear')[:, 0]
+    torch.testing.assert_close(
+        to_pixels(values, stride, Extent(whole, whole), 'bilinear'), expected
+    )
+    image = (whole[0] - stride // 2, max(1, whole[1] - 3))
+    cut = to_pixels(values, stride, Extent(image, whole), 'bilinear')
+    torch.testing.assert_close(cut, expected[:, : image[0], : image[1]])
 
 
 def test_what_a_score_needs_is_asked_of_the_network_in_its_coarse_form_too() -> None:

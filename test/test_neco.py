@@ -71,7 +71,7 @@ def test_it_is_what_the_equation_says(energy: bool) -> None:
     found = score(output)
     assert found.shape == (1, *SIZE)
     large = torch.nn.functional.interpolate(cells[:, None], (24, 32), mode='bilinear')
-    assert torch.equal(found, large[:, 0, : SIZE[0], : SIZE[1]])
+    torch.testing.assert_close(found, large[:, 0, : SIZE[0], : SIZE[1]])
 
 
 def test_features_off_the_usual_directions_are_anomalous() -> None:

@@ -259,7 +259,12 @@ def test_options_and_banks_that_do_not_fit_are_named() -> None:
         check_options('dnp', {'bank': 3})
     with pytest.raises(ValueError, match="unknown preset of score 'cdnp' 'slow'; choose one of"):
         parse_option('cdnp.preset=slow')
-    assert parse_option('cdnp.preset=fast')[1].keys() == {'bank_size', 'subsample', 'energy_step'}
+    assert parse_option('cdnp.preset=fast')[1] == {
+        'bank_size': 4000,
+        'subsample': 'coreset',
+        'grid': 32,
+        'energy_step': 8,
+    }
     assert {'cdnp', 'dnp'} <= SCORES.keys()
 
 

@@ -60,7 +60,7 @@ class DNP(AnomalyScore):
     statistics = ('bank', 'counts', 'centre')
     fit = FeatureBank
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        'fast': {'bank_size': 10_000, 'subsample': 'coreset'}
+        'fast': {'bank_size': 4000, 'subsample': 'coreset', 'grid': 32}
     }
     bank: Tensor
     counts: Tensor

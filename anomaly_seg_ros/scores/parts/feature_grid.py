@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import Extent, ModelOutput
+from anomaly_seg_ros.scores.parts.coarse import enlarge_cells
 
 ENLARGED = ('bilinear', 'nearest')
 """Ways from cells to pixels."""
@@ -68,11 +69,11 @@ def to_pixels(cells: Tensor, stride: int, extent: Extent, mode: str) -> Tensor:
         extent: Of the image.
         mode: One of `ENLARGED`.
     """
-    size = (cells.shape[1] * stride, cells.shape[2] * stride)
-    corners = None if mode == 'nearest' else False
-    large = functional.interpolate(cells[:, None], size, mode=mode, align_corners=corners)
     height, width = extent.image
-    return large[:, 0, :height, :width]
+    if mode == 'bilinear':
+        return enlarge_cells(enlarge_cells(cells, stride, 2, width), stride, 1, height)
+    size = (cells.shape[1] * stride, cells.shape[2] * stride)
+    return functional.interpolate(cells[:, None], size, mode=mode)[:, 0, :height, :width]
 
 
 def cell_energy(logits: Tensor, cells: Tensor, stride: int) -> Tensor:
