@@ -97,6 +97,7 @@ def test_evaluate_measures_normal_and_abnormal_frames(
     assert 'frozen 3' in capsys.readouterr().out
     assert main(['report', str(out), '--out', str(page)]) == 0
     assert page.read_text().count('normal above, abnormal below') >= 2
+    assert '<h3>dfkde of ' in page.read_text(), 'two methods on one folder could not be told apart'
 
 
 def test_predict_gives_the_same_score_as_evaluate(

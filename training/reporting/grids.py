@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from training.evaluation.whole_frames import GRID_FILES
 
-from .markup import join, Markup, tag
+from .markup import Markup, tag
 from .pictures import picture_cell, PictureStore
 from .plots import place
 from .runs import Run
@@ -19,7 +19,8 @@ def grids_section(runs: Sequence[Run]) -> Markup:
         files = {kind: name for kind, name in GRID_FILES.items() if (run.folder / name).is_file()}
         if not files:
             continue
-        parts.append(tag('h3', join(list(dict.fromkeys(map(place, run.rows)))[:1])))
+        row = run.rows[0]
+        parts.append(tag('h3', f'{row.name("score")} of {row.name("model")}: {place(row)}'))
         cells = [
             picture_cell(
                 f'{kind} frames', f'{kind}: normal above, abnormal below', name, run.folder, store
