@@ -24,6 +24,7 @@ from anomaly_seg_ros.frames.regions import find_regions, Regions
 from anomaly_seg_ros.frames.tracks import follow, Tracks
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.outputs import OUTPUTS
+from anomaly_seg_ros.node.regions import detections_fields
 
 PICTURE = [
     '##....#',
@@ -87,7 +88,7 @@ def followed(
     tracks, result = Tracks(), []
     for frame in frames:
         mask = mask_of(frame)
-        tracks, ids, seen, delays = follow(tracks, find_regions(mask), mask.size, persistence)
+        tracks, ids, seen, delays = follow(tracks, find_regions(mask), persistence)
         result.append((dict(zip(ids.tolist(), seen.tolist(), strict=True)), delays.tolist()))
     return result
 
@@ -113,6 +114,13 @@ def test_a_gap_is_remembered_as_long_as_the_frames_go_back() -> None:
     assert ids([['##'], ['..'], ['##']]) == [{1: 1}, {}, {1: 2}]
     assert ids([['##'], ['..'], ['..'], ['##']]) == [{1: 1}, {}, {}, {1: 1}]
     assert ids([['##'], ['..'], ['..'], ['..'], ['##']])[-1] == {2: 1}
+
+
+def test_who_was_hidden_is_known_where_the_other_has_gone() -> None:
+    """Two meet, and the larger keeps its id; then it moves on, and the other one comes back."""
+    frames = [['##.####'], ['#######'], ['....###'], ['##..###']]
+    assert ids(frames) == [{1: 1, 2: 1}, {2: 2}, {2: 3}, {1: 1, 2: 3}]
+    assert ids([*frames[:2], ['#######'], ['##.####']])[-1] == {2: 3, 3: 3}
 
 
 def test_where_a_region_was_before_does_not_count() -> None:
@@ -172,7 +180,7 @@ def test_regions_json_by_hand(pipeline: Callable[..., Pipeline]) -> None:
     run = pipeline(persistence=Persistence(1, 5), max_regions=2)
     run(frame((2, 3, 4, 5)))
     found = content(run(frame((3, 3, 4, 5), (20, 10, 2, 2), (30, 20, 1, 1))), 'regions_json')
-    assert json.loads(json.dumps(found)) == {
+    assert json.loads(found) == {
         'schema': 1,
         'height': 24,
         'width': 32,
@@ -213,7 +221,7 @@ def test_boxes_fit_the_published_mask(
     )
     result = pipeline()(image)
     statistics = cv2.connectedComponentsWithStats(result.mask, connectivity=8)[2][1:]
-    found = sorted((*region.box, region.area) for region in result.regions)
+    found = sorted(zip(*result.regions[1:6], strict=True))
     assert len(found) == 2
     assert np.abs(np.array(found) - sorted(statistics.tolist())).max(axis=0)[:4].max() <= 1
     assert found[0][4] == pytest.approx(sorted(statistics.tolist())[0][4], rel=0.2)
@@ -224,7 +232,7 @@ def test_what_flickers_is_no_anomaly(pipeline: Callable[..., Pipeline]) -> None:
     steady, flicker = (2, 3, 4, 5), (20, 10, 6, 6)
     results = [run(frame(steady, *extra)) for extra in ([flicker], [], [], [flicker])]
     assert [(result.mask != 0).sum() for result in results] == [0, 20, 20, 20]
-    assert [len(result.regions) for result in results] == [0, 1, 1, 1]
+    assert [len(result.regions.ids) for result in results] == [0, 1, 1, 1]
     assert [result.maps.anomalies.delays.tolist() for result in results] == [[], [1], [], []]
     assert (results[1].open_set == 11).sum() == 20
 
@@ -242,8 +250,8 @@ def test_frames_that_do_not_follow_each_other_know_nothing_of_each_other(
 ) -> None:
     run = build_pipeline(fake_engine, make_fake_meta())
     for _ in range(2):
-        (region,) = run(frame((2, 3, 4, 5))).regions
-        assert (region.id, region.seen) == (1, 1)
+        regions = run(frame((2, 3, 4, 5))).regions
+        assert (regions.ids, regions.seen) == ([1], [1])
 
 
 def test_a_bag_that_begins_again_is_not_the_drive_that_went_on(
@@ -252,10 +260,10 @@ def test_a_bag_that_begins_again_is_not_the_drive_that_went_on(
     run = pipeline(persistence=Persistence(1, 5), smoothing=0.5, threshold=0.9)
     for _ in range(3):
         last = run(frame((2, 3, 4, 5)))
-    assert [(region.id, region.seen) for region in last.regions] == [(1, 3)]
+    assert (last.regions.ids, last.regions.seen) == ([1], [3])
     run.forget()
     first = run(frame((2, 3, 4, 5)))
-    assert [(region.id, region.seen) for region in first.regions] == [(1, 1)]
+    assert (first.regions.ids, first.regions.seen) == ([1], [1])
     assert first.maps.before.smoothed is None
 
 
@@ -301,8 +309,7 @@ def test_static_and_open_set_by_hand(pipeline: Callable[..., Pipeline]) -> None:
 
 def test_detections_are_the_regions(pipeline: Callable[..., Pipeline]) -> None:
     result = pipeline()(frame((2, 3, 4, 5)))
-    fields = content(result, 'detections')
-    (found,) = fields['detections']
+    (found,) = detections_fields(content(result, 'detections'))['detections']
     assert found['id'] == '1'
     assert found['results'] == [{'hypothesis': {'class_id': 'anomaly', 'score': 1.0}}]
     assert found['bbox'] == {
@@ -343,15 +350,16 @@ def test_a_message_of_any_type_is_filled_by_its_fields(
     from anomaly_seg_ros.ros import conversions
 
     monkeypatch.setattr(conversions, 'message_type', lambda kind: lambda: PlainMessage(kind))
-    fields = content(pipeline()(frame((2, 3, 4, 5))), 'detections')
+    run = pipeline(persistence=Persistence(1, 5))
+    writer = conversions.message_writer('vision_msgs/msg/Detection2DArray', '')
+    both = content(run(frame((20, 10, 6, 6), (2, 3, 4, 5))), 'detections')
+    assert [found.id for found in writer.fill(both, Header()).detections] == ['2', '1']
     header = Header(frame_id='front')
-    message = conversions.message_writer('vision_msgs/msg/Detection2DArray', '').fill(
-        fields, header
-    )
+    message = writer.fill(content(run(frame((2, 3, 4, 5))), 'detections'), header)
     (detection,) = message.detections
     assert message.header is detection.header is header
     assert (detection.id, detection.bbox.size_x) == ('1', 4.0)
-    assert detection.bbox.center.position.y == 5.5
+    assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (4.0, 5.5)
     (result,) = detection.results
     assert (result.hypothesis.class_id, result.hypothesis.score) == ('anomaly', 1.0)
     assert HEADER in TYPESTORE.types

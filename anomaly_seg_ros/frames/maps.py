@@ -190,10 +190,10 @@ class Maps:
         """The regions of what is above, and of them those that are large and lasting enough."""
         settings = self.settings
         found = find_regions(self.above, self._min_area)
-        past = follow(self.before.tracks, found, self.above.size, settings.persistence)
+        past = follow(self.before.tracks, found, settings.persistence)
         lasting = past.seen >= settings.persistence.needed
         regions = found.only(lasting)
-        scores = regions.means(self._table.share(self._bits.ravel()[regions.pixels]))
+        scores = regions.means(self._table.share(self._bits.ravel().take(regions.pixels)))
         order = np.argsort(-regions.areas * scores, kind='stable')[: settings.max_regions]
         return Anomalies(
             regions.boxes[order],

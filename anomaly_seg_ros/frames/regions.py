@@ -68,7 +68,9 @@ def places(starts: Whole, lengths: Whole) -> Whole:
     [3, 4, 10, 11, 12]
     """
     ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if ends.size else 0) + np.repeat(starts - ends + lengths, lengths)
+    found = np.repeat(starts - ends + lengths, lengths)
+    found += np.arange(found.size)
+    return found
 
 
 def find_regions(mask: NDArray[np.uint8], min_area: float = 0) -> Regions:
@@ -114,6 +116,42 @@ def _runs(mask: NDArray[np.uint8]) -> tuple[Whole, Whole]:
     return edges[::2], edges[1::2]
 
 
+def reached(begins: Whole, ends: Whole, lows: Whole, highs: Whole) -> tuple[Whole, Whole]:
+    """Gives which runs lie at least in part between each low and high: the first, behind the last.
+
+    Args:
+        begins: (r,) of the first pixels of runs that do not overlap, rising.
+        ends: (r,) behind each.
+        lows: (n,) rising: the least end of a run that counts.
+        highs: (n,) rising: the largest beginning of one.
+
+    >>> first, last = reached(*np.array([[0, 4, 9], [2, 6, 12]]), *np.array([[1, 7], [4, 8]]))
+    >>> first.tolist(), last.tolist()
+    ([0, 2], [2, 2])
+    """
+    first = _ranks(ends, lows)
+    # One or two each, as a rule: to count on takes a quarter of searching again.
+    behind = np.concatenate([begins, [np.iinfo(np.intp).max]])
+    last = first + (behind[first] <= highs)
+    last += behind[last] <= highs
+    more = np.flatnonzero(behind[last] <= highs)
+    if more.size:
+        last[more] = np.searchsorted(begins, highs[more], 'right')
+    return first, last
+
+
+def _ranks(among: Whole, values: Whole) -> Whole:
+    """Gives how many are less than each value; both rise, so they are merged, not searched.
+
+    >>> _ranks(np.array([1, 4, 4]), np.array([0, 4, 5])).tolist()
+    [0, 1, 3]
+    """
+    merged = np.argsort(np.concatenate([values, among]), kind='stable')
+    ranks: Whole = np.flatnonzero(merged < values.size)
+    ranks -= np.arange(values.size)
+    return ranks
+
+
 def _connected(begins: Whole, ends: Whole, pitch: int) -> tuple[Whole, int]:
     """Gives (r,) to which region each run belongs, in the order of their first runs, and how many.
 
@@ -123,24 +161,35 @@ def _connected(begins: Whole, ends: Whole, pitch: int) -> tuple[Whole, int]:
         pitch: From a pixel to the one below.
     """
     every = np.arange(begins.size)
-    # Of the row above, from the first run that touches to behind the last one.
-    first = np.searchsorted(ends, begins - pitch)
-    last = np.searchsorted(begins, ends - pitch, 'right')
+    first, last = reached(begins, ends, begins - pitch, ends - pitch)
+    # Each hangs on the first that it touches of the row above; where there are more, regions meet.
     root = _flattened(np.where(last > first, first, every))
-    more = np.maximum(last - first - 1, 0)
-    above, below = places(first + 1, more), np.repeat(every, more)
+    owners, count = _numbered(root == every)
+    owners = owners[root]
+    meeting = np.flatnonzero(last > first + 1)
+    if not meeting.size:
+        return owners, count
+    more = last[meeting] - first[meeting] - 1
+    above = owners[places(first[meeting] + 1, more)]
+    below = owners[np.repeat(meeting, more)]
+    joined = np.arange(count)
     while above.size:
-        one, other = root[above], root[below]
-        root[np.maximum(one, other)] = np.minimum(one, other)
-        root = _flattened(root)
-        apart = root[above] != root[below]
+        one, other = joined[above], joined[below]
+        joined[np.maximum(one, other)] = np.minimum(one, other)
+        joined = _flattened(joined)
+        apart = joined[above] != joined[below]
         above, below = above[apart], below[apart]
-    is_first = root == every
-    return (np.cumsum(is_first) - 1)[root], int(np.count_nonzero(is_first))
+    numbers, count = _numbered(joined == np.arange(count))
+    return numbers[joined][owners], count
+
+
+def _numbered(chosen: NDArray[np.bool_]) -> tuple[Whole, int]:
+    """Gives a number to each that is chosen, in their order, and how many there are."""
+    return np.cumsum(chosen) - 1, int(np.count_nonzero(chosen))
 
 
 def _flattened(parents: Whole) -> Whole:
     """Gives the root of each in a forest whose parents come before their children."""
-    while not np.array_equal(roots := parents[parents], parents):
-        parents = roots
+    for _ in range(parents.size.bit_length()):  # each time the ways are half as long
+        parents = parents.take(parents)
     return parents

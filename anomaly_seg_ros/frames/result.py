@@ -42,22 +42,28 @@ class Prepared:
     times_ms: dict[str, float]
 
 
-class Region(NamedTuple):
-    """An anomalous region.
+class Listed(NamedTuple):
+    """The anomalous regions of a frame by columns: no object is made of each of them.
 
     Attributes:
-        id: Stays while the region moves on over the frames.
-        box: First column, first row, columns and rows.
-        area: Pixels.
-        score: Mean calibrated score, 0..1.
-        seen: In how many of the last frames it was there, this one included.
+        ids: Stay while the regions move on over the frames.
+        x: First columns.
+        y: First rows.
+        widths: In columns.
+        heights: In rows.
+        areas: Pixels.
+        scores: Mean calibrated scores, 0..1.
+        seen: In how many of the last frames each was there, this one included.
     """
 
-    id: int
-    box: tuple[int, int, int, int]
-    area: int
-    score: float
-    seen: int
+    ids: list[int]
+    x: list[int]
+    y: list[int]
+    widths: list[int]
+    heights: list[int]
+    areas: list[int]
+    scores: list[float]
+    seen: list[int]
 
 
 class Result:
@@ -164,22 +170,29 @@ class Result:
         return resize_ids(self._tables.static[self.prediction.labels] & ~self.maps.mask, self.size)
 
     @cached_property
-    def regions(self) -> tuple[Region, ...]:
+    def regions(self) -> Listed:
         """The anomalous regions, by size times score, the largest first."""
         found = self.maps.anomalies
         rows, columns = self.size
         height, width = self.maps.above.shape
-        scale = np.array([columns / width, rows / height])
+        scale = columns / width, rows / height
         # A pixel of the network's size covers those of the camera's whose centres lie in it.
-        boxes = found.boxes.copy()
-        boxes[:, 2:] += boxes[:, :2]
-        boxes = np.ceil(boxes * np.tile(scale, 2) - 0.5).astype(int)
-        boxes[:, 2:] -= boxes[:, :2]
-        areas = np.rint(found.areas * scale.prod()).astype(int).tolist()
-        scores = np.round(found.scores, 6).tolist()
-        ids, seen = found.ids.tolist(), found.seen.tolist()
-        corners = map(tuple, boxes.tolist())
-        return tuple(map(Region, ids, corners, areas, scores, seen))
+        boxes = found.boxes.T * np.array([scale * 2]).T
+        boxes[2:] += boxes[:2]
+        boxes = np.ceil(boxes - 0.5)
+        boxes[2:] -= boxes[:2]
+        x, y, widths, heights = boxes.astype(np.intp).tolist()
+        areas = np.rint(found.areas * (scale[0] * scale[1])).astype(np.intp).tolist()
+        return Listed(
+            found.ids.tolist(),
+            x,
+            y,
+            widths,
+            heights,
+            areas,
+            np.round(found.scores, 6).tolist(),
+            found.seen.tolist(),
+        )
 
     @cached_property
     def color(self) -> NDArray[np.uint8]:

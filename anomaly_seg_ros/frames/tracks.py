@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .persistence import Persistence
-from .regions import places, Regions, Whole
+from .regions import places, reached, Regions, Whole
 
 COUNTED = 1 << 20
 """Pairs of regions that may be counted in a table; of more those that occur are sorted."""
@@ -61,7 +61,7 @@ class Followed(NamedTuple):
     delays: Whole
 
 
-def follow(tracks: Tracks, regions: Regions, size: int, persistence: Persistence) -> Followed:
+def follow(tracks: Tracks, regions: Regions, persistence: Persistence) -> Followed:
     """Takes the regions of the next frame.
 
     A region has the past of the remembered one that most of its pixels lie on, and its id where no
@@ -71,10 +71,9 @@ def follow(tracks: Tracks, regions: Regions, size: int, persistence: Persistence
     Args:
         tracks: After the frame before.
         regions: Of the frame.
-        size: Pixels of the picture.
         persistence: What counts, and how far back is remembered.
     """
-    parents, children = _related(tracks, regions, size)
+    parents, children = _related(tracks, regions)
     # Sorted by shared pixels: the first of a parent's children is the one that shares most.
     heirs = _firsts(parents, len(tracks.ids))
     heirs_of, heirs = parents[heirs], children[heirs]
@@ -109,26 +108,76 @@ def follow(tracks: Tracks, regions: Regions, size: int, persistence: Persistence
     return Followed(after, ids, seen, ages[first])
 
 
-def _related(tracks: Tracks, regions: Regions, size: int) -> tuple[Whole, Whole]:
+def _related(tracks: Tracks, regions: Regions) -> tuple[Whole, Whole]:
     """Gives remembered and present regions that share pixels, the most shared first.
 
     Each present region comes once, with the remembered one that it shares most with.
     """
-    names = len(tracks.ids) + 1
-    place = np.zeros(size, np.min_scalar_type(names))
-    place[places(tracks.starts, tracks.lengths)] = np.repeat(tracks.owners + 1, tracks.lengths)
-    keys = np.repeat(regions.owners * names, regions.lengths) + place[regions.pixels]
+    names = len(tracks.ids)
+    now = Runs(regions.starts, regions.starts + regions.lengths, regions.owners * names)
+    shared = _common(now, _painted(tracks.starts, tracks.lengths, tracks.owners))
+    keys, pixels = shared.owners, shared.ends - shared.starts
     if len(regions) * names <= COUNTED:
-        table = np.bincount(keys)
-        table[::names] = 0  # the pixels where none was
-        pairs = np.flatnonzero(table)
+        table = np.bincount(keys, pixels)
+        pairs = np.flatnonzero(table > 0)
         counts = table[pairs]
     else:
-        pairs, counts = np.unique(keys[keys % names > 0], return_counts=True)
+        pairs, which = np.unique(keys, return_inverse=True)
+        counts = np.bincount(which, pixels)
     order = np.argsort(-counts, kind='stable')
-    children, parents = np.divmod(pairs[order], names)
+    children, parents = np.divmod(pairs[order], max(names, 1))
     first = _firsts(children, len(regions))
-    return parents[first] - 1, children[first]
+    return parents[first], children[first]
+
+
+class Runs(NamedTuple):
+    """Runs of pixels in the flattened picture; (r,) are of each.
+
+    Attributes:
+        starts: (r,) places of the first pixels, rising.
+        ends: (r,) behind the last ones, at most the next start.
+        owners: (r,) whose they are.
+    """
+
+    starts: Whole
+    ends: Whole
+    owners: Whole
+
+
+def _common(some: Runs, others: Runs) -> Runs:
+    """Gives what is in two sets of runs, whose owners are added.
+
+    >>> one = Runs(*np.array([[0, 6], [5, 9], [0, 10]]))
+    >>> other = Runs(*np.array([[1, 3, 8], [2, 7, 12], [1, 2, 3]]))
+    >>> np.array(_common(one, other)).tolist()
+    [[1, 3, 6, 8], [2, 5, 7, 9], [1, 2, 12, 13]]
+    """
+    first, last = reached(others.starts, others.ends, some.starts + 1, some.ends - 1)
+    count = last - first
+    one, other = np.repeat(np.arange(count.size), count), places(first, count)
+    return Runs(
+        np.maximum(some.starts.take(one), others.starts.take(other)),
+        np.minimum(some.ends.take(one), others.ends.take(other)),
+        some.owners.take(one) + others.owners.take(other),
+    )
+
+
+def _painted(starts: Whole, lengths: Whole, owners: Whole) -> Runs:
+    """Gives runs that do not overlap of such that may: later ones are painted over those before.
+
+    >>> np.array(_painted(*np.array([[4, 0], [5, 6], [1, 2]]))).tolist()
+    [[0, 4, 6], [4, 6, 9], [2, 2, 1]]
+    """
+    bounds = np.concatenate([starts, starts + lengths])
+    order = np.argsort(bounds, kind='stable')  # the runs of each frame rise: they are merged
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    bounds = bounds.take(order)
+    first, last = rank[: starts.size], rank[starts.size :]
+    above = np.full(bounds.size, -1)
+    above[places(first, last - first)] = np.repeat(owners, last - first)
+    painted = np.flatnonzero((above[:-1] >= 0) & (bounds[:-1] < bounds[1:]))
+    return Runs(bounds.take(painted), bounds.take(painted + 1), above.take(painted))
 
 
 def _firsts(values: Whole, count: int) -> Whole:

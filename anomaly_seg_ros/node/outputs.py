@@ -12,7 +12,7 @@ from typing import Any, TYPE_CHECKING
 
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.regions import detections_content, regions_content, rle_content
+from anomaly_seg_ros.node.regions import JsonText, regions_text, rle_content
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.frames.result import Result
@@ -24,6 +24,7 @@ COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 TEXT = 'std_msgs/msg/String'
 """The kind of JSON; its text begins with the stamp and the frame of the camera image."""
 DETECTIONS = 'vision_msgs/msg/Detection2DArray'
+"""The kind of the regions as boxes; see `detections_fields`."""
 
 JPEG = 'bgr8; jpeg compressed bgr8'
 """The field `format` of a JPEG, as image_transport writes it."""
@@ -35,8 +36,9 @@ class Output:
 
     Attributes:
         content: Gives it of a `Result`, which has the size to publish, and of the parameters: an
-            array for an `IMAGE`, bytes for a `COMPRESSED_IMAGE`, else the message's fields by
-            name, or the one of it that is called `data`; see `stamped_text` for a `TEXT`.
+            array for an `IMAGE`, bytes for a `COMPRESSED_IMAGE`, the `Listed` regions for
+            `DETECTIONS`, else the message's fields by name, or the one of it that is called
+            `data`; see `stamped_text` for a `TEXT`.
         encoding: Of an `IMAGE`, by the parameters: 'mono8' (H, W) uint8, '32FC1' (H, W) float32,
             or 'bgr8' (H, W, 3) RGB; of a `COMPRESSED_IMAGE` its field `format`.
         kind: Message type: one of those above, or any other one.
@@ -71,10 +73,8 @@ OUTPUTS: dict[str, Output] = {
     topics.OVERLAY_COMPRESSED: Output(
         lambda result, _: result.overlay_jpeg, lambda _: JPEG, COMPRESSED_IMAGE, usual=False
     ),
-    topics.REGIONS_JSON: Output(lambda result, _: regions_content(result), kind=TEXT),
-    topics.DETECTIONS: Output(
-        lambda result, _: detections_content(result), kind=DETECTIONS, usual=False
-    ),
+    topics.REGIONS_JSON: Output(lambda result, _: regions_text(result), kind=TEXT),
+    topics.DETECTIONS: Output(lambda result, _: result.regions, kind=DETECTIONS, usual=False),
     topics.RLE_MASK: Output(lambda result, _: rle_content(result.mask), kind=TEXT, usual=False),
     topics.FRAME_SCORE: Output(
         lambda result, _: result.frame_score, kind='std_msgs/msg/Float32', usual=False
@@ -87,16 +87,24 @@ LATCHED = {topics.LABEL_INFO: 'vision_msgs/msg/LabelInfo', topics.LABEL_INFO_JSO
 
 
 def stamped_text(content: Any, sec: int, nanosec: int, frame_id: str) -> str:
-    """Gives the text of a message that has no header: a text as it is, a mapping as JSON.
+    """Gives the text of a message that has no header.
+
+    Args:
+        content: A mapping or a `JsonText`, which stamp and frame come before; other text stays as
+            it is.
+        sec: Of the stamp.
+        nanosec: Of the stamp.
+        frame_id: Of the camera image.
 
     >>> stamped_text({'regions': []}, 1, 2, 'front')
     '{"stamp": {"sec": 1, "nanosec": 2}, "frame_id": "front", "regions": []}'
+    >>> stamped_text(JsonText('{"regions": []}'), 1, 2, 'front')
+    '{"stamp": {"sec": 1, "nanosec": 2}, "frame_id": "front", "regions": []}'
     """
-    if isinstance(content, str):
-        return content
-    stamp = {'sec': sec, 'nanosec': nanosec}
-    # Without looking for circles, which takes a third of the time.
-    return json.dumps({'stamp': stamp, 'frame_id': frame_id, **content}, check_circular=False)
+    head = {'stamp': {'sec': sec, 'nanosec': nanosec}, 'frame_id': frame_id}
+    if isinstance(content, JsonText):
+        return f'{json.dumps(head)[:-1]}, {content[1:]}'
+    return content if isinstance(content, str) else json.dumps({**head, **content})
 
 
 def usual_outputs() -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.frames.tracks import Tracks
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.node_pipeline import node_pipeline
-from anomaly_seg_ros.node.regions import regions_content
+from anomaly_seg_ros.node.regions import regions_text
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.whole_frame.health import CameraHealth
@@ -127,7 +127,7 @@ def _write(folder: Path, shot: Shot, checkpoint: Checkpoint, engine: Engine) -> 
         'frame_shift': None if (own := checkpoint.meta.frame_shift()) is None else asdict(own),
         'calibration': list(checkpoint.meta.calibrations[engine.score_name].levels),
         'times_ms': result.times_ms,
-        'regions': regions_content(result),
+        'regions': json.loads(regions_text(result)),
     }
     (folder / FACTS_FILE).write_text(json.dumps(facts, indent=1) + '\n', encoding='utf-8')
 
@@ -215,7 +215,7 @@ class Snapshot:
             mask: (read_pixels(self.folder / mask, cv2.IMREAD_UNCHANGED), result.mask),
             score: (np.load(self.folder / score, allow_pickle=False), result.prediction.score),
         }
-        same = regions_content(result) == self.facts['regions']
+        same = json.loads(regions_text(result)) == self.facts['regions']
         return {
             **{name: _difference(before, now) for name, (before, now) in found.items()},
             'regions': '' if same else 'others',

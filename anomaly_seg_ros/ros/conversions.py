@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
-from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE, stamped_text, TEXT
+from anomaly_seg_ros.frames.result import Listed
+from anomaly_seg_ros.node.outputs import (
+    COMPRESSED_IMAGE,
+    DETECTIONS,
+    IMAGE,
+    stamped_text,
+    TEXT,
+)
+from anomaly_seg_ros.node.regions import detections_fields
 
 _OUTPUT_TYPES = {
     'mono8': (np.uint8, 1),
@@ -112,6 +120,35 @@ class FieldsWriter:
         return _filled(self._type(), fields, header)
 
 
+class DetectionsWriter:
+    """Fills one reused `Detection2DArray`: to make a hundred detections anew takes 3 ms.
+
+    Raises:
+        ImportError: Its package is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._message = message_type(DETECTIONS)()
+        self._kept: list[Any] = []
+
+    def fill(self, content: Listed, header: Header) -> Any:
+        """Gives the message of the regions; each detection has this header too."""
+        kept = len(self._kept)
+        if len(content.ids) > kept:
+            new = {'detections': detections_fields(content)['detections'][kept:]}
+            self._kept += _filled(message_type(DETECTIONS)(), new, header).detections
+        rows = zip(*content[:5], content.scores, strict=True)
+        for each, (number, x, y, width, height, score) in zip(self._kept, rows, strict=False):
+            each.header, each.id = header, str(number)
+            each.results[0].hypothesis.score = score
+            position = each.bbox.center.position
+            position.x, position.y = x + width / 2, y + height / 2
+            each.bbox.size_x, each.bbox.size_y = float(width), float(height)
+        self._message.header = header
+        self._message.detections = self._kept[: len(content.ids)]
+        return self._message
+
+
 def _filled(message: Any, fields: Mapping[str, Any], header: Header) -> Any:
     """Fills a message and those inside of it; each that has a header gets this one."""
     types = message.get_fields_and_field_types()
@@ -156,4 +193,6 @@ def message_writer(kind: str, encoding: str) -> Writer:
         return ImageWriter(encoding)
     if kind == COMPRESSED_IMAGE:
         return CompressedWriter(encoding)
+    if kind == DETECTIONS:
+        return DetectionsWriter()
     return TextWriter() if kind == TEXT else FieldsWriter(kind)

@@ -17,7 +17,7 @@ from anomaly_seg_ros.frames.pipeline import Pipeline
 from anomaly_seg_ros.frames.preprocess import to_input_size
 from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.node.outputs import stamped_text
-from anomaly_seg_ros.node.regions import detections_content, regions_content
+from anomaly_seg_ros.node.regions import regions_text
 from anomaly_seg_ros.prediction import Engine
 from training.bench.timing import Stages, Work
 
@@ -110,8 +110,7 @@ def network_outputs(result: Result, laps: Laps) -> None:
     _labels_and_score(small)
     laps.lap('calibrate')
     if result.calibrated:
-        stamped_text(regions_content(small), 0, 0, '')
-        detections_content(small)
+        stamped_text(regions_text(small), 0, 0, '')
     laps.lap('regions')
 
 

@@ -25,7 +25,7 @@ from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.regions import find_regions
 from anomaly_seg_ros.frames.result import Prepared, Result
 from anomaly_seg_ros.node.outputs import stamped_text
-from anomaly_seg_ros.node.regions import detections_content, regions_content, rle_content
+from anomaly_seg_ros.node.regions import regions_text, rle_content
 from anomaly_seg_ros.prediction import Prediction
 from anomaly_seg_ros.process.allocator import tune_allocator
 from training.bench.timing import interleave
@@ -73,15 +73,15 @@ def regions_table(cases: Sequence[tuple[tuple[int, int], float]], rounds: int) -
         def opencv(again: cycle[Mask] = again) -> None:
             cv2.connectedComponentsWithStats(next(again), connectivity=8)
 
-        ours, theirs = medians([Listed(frames), opencv], rounds)
+        ours, theirs = medians([MovingMasks(frames), opencv], rounds)
         count = str(len(find_regions(frames[0])))
         lines.append([of(size), f'{share:.1%}', count, f'{ours:.2f}', f'{theirs:.2f}'])
     head = ['mask', 'anomalous', 'regions', 'found, followed, listed ms', 'OpenCV, found alone ms']
     return markdown_table(head, lines)
 
 
-class Listed:
-    """Finds and follows the regions of masks in turn, and lists them as both messages do."""
+class MovingMasks:
+    """Finds and follows the regions of masks in turn, lists them and writes their text."""
 
     def __init__(self, frames: Sequence[Mask]):
         size = frames[0].shape
@@ -101,8 +101,7 @@ class Listed:
         maps.__dict__['above'] = mask  # every frame has it counted, for /diagnostics
         self._memory = maps.anomalies.memory
         result = Result(self._prepared, maps, LabelTables(((0, 0, 0),)))
-        stamped_text(regions_content(result), 0, 0, 'camera')
-        detections_content(result)
+        stamped_text(regions_text(result), 0, 0, 'camera')
 
 
 def sending_table(cases: Sequence[tuple[tuple[int, int], float]], rounds: int) -> str:

@@ -17,12 +17,14 @@ from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.outputs import (
     COMPRESSED_IMAGE,
+    DETECTIONS,
     IMAGE,
     LATCHED,
     OUTPUTS,
     stamped_text,
     TEXT,
 )
+from anomaly_seg_ros.node.regions import detections_fields
 from training.results import CURVES_FILE, FRAMES_FILE, PICTURES_FILE, PICTURES_FOLDER, RESULTS_FILE
 
 
@@ -96,6 +98,8 @@ class OutputBag:
         elif kind == TEXT:
             text = stamped_text(content, *divmod(at.stamp, 10**9), at.frame_id)
             self._bag.add_fields(topic, at, {'data': text})
+        elif kind == DETECTIONS:
+            self._bag.add_fields(topic, at, detections_fields(content))
         else:
             fields = content if isinstance(content, Mapping) else {'data': content}
             self._bag.add_fields(topic, at, fields)
