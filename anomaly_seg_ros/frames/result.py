@@ -177,9 +177,9 @@ class Result:
         height, width = self.maps.above.shape
         scale = columns / width, rows / height
         # A pixel of the network's size covers those of the camera's whose centres lie in it.
-        boxes = found.boxes.T * np.array([scale * 2]).T
+        boxes = found.boxes.T.copy()
         boxes[2:] += boxes[:2]
-        boxes = np.ceil(boxes - 0.5)
+        boxes = np.ceil(boxes * np.array([scale * 2]).T - 0.5)
         boxes[2:] -= boxes[:2]
         x, y, widths, heights = boxes.astype(np.intp).tolist()
         areas = np.rint(found.areas * (scale[0] * scale[1])).astype(np.intp).tolist()
