@@ -237,6 +237,16 @@ def test_what_flickers_is_no_anomaly(pipeline: Callable[..., Pipeline]) -> None:
     assert (results[1].open_set == 11).sum() == 20
 
 
+def test_what_nobody_asks_for_waits_until_the_masks_are_out(
+    pipeline: Callable[..., Pipeline],
+) -> None:
+    run = pipeline(persistence=Persistence(1, 5))
+    first = run(frame((2, 3, 4, 5)))
+    assert first.labels.any()
+    assert not {'anomalies', 'health', 'judged'} & first.maps.__dict__.keys()
+    assert run(frame((2, 3, 4, 5))).regions.seen == [2], 'the next frame knows of it'
+
+
 def test_smoothing_takes_frames_together(pipeline: Callable[..., Pipeline]) -> None:
     run = pipeline(smoothing=0.5, threshold=0.7)
     box = (4, 4, 8, 8)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.calibration import CalibrationTable, score_bits
 from anomaly_seg_ros.prediction import Prediction
 from anomaly_seg_ros.whole_frame.health import CameraHealth, HealthSettings
+from anomaly_seg_ros.whole_frame.methods import FrameJudge
 
 from .persistence import ALWAYS, Persistence
 from .regions import find_regions, Whole
@@ -95,8 +96,9 @@ class Maps:
         min_area: Anomalous regions of fewer pixels are dropped.
         calibration: Of the score, or None.
         before: What the frames before have left.
-        judged: Frame score by the checkpoint's method for whole frames; None where it has none.
-        health: Of the camera, this frame included.
+        judge: The checkpoint's method for whole frames; None where it has none.
+        picture: (h, w, 3) RGB at the network's size, where frames follow each other and the
+            camera's health is watched.
     """
 
     def __init__(
@@ -106,14 +108,14 @@ class Maps:
         min_area: float,
         calibration: CalibrationTable | None,
         before: Memory,
-        judged: float | None = None,
-        health: CameraHealth | None = None,
+        judge: FrameJudge | None = None,
+        picture: NDArray[np.uint8] | None = None,
     ):
         self.prediction = prediction
         self.settings = settings
         self.before = before
-        self.judged = judged
-        self.health = health or CameraHealth()
+        self._judge = judge
+        self._picture = picture
         self._min_area = min_area
         self._calibration = calibration
 
@@ -136,6 +138,20 @@ class Maps:
     def share(self) -> NDArray[np.float32]:
         """(h, w) calibrated score, 0..1."""
         return self._table.share(self._bits)
+
+    @cached_property
+    def judged(self) -> float | None:
+        """Frame score by the checkpoint's method for whole frames; None where it has none."""
+        frame = self.prediction.frame
+        return None if self._judge is None or frame is None else self._judge.score(frame)
+
+    @cached_property
+    def health(self) -> CameraHealth:
+        """Of the camera, this frame included."""
+        before = self.before.health
+        if self._picture is None:
+            return before
+        return before.after(self._picture, self.judged, self.settings.health)
 
     @cached_property
     def frame_score(self) -> float:

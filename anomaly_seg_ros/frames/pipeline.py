@@ -68,16 +68,17 @@ class Pipeline:
         self._calibration = None if calibration is None else calibration.table()
         self._remembers = remembers
         self._memory = Memory()
+        self._last: Maps | None = None
         self.ignored = ignored
         self.judge = judge
 
     def forget(self) -> None:
         """Takes the next frame as the first: the camera or the bag began anew."""
-        self._memory = Memory()
+        self._memory, self._last = Memory(), None
 
     def restore(self, memory: Memory, ignored: NDArray[np.bool_] | None) -> None:
         """Takes the next frame as the one that came after `memory`, with these pixels ignored."""
-        self._memory, self.ignored = memory, ignored
+        self._memory, self._last, self.ignored = memory, None, ignored
 
     def recalibrate(self, calibration: Calibration) -> None:
         """Takes another calibration, from the next frame on; from any thread."""
@@ -115,17 +116,17 @@ class Pipeline:
         if self.ignored is not None:
             prediction = self._without_ignored(prediction, self.ignored)
         min_area = settings.min_region_area * scale
-        judge, health = self.judge, self._memory.health
-        judged = None
-        if judge is not None and prediction.frame is not None:
-            judged = judge.score(prediction.frame)
-        if self._remembers:
-            health = health.after(prepared.network_input, judged, settings.health)
         maps = Maps(
-            prediction, settings, min_area, self._calibration, self._memory, judged, health
+            prediction,
+            settings,
+            min_area,
+            self._calibration,
+            self._memory if self._last is None else self._last.anomalies.memory,
+            self.judge,
+            prepared.network_input if self._remembers else None,
         )
         if self._remembers:
-            self._memory = maps.anomalies.memory
+            self._last = maps  # what it leaves is found when it is needed: first it goes out
         return Result(prepared, maps, self._tables)
 
     def counted(self, score: Score) -> Score:

@@ -187,15 +187,14 @@ class Camera:
         result = result.at(config.output_resolution == 'input')
         published_ms = self._publications.publish(result, message.header, config)
         self._keep(result, prepared, message.header)
-        anomalous_share = result.anomalous_share
+        # Last what no listener waits for.
+        alarms, share = result.maps.anomalies.delays.size, result.anomalous_share
+        judged, health = result.maps.judged, result.health
         ended = time.perf_counter()
         result.times_ms['publish'] = published_ms
         result.times_ms['postprocess'] = (ended - began) * 1e3 - published_ms
         result.times_ms['processing'] = (ended - prepared.began) * 1e3
-        alarms = result.maps.anomalies.delays.size
-        self.statistics.done(
-            result.times_ms, anomalous_share, alarms, result.maps.judged, result.health
-        )
+        self.statistics.done(result.times_ms, share, alarms, judged, health)
         if self.calibrator.at_work:
             score = self._pipeline.counted(prediction.score)
             self.calibrator.take(prepared.network_input, score, prediction.frame)

@@ -97,8 +97,9 @@ class MovingMasks:
     def __call__(self) -> None:
         """Takes the next mask."""
         mask, prediction = next(self._frames)
-        maps = Maps(prediction, self._settings, 0, self._table, self._memory, judged=0.0)
-        maps.__dict__['above'] = mask  # every frame has it counted, for /diagnostics
+        maps = Maps(prediction, self._settings, 0, self._table, self._memory)
+        # Every frame has these made, for /diagnostics.
+        maps.__dict__.update(above=mask, judged=0.0)
         self._memory = maps.anomalies.memory
         result = Result(self._prepared, maps, LabelTables(((0, 0, 0),)))
         stamped_text(regions_text(result), 0, 0, 'camera')
