@@ -52,6 +52,7 @@ from anomaly_seg_ros.node.statistics import UNPROCESSED
 from anomaly_seg_ros.ros import autostart
 from anomaly_seg_ros.ros.camera import THROTTLE_S
 from anomaly_seg_ros.ros.camera_info import rescaled
+from anomaly_seg_ros.ros.camera_input import REMEMBERED
 from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from anomaly_seg_ros.ros.conversions import ImageWriter
 from anomaly_seg_ros.ros.log_bridge import logging_through
@@ -1178,6 +1179,10 @@ def test_an_image_that_comes_by_two_subscriptions_is_taken_once(
     for turn in (now, now - 1):
         reader._hear(turn, late)
     assert taken == [first, second, late]
+    reader._former = reader._make_subscription()
+    for _ in range(3 * REMEMBERED):  # the next one never brings any
+        reader._hear(now - 1, image_message(picture()))
+    assert len(reader._came_by) == REMEMBERED
 
 
 def test_two_cameras_are_a_matter_of_a_list(

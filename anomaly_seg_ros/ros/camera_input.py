@@ -24,6 +24,8 @@ ImageInput: TypeAlias = Image | CompressedImage
 
 THROTTLE_S = 5.0
 """Seconds between two log lines of the same kind."""
+REMEMBERED = 100
+"""Images that may still come by the other one of two subscriptions, at most."""
 
 
 class CameraInput:
@@ -131,6 +133,8 @@ class CameraInput:
         # former behind the first of the next.
         if (changing or turn != self._turn) and any(key):
             self._came_by[key] = turn
+            if len(self._came_by) > REMEMBERED:
+                del self._came_by[next(iter(self._came_by))]
         self._receive(message)
 
     def _let_go(self) -> None:
