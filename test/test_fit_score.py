@@ -369,18 +369,45 @@ def test_the_node_scores_with_the_bank_in_its_engine(
     assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
 
 
-def test_a_bank_of_another_network_is_refused(near: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ('changed', 'what'),
+    [
+        ({'mean': (0.1, 0.2, 0.3)}, "statistics of score 'cdnp' were fitted to network "),
+        ({'layer': 'last'}, ' features, last of this network has '),
+        ({'k': 100_000}, 'k 100000 must lie between 1 and the '),
+    ],
+)
+def test_a_bank_that_does_not_fit_is_one_line(
+    changed: dict[str, Any],
+    what: str,
+    near: Path,
+    frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     folder = Path(shutil.copytree(near, tmp_path / 'other'))
     checkpoint = Checkpoint.open(folder)
     assert checkpoint.meta.fitted_network == {'cdnp': checkpoint.network_key}
-    other = checkpoint.with_meta(mean=(0.1, 0.2, 0.3))
-    with pytest.raises(ValueError, match="score 'cdnp' were fitted to network "):
-        load_scored_model(other, 'cdnp')
-    options = {**checkpoint.meta.score_options['cdnp'], 'layer': 'last'}
-    narrow = checkpoint.with_meta(score_options={'cdnp': options})
-    image = torch.zeros(1, *SIZE, 3, dtype=torch.uint8)
-    with pytest.raises(ValueError, match='last of this network has'):
-        load_scored_model(narrow, 'cdnp')(image)
+    options = {'score_options': {'cdnp': {**checkpoint.meta.score_options['cdnp'], **changed}}}
+    checkpoint.with_meta(**(changed if 'mean' in changed else options))
+    command = ['predict', str(frames / 'val'), '--checkpoint', str(folder), '--score', 'cdnp']
+    assert main([*command, '--engine', 'torch', '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1, error
+    assert what in error
+    assert 'run fit_score' in error
+
+
+def test_no_pixel_of_a_wanted_class_is_one_line(
+    tiny_checkpoint: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = Path(shutil.copytree(frames, tmp_path / 'roads')), tmp_path / 'out'
+    for path in (root / 'trainannot').iterdir():
+        write_image(path, np.full(SIZE, CAMVID.names.index('road'), np.uint8))
+    assert fit(tiny_checkpoint, root, out, 'dnp', '--option', 'dnp.only=car,sky') == 2
+    said = 'fit_score: no pixel of the classes car,sky in these frames, so the bank would be empty'
+    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

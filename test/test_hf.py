@@ -8,6 +8,7 @@ from pathlib import Path
 import shutil
 from typing import Any
 
+from huggingface_hub.errors import LocalEntryNotFoundError
 import numpy as np
 import pytest
 import torch
@@ -241,6 +242,11 @@ def test_a_recipe_takes_the_configuration_and_what_it_does_not_say_itself(tmp_pa
             lambda f: change(f, model_type='bert'),
             "model_type 'bert' is no semantic or universal segmenter that is known here; those",
         ),
+        (
+            lambda f: change(f, architectures=['SegformerForImageClassification']),
+            'is of SegformerForImageClassification, which gives no classes of pixels; take a '
+            'network whose architectures end in ForSemanticSegmentation',
+        ),
         (lambda f: change(f, id2label={}), 'id2label is missing; it names the classes'),
         (
             lambda f: (f / 'model.safetensors').unlink(),
@@ -279,20 +285,37 @@ def change(folder: Path, **values: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
+@pytest.mark.parametrize(
+    ('fault', 'what'),
+    [
+        (
+            LocalEntryNotFoundError('Got: ConnectError: [Errno -2]\nName or service not known'),
+            "cannot fetch 'owner/name': huggingface.co does not answer; where",
+        ),
+        (
+            PermissionError('[Errno 13] Permission\ndenied'),
+            "cannot fetch 'owner/name' from huggingface.co: PermissionError: [Errno 13] Per",
+        ),
+    ],
+)
 def test_a_repository_without_a_network_is_one_clear_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fault: Exception,
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     import huggingface_hub
 
     def refuse(*_: Any, **__: Any) -> str:
-        raise ConnectionError('[Errno -2] Name or service\nnot known')
+        raise fault
 
     monkeypatch.setattr(huggingface_hub, 'snapshot_download', refuse)
     command = ['import_weights', '--model', 'hf:owner/name', '--out', str(tmp_path / 'o')]
     assert main(command) == 2
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1
-    assert "cannot fetch 'owner/name' from huggingface.co: ConnectionError: [Errno -2]" in error
+    assert what in error
     assert error.endswith('copy the files here and give hf:FOLDER')
 
 
@@ -322,6 +345,8 @@ def test_what_does_not_go_with_a_folder_is_refused(
     assert 'names its own weights and classes; give it and --out alone' in capsys.readouterr().err
     assert main(['import_weights', '--model', 'erfnet', *out]) == 2
     assert "model 'erfnet' needs FILE, its weights" in capsys.readouterr().err
+    assert main(['import_weights', '--model', 'hf:', *out]) == 2
+    assert "no folder '', and it is no repository either" in capsys.readouterr().err
     with pytest.raises(ValueError, match="model 'hf' has no configuration; give model 'hf:FOL"):
         build_model('hf', 3)
     assert kind_of(CONFIGS['eomt']).task == UNIVERSAL

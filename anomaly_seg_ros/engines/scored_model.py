@@ -166,4 +166,9 @@ def load_scored_model(checkpoint: Checkpoint, score: str) -> ScoredModel:
         ValueError: The checkpoint is not usable, or the score does not fit the network.
     """
     network, statistics = checkpoint.network(), checkpoint.statistics(score)
-    return ScoredModel(network, checkpoint.meta, score, statistics).eval()
+    scored = ScoredModel(network, checkpoint.meta, score, statistics).eval()
+    if scored.score.layers:
+        # Whether features fit statistics shows on an image alone.
+        with torch.inference_mode():
+            scored(torch.zeros(1, *checkpoint.meta.input_size, 3, dtype=torch.uint8))
+    return scored

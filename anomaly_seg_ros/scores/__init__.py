@@ -100,12 +100,14 @@ def build_score(
         ValueError: Unknown score or option, the network lacks a field that the score needs, or
             the score has no statistics, or such as do not fit.
     """
-    score = score_class(name)
-    needs = score.reads(provides)
-    if needs - set(provides):
+    score, given = score_class(name), set(provides)
+    needs = score.reads(given)
+    if needs - given:
+        others = [other for other in sorted(SCORES) if score_class(other).reads(given) <= given]
         raise ValueError(
             f'score {name!r} needs {", ".join(sorted(needs))}; '
-            f'model {model_name!r} gives {", ".join(sorted(provides))}'
+            f'model {model_name!r} gives {", ".join(sorted(given))}; '
+            f'choose one of: {", ".join(others)}'
         )
     if score.statistics and not statistics:
         raise ValueError(

@@ -19,6 +19,9 @@ INPUT_SIZE = (512, 1024)
 WIDEST = 2
 """Width over height at most, where a folder gives the shorter side alone."""
 
+SEGMENTER = 'Segmentation'
+"""In the names of the library's networks that give classes of pixels."""
+
 NOT_KEPT = (
     '_name_or_path', '_commit_hash', 'architectures', 'auto_map', 'dtype', 'id2label', 'label2id',
     'num_labels', 'torch_dtype', 'transformers_version',
@@ -60,6 +63,7 @@ def read_facts(folder: Path) -> HubFacts:
     config = _read(path)
     try:
         kind_of(config)
+        _check_task(config)
         processor = _processor(folder)
         mean, std = _normalisation(processor)
         return HubFacts(
@@ -91,6 +95,20 @@ def _processor(folder: Path) -> dict[str, Any]:
             inner = values.get('image_processor', values)
             return inner if isinstance(inner, dict) else {}
     return {}
+
+
+def _check_task(config: Mapping[str, Any]) -> None:
+    """Checks that a configuration was not saved by a network of another task.
+
+    Raises:
+        ValueError: It was.
+    """
+    given = [str(name) for name in config.get('architectures') or ()]
+    if given and not any(SEGMENTER in name for name in given):
+        raise ValueError(
+            f'it is of {", ".join(given)}, which gives no classes of pixels; take a network '
+            f'whose architectures end in {kind_of(config).auto_class.removeprefix("AutoModel")}'
+        )
 
 
 def _classes(config: Mapping[str, Any]) -> LabelSet:

@@ -29,7 +29,7 @@ def find_folder(place: str, weights: bool) -> Path:
     """
     name = place.removeprefix(PREFIX)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return folder
     if not REPOSITORY.fullmatch(name):
         raise FileNotFoundError(
@@ -48,6 +48,7 @@ def fetch(repository: str, weights: bool) -> Path:
     """
     try:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError as error:
         raise ImportError(
@@ -60,6 +61,11 @@ def fetch(repository: str, weights: bool) -> Path:
         folder = Path(snapshot_download(repository, allow_patterns=patterns))
         if weights and not any(folder.glob('*.safetensors')):
             snapshot_download(repository, allow_patterns=[*TEXTS, *PICKLED])
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            f'cannot fetch {repository!r}: huggingface.co does not answer; where there is no '
+            'network, copy the files here and give hf:FOLDER'
+        ) from error
     except Exception as error:
         # Whatever the connection, the hub and the disk have to say.
         line = ' '.join(str(error).split())[:160]

@@ -148,7 +148,10 @@ class FeatureBank:
         count = len(self.sample)
         if not count:
             which = f'of the classes {self.only}' if self.only else 'with a class'
-            raise ValueError(f'no pixel {which} in these frames, so the bank would be empty')
+            raise ValueError(
+                f'no pixel {which} in these frames, so the bank would be empty; take other '
+                "classes by the option 'only', or other frames"
+            )
         if count < self.k + 1:
             raise ValueError(
                 f'{count} cells of these frames can be taken, too few for {self.k} nearest; lower '
