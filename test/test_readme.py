@@ -94,7 +94,8 @@ def test_every_module_and_script_shown_exists(page: Path) -> None:
             if origin.name == '__init__.py':
                 origin = origin.with_name('__main__.py')
             text = origin.read_text(encoding='utf-8')
-            options = re.findall(r'(?<!\S)\[?(--[\w-]+)', found[2])
+            own = found[2].partition(' --ros-args')[0]  # what is behind it is for ROS
+            options = re.findall(r'(?<!\S)\[?(--[\w-]+)', own)
             ours = found[1] == 'anomaly_seg_ros' or '--help' in options
             assert ours or all(f"'{option}'" in text for option in options), line
         if found := re.search(r'python (\w[\w/]*\.py)', line):

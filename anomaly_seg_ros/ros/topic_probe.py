@@ -88,7 +88,7 @@ def probe(topic: str, seconds: float) -> TopicReport:
             [
                 f'{info.node_namespace.rstrip("/")}/{info.node_name}: {info.topic_type}, '
                 f'{info.qos_profile.reliability.name.lower()}, '
-                f'{info.qos_profile.durability.name.lower()}, depth {info.qos_profile.depth}'
+                f'{info.qos_profile.durability.name.lower()}'
                 for info in node.get_publishers_info_by_topic(camera.topic)
             ],
             input_status(camera.state(), frames),
