@@ -306,7 +306,10 @@ def test_mahalanobis_needs_the_classes_of_the_checkpoint(
 def near(tiny_checkpoint: Path, frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint with a bank of two layers, and a ready engine; do not change it."""
     out = tmp_path_factory.mktemp('near') / 'out'
-    options = ('layer=last+segment.S1S2', 'k=2', 'only=road,car', 'grid=4', 'search=exact')
+    options = (
+        'layer=last+segment.S1S2', 'k=2', 'only=road,car', 'grid=4', 'search=exact',
+        'energy_step=1',
+    )  # fmt: skip
     typed = [part for option in options for part in ('--option', f'cdnp.{option}')]
     assert fit(tiny_checkpoint, frames, out, 'cdnp', *typed) == 0
     engine = ['--out', str(out / 'engines' / 'openvino-cdnp'), '--precision', 'fp32']

@@ -52,7 +52,7 @@ class CDNP(DNP):
         grid: int = 16,
         search: str = 'tiles',
         enlarge: str = 'bilinear',
-        energy_step: int = 1,
+        energy_step: int = 2,
     ):
         super().__init__(bank, counts, centre, layer, k, grid, search, enlarge)
         if limits.shape != (3,):
