@@ -151,7 +151,7 @@ def test_node_by_default(start: Start) -> None:
     assert re.search(rf"'{node.kwargs['executable']} = ", scripts)
     assert (node.kwargs['name'], node.kwargs['namespace']) == ('anomaly_seg', '')
     assert node.kwargs['parameters'] == [PARAMS]
-    assert node.kwargs['remappings'] == [('image', 'image'), ('camera_info', 'camera_info')]
+    assert node.kwargs['remappings'] == [], 'the names are those of the node'
     assert node.kwargs['ros_arguments'] == ['--log-level', 'anomaly_seg:=info']
     assert node.kwargs['additional_env'] == {}
 
@@ -259,6 +259,16 @@ def test_cameras_may_share_a_node_and_its_engine(start: Start) -> None:
         ('left/image', '/left/image_raw'),
         ('left/camera_info', '/left/camera_info'),
     ]
+
+
+def test_each_camera_of_a_node_has_a_topic_of_its_own(start: Start) -> None:
+    _, node = start('anomaly_seg.launch.py', cameras='front,left')
+    assert node.kwargs['remappings'] == [], 'they read front/image and left/image'
+    for name in ('image_topic', 'camera_info_topic'):
+        with pytest.raises(ValueError, match="'/cam' is one topic for 2 cameras"):
+            start('anomaly_seg.launch.py', cameras='front,left', **{name: '/cam'})
+    _, node = start('anomaly_seg.launch.py', cameras='front', image_topic='/cam')
+    assert node.kwargs['remappings'] == [('front/image', '/cam')]
 
 
 def test_a_replay_ends_with_its_bag(start: Start, tmp_path: Path) -> None:

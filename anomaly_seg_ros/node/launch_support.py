@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib import metadata
 import os
 from pathlib import Path
+import re
 import shutil
 from string import Template
 import sys
@@ -257,6 +258,10 @@ def parameter_overrides(arguments: Mapping[str, str]) -> dict[str, bool | str | 
     return overrides
 
 
+CAMERA_NAME = '[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*'
+"""What may be a namespace too."""
+
+
 def camera_names(arguments: Mapping[str, str]) -> list[str]:
     """The cameras that share a node; none where it has one.
 
@@ -265,7 +270,7 @@ def camera_names(arguments: Mapping[str, str]) -> list[str]:
     """
     text = arguments.get('cameras', '')
     names = [name.strip() for name in text.split(',') if name.strip()]
-    bad = [name for name in names if not name.replace('/', '_').isidentifier()]
+    bad = [name for name in names if not re.fullmatch(CAMERA_NAME, name)]
     if bad or len(set(names)) != len(names):
         raise ValueError(
             f"cameras is '{text}'; write different names of letters, digits and _ with commas "
@@ -280,14 +285,30 @@ def of_camera(text: str, camera: str) -> str:
 
 
 def input_remappings(arguments: Mapping[str, str]) -> list[tuple[str, str]]:
-    """From the node's names of its inputs to those of the cameras."""
-    return [
-        (topics.of_camera(name, camera), of_camera(arguments[argument], camera))
-        for camera in camera_names(arguments) or ['']
+    """From the node's names of its inputs to those of the cameras, none where they are the same.
+
+    Raises:
+        ValueError: Several cameras would read one topic.
+    """
+    cameras = camera_names(arguments) or ['']
+    given = {
+        name: arguments[argument]
         for name, argument in (
             (topics.IMAGE, 'image_topic'),
             (topics.CAMERA_INFO, 'camera_info_topic'),
         )
+        if arguments[argument] != name
+    }
+    for topic in given.values() if len(cameras) > 1 else ():
+        if of_camera(topic, '') == topic:
+            raise ValueError(
+                f"'{topic}' is one topic for {len(cameras)} cameras; write {{camera}} where a "
+                "camera's name stands, as /{camera}/image_raw"
+            )
+    return [
+        (topics.of_camera(name, camera), of_camera(topic, camera))
+        for camera in cameras
+        for name, topic in given.items()
     ]
 
 
