@@ -152,6 +152,11 @@ def run(verb: str, args: argparse.Namespace) -> int:
     return status
 
 
+BAG_MODULES = ('rosbags', 'lz4', 'backports')
+BAG_PACKAGES = 'rosbags==0.11.9 lz4==4.4.5 backports.zstd==1.8.0'
+"""What reads bags. On a vehicle ROS 2 is of apt, and the files of requirements bring another."""
+
+
 def leave_output() -> None:
     """Sends what is left of standard output nowhere; else Python fails at it again at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -160,8 +165,9 @@ def leave_output() -> None:
 def say_error(verb: str, error: BaseException, out: Path | None) -> int:
     """Says an error in one line and gives its status; raises one that could not be foreseen."""
     if isinstance(error, ModuleNotFoundError):
-        way_out = 'install what it needs: pip install -r config/requirements/train.txt'
-        say(verb, f'{error}; {way_out}')
+        of_bags = str(error.name).partition('.')[0] in BAG_MODULES
+        packages = BAG_PACKAGES if of_bags else '-r config/requirements/train.txt'
+        say(verb, f'{error}; install what it needs: pip install {packages}')
         return 2
     if isinstance(error, OSError):
         say(verb, explain(error, out))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from anomaly_seg_ros.cli import main, VERBS
+from anomaly_seg_ros.cli import BAG_PACKAGES, main, say_error, VERBS
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_FIT = ['--checkpoint', 'default', '--score', 'msp', '--dataset', 'camvid', '--root', '.']
@@ -145,3 +145,16 @@ def test_the_module_is_the_command() -> None:
         check=True,
     )
     assert result.stdout.strip() == '0.1.0'
+
+
+def test_what_reads_bags_is_named_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """A vehicle has ROS from apt; the files of requirements would bring another one."""
+    missing = ModuleNotFoundError("No module named 'rosbags'", name='rosbags.highlevel')
+    assert say_error('bag', missing, None) == 2
+    said = capsys.readouterr().err
+    assert said.endswith(f'install what it needs: pip install {BAG_PACKAGES}\n')
+    pinned = Path('config/requirements/node.txt').read_text(encoding='utf-8').splitlines()
+    assert set(BAG_PACKAGES.split()) <= set(pinned)
+    assert BAG_PACKAGES in Path('docs/vehicle.md').read_text(encoding='utf-8')
+    assert say_error('train', ModuleNotFoundError('no lightning', name='lightning'), None) == 2
+    assert 'requirements/train.txt' in capsys.readouterr().err

@@ -4,12 +4,16 @@ import shutil
 import subprocess
 import sys
 import time
+from typing import NoReturn
 
 import cv2
 import numpy as np
 import pytest
 
+from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.commands import demo
 from anomaly_seg_ros.demo.frame_source import open_frames
+from anomaly_seg_ros.demo.play import NodeStartError
 from anomaly_seg_ros.frames.images import read_image, write_image
 
 pytest.importorskip('rclpy', reason='needs rclpy')
@@ -61,6 +65,35 @@ def test_a_checkpoint_that_the_node_refuses_ends_the_demo(tmp_path: Path) -> Non
     result = run_demo(tmp_path / 'demo', '--checkpoint', str(tmp_path / 'empty'))
     assert result.returncode != 0
     assert 'has no meta.json' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ('option', 'value', 'words'),
+    [
+        ('--rate', 'nan', 'rate is nan; it must be above 0'),
+        ('--rate', 'inf', 'rate is inf; it must be above 0 and finite'),
+        ('--engine', 'foo', "unknown engine 'foo'"),
+    ],
+)
+def test_a_wrong_option_is_one_line(
+    option: str, value: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(['demo', option, value, '--out', str(tmp_path / 'demo')]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_a_node_that_ends_ends_the_demo_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def play(*arguments: object) -> NoReturn:
+        raise NodeStartError('the node ended with status 1; see its log above')
+
+    monkeypatch.setattr(demo, 'play', play)
+    assert main(['demo', '--out', str(tmp_path / 'demo')]) == 1
+    assert capsys.readouterr().err == (
+        'anomaly_seg demo: the node ended with status 1; see its log above\n'
+    )
 
 
 def test_the_demo_needs_no_torch() -> None:

@@ -1728,7 +1728,7 @@ def test_diagnostics_name_the_device_of_the_engine(rig: Any) -> None:
     assert next_status(rig, 'engine').hardware_id == ''
     assert node.trigger_configure() == SUCCESS
     assert node.trigger_activate() == SUCCESS
-    for task in ('engine', 'input', 'inference', 'anomaly'):
+    for task in ('engine', 'gpu', 'input', 'inference', 'anomaly'):
         status = next_status(rig, task, lambda s: s.hardware_id)
         assert status.hardware_id == 'GPU of paper'
 

@@ -71,6 +71,7 @@ def test_words_of_ros() -> None:
         (KeyboardInterrupt(), 0, ''),
         (ModuleNotFoundError("No module named 'rclpy'"), 2, "'rclpy'; source the setup file"),
         (PermissionError(13, '', '/dev/gpu'), 2, "'/dev/gpu': permission denied"),
+        (OSError(28, 'No space left on device', 'log'), 1, 'no space left'),
         (ValueError('no such engine\nat all'), 2, 'no such engine at all'),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from anomaly_seg_ros.node.watchdog import (
     anomaly_status,
     cut,
     engine_status,
+    gpu_status,
     IDLE,
     inference_status,
     LASTING_S,
@@ -30,6 +33,7 @@ from anomaly_seg_ros.node.watchdog import (
     StartState,
     WorkState,
 )
+from anomaly_seg_ros.process.gpu import gpu_facts
 
 
 class FakeTime:
@@ -365,3 +369,25 @@ def test_the_way_to_an_engine(fake_engine: Any) -> None:
 def test_long_texts_are_cut() -> None:
     assert cut('x' * LONGEST_TEXT) == 'x' * LONGEST_TEXT
     assert cut('x' * 100_000) == 'x' * LONGEST_TEXT + '... (100000 characters)'
+
+
+def test_a_gpu_is_named_with_its_memory_where_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library() -> int:
+        raise ModuleNotFoundError('pynvml')
+
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True,
+        mem_get_info=lambda: (6 << 30, 8 << 30),
+        get_device_name=lambda: 'Orin',
+        temperature=no_library,
+    )
+    monkeypatch.setitem(sys.modules, 'torch', SimpleNamespace(cuda=cuda))
+    status = gpu_status(gpu_facts())
+    assert (status.level, status.message) == (Level.OK, 'Orin, 2048 of 8192 MB used')
+    assert status.values['temperature_c'] is None
+    cuda.mem_get_info = lambda: (100 << 20, 8 << 30)
+    assert gpu_status(gpu_facts()).level == Level.WARN
+    cuda.is_initialized = lambda: False
+    assert gpu_status(gpu_facts()) == gpu_status({})
+    monkeypatch.delitem(sys.modules, 'torch')
+    assert (gpu_status(gpu_facts()).message, gpu_facts()) == ('none is used', {})

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 import sys
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT
 from anomaly_seg_ros.demo.frame_source import open_frames, SYNTHETIC
-from anomaly_seg_ros.demo.play import play
+from anomaly_seg_ros.demo.play import NodeStartError, play
+from anomaly_seg_ros.engines import AUTO, ENGINES
 from anomaly_seg_ros.node.launch_support import shm_profile_environment
+from anomaly_seg_ros.registry import check_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--rate', type=float, default=10.0, metavar='HZ', help='highest rate of the frames'
     )
     parser.add_argument('--checkpoint', default=DEFAULT, help="folder, or 'default'")
-    parser.add_argument('--engine', default='auto', help='auto, tensorrt, openvino, onnx or torch')
+    parser.add_argument('--engine', default=AUTO, help=', '.join((AUTO, *ENGINES)))
     parser.add_argument(
         '--out', type=Path, default=Path('out/demo'), help='folder for the results'
     )
@@ -32,8 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg demo`."""
-    if args.rate <= 0:
-        raise ValueError(f'rate is {args.rate}; it must be above 0')
+    if not 0 < args.rate < math.inf:
+        raise ValueError(f'rate is {args.rate}; it must be above 0 and finite')
+    if args.engine != AUTO:
+        check_name('engine', ENGINES, args.engine)
     frames = open_frames(args.source, args.frames)
     checkpoint = Checkpoint.open(args.checkpoint)  # says what is wrong before a node is started
     choice = shm_profile_environment()
@@ -45,7 +50,11 @@ def main(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     for old in args.out.glob('overlay_*.png'):
         old.unlink()
-    summary = play(frames, checkpoint.folder, args.engine, args.rate, args.out)
+    try:
+        summary = play(frames, checkpoint.folder, args.engine, args.rate, args.out)
+    except NodeStartError as error:
+        print(f'anomaly_seg demo: {error}', file=sys.stderr)
+        return 1
     (args.out / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n', encoding='utf-8')
     latency = summary['latency_ms']
     print(
@@ -53,4 +62,4 @@ def main(args: argparse.Namespace) -> int:
         f'p50 {latency["p50"]} ms, engine {summary["engine"]}; look at {args.out / "demo.mp4"} '
         f'and {args.out}/overlay_*.png'
     )
-    return 0 if summary['frames_received'] else 1
+    return 0 if summary['frames_received'] == summary['frames_sent'] else 1

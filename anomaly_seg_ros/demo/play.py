@@ -25,6 +25,10 @@ START_TIMEOUT_S = 120.0
 FRAME_TIMEOUT_S = 10.0
 
 
+class NodeStartError(RuntimeError):
+    """The node that a demo started ended, or was not ready in time."""
+
+
 def play(
     frames: Iterator[NDArray[np.uint8]], checkpoint: Path, engine: str, rate_hz: float, out: Path
 ) -> dict[str, Any]:
@@ -55,16 +59,16 @@ def wait_until_ready(client: FrameClient, process: subprocess.Popen[str]) -> Non
     """Waits until the node reads our camera topic.
 
     Raises:
-        RuntimeError: The node ended or did not start in time; it has said why.
+        NodeStartError: The node ended or did not start in time; it has said why.
     """
     client.spin_until(
         lambda: client.node_is_ready() or process.poll() is not None,
         START_TIMEOUT_S,
     )
     if process.poll() is not None:
-        raise RuntimeError(f'the node ended with status {process.returncode}; see its log above')
+        raise NodeStartError(f'the node ended with status {process.returncode}; see its log above')
     if not client.node_is_ready():
-        raise RuntimeError(f'the node was not ready within {START_TIMEOUT_S:.0f} s; see its log')
+        raise NodeStartError(f'the node was not ready within {START_TIMEOUT_S:.0f} s; see its log')
 
 
 def send_all(client: FrameClient, frames: Iterator[NDArray[np.uint8]], rate_hz: float) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from statistics import median
+from typing import Any
 
 from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S
 from anomaly_seg_ros.prediction import Engine
@@ -25,6 +26,8 @@ LASTING_S = 10.0
 MUCH_ANOMALOUS, MOST_ANOMALOUS = 0.25, 0.5
 """Share of the pixels which ought to lie below the threshold, of those anomalous beyond what is
 expected: above the first the scene may be another one, above the second no mask means anything."""
+FULL = 0.95
+"""Share of a GPU's memory; beyond it the next program that needs some takes a node down."""
 JUDGED_S = 3.0
 """Seconds that recent frames must span before they are judged by that."""
 
@@ -236,3 +239,18 @@ def engine_status(engine: Engine | None, checkpoint: str, start: StartState) -> 
             **values,
         },
     )
+
+
+def gpu_status(facts: Mapping[str, Any]) -> Status:
+    """Says what GPU the engine runs on and how full it is.
+
+    Args:
+        facts: As `gpu_facts` gives them; empty: none is used.
+    """
+    if not facts:
+        return Status('gpu', Level.OK, 'none is used')
+    used, total = facts['memory_used_mb'], facts['memory_total_mb']
+    text = f'{facts["name"]}, {used} of {total} MB used'
+    if used > FULL * total:
+        return Status('gpu', Level.WARN, f'{text}: nearly full; who else uses it?', facts)
+    return Status('gpu', Level.OK, text, facts)

@@ -23,6 +23,7 @@ from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.node_pipeline import warm_up
 from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.process.gpu import gpu_facts
 from anomaly_seg_ros.process.stop_signals import raised_signals, stop_is_asked
 from anomaly_seg_ros.ros import calibrator, diagnostics, parameters, qos
 from anomaly_seg_ros.ros.autostart import Autostart
@@ -229,6 +230,7 @@ class AnomalySegNode(LifecycleNode):
         )
         checkpoint = self._configured.checkpoint
         statuses.append(watchdog.engine_status(self._engine, checkpoint, start))
+        statuses.append(watchdog.gpu_status(gpu_facts()))
         name = self.get_fully_qualified_name().lstrip('/')
         device = '' if self._engine is None else self._engine.device
         stamp = self.get_clock().now().to_msg()

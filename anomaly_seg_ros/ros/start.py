@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING  # noqa: E402
 from anomaly_seg_ros.node.start_checks import check_start, parameter_files, USAGE  # noqa: E402
 from anomaly_seg_ros.process.allocator import tune_allocator  # noqa: E402
 from anomaly_seg_ros.process.cores import picture_threads  # noqa: E402
-from anomaly_seg_ros.process.path_errors import explain  # noqa: E402
+from anomaly_seg_ros.process.path_errors import explain, is_bad_path  # noqa: E402
 from anomaly_seg_ros.process.stop_signals import held_signals, StopSignals  # noqa: E402
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def guarded(arguments: Sequence[str], is_own_process: bool) -> int:
                 return 0
             if isinstance(error, OSError):
                 say(explain(error, None))
-            elif isinstance(error, ImportError):
+                return 2 if is_bad_path(error) else 1
+            if isinstance(error, ImportError):
                 say(f'{error}; source the setup file of ROS and that of the workspace')
             elif isinstance(error, ValueError):
                 say(str(error))
