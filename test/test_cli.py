@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 import json
 import os
 from pathlib import Path
@@ -93,7 +94,8 @@ import contextlib, io, json, sys
 from anomaly_seg_ros.cli import main
 said = []
 for argv in json.loads(sys.argv[1]):
-    with contextlib.redirect_stderr(io.StringIO()) as errors:
+    errors, texts = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(texts):
         try:
             status = main(argv)
         except SystemExit as end:
@@ -103,16 +105,12 @@ print(json.dumps(said))
 """
 
 
-@pytest.fixture(scope='module')
-def answers(tmp_path_factory) -> dict[str, tuple[int, str]]:
-    """Status and error of each slip, of a process in which importing torch fails."""
-    folder = tmp_path_factory.mktemp('slips')
-    (folder / 'torch.py').write_text("raise AssertionError('torch was imported')")
-    (folder / 'tiny.yaml').write_text('{dataset: camvid, root: /data, model: enet}')
-    typed = []
-    for argv, _ in SLIPS:
-        out = 'out.html' if argv[0] == 'report' else 'OUT'
-        typed.append(['tiny.yaml' if part == 'RECIPE' else part for part in argv] + ['--out', out])
+def said_without(
+    modules: Iterable[str], typed: list[list[str]], folder: Path
+) -> list[tuple[int, str]]:
+    """Gives status and error of each call, of a process in which importing these modules fails."""
+    for name in modules:
+        (folder / f'{name}.py').write_text(f"raise AssertionError('{name} was imported')")
     result = subprocess.run(
         [sys.executable, '-c', TYPED, json.dumps(typed)],
         cwd=folder,
@@ -121,8 +119,20 @@ def answers(tmp_path_factory) -> dict[str, tuple[int, str]]:
         text=True,
         check=True,
     )
-    said = json.loads(result.stdout)
-    return {told: tuple(answer) for (_, told), answer in zip(SLIPS, said, strict=True)}
+    return [(status, error) for status, error in json.loads(result.stdout)]
+
+
+@pytest.fixture(scope='module')
+def answers(tmp_path_factory) -> dict[str, tuple[int, str]]:
+    """Status and error of each slip, of a process in which importing torch fails."""
+    folder = tmp_path_factory.mktemp('slips')
+    (folder / 'tiny.yaml').write_text('{dataset: camvid, root: /data, model: enet}')
+    typed = []
+    for argv, _ in SLIPS:
+        out = 'out.html' if argv[0] == 'report' else 'OUT'
+        typed.append(['tiny.yaml' if part == 'RECIPE' else part for part in argv] + ['--out', out])
+    said = said_without(['torch'], typed, folder)
+    return {told: answer for (_, told), answer in zip(SLIPS, said, strict=True)}
 
 
 @pytest.mark.parametrize(('argv', 'told'), SLIPS)
@@ -158,3 +168,10 @@ def test_what_reads_bags_is_named_alone(capsys: pytest.CaptureFixture[str]) -> N
     assert BAG_PACKAGES in Path('docs/vehicle.md').read_text(encoding='utf-8')
     assert say_error('train', ModuleNotFoundError('no lightning', name='lightning'), None) == 2
     assert 'requirements/train.txt' in capsys.readouterr().err
+
+
+def test_every_verb_has_its_help_where_only_the_node_is_installed(tmp_path: Path) -> None:
+    added = ['torch', 'safetensors', 'PIL', 'lightning', 'tensorboard', 'onnx', 'onnxscript']
+    calls = [[verb, '--help'] for verb in VERBS]
+    said = said_without([*added, 'nncf', 'faiss', 'transformers'], calls, tmp_path)
+    assert dict(zip(VERBS, said, strict=True)) == dict.fromkeys(VERBS, (0, ''))

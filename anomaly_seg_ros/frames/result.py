@@ -69,7 +69,7 @@ class Listed(NamedTuple):
 class Result:
     """What is known of one frame; each output is computed when it is first asked for.
 
-    All outputs have the size of the camera image.
+    Outputs have the size of the camera image; those of `at(False)` that of the network.
 
     Args:
         prepared: The frame, also at the network's size.

@@ -114,7 +114,7 @@ class NodeConfig:
         0, 'anomalous regions of fewer camera pixels are dropped', DYNAMIC, range=(0, 10**9)
     )
     max_regions: int = param(
-        100, 'anomalous regions that are listed, the largest first', DYNAMIC, range=(0, 10000)
+        100, 'anomalous regions that are listed, by size times score', DYNAMIC, range=(0, 10000)
     )
     persistence: str = param(
         '1/5',

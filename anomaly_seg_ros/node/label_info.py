@@ -1,4 +1,4 @@
-"""The JSON text that tells a consumer what ids, scores and masks mean."""
+"""What tells a consumer the meaning of ids, scores and masks: JSON, and fields of LabelInfo."""
 
 from __future__ import annotations
 

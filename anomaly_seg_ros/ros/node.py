@@ -39,7 +39,7 @@ EngineOpener = Callable[..., Engine]
 
 
 class AnomalySegNode(LifecycleNode):
-    """Cameras that share one engine and one worker thread; the newest frame of each wins.
+    """Cameras that share one engine and one worker; the newest frame of each wins.
 
     Args:
         open_engine: Loads the engine on configure; tests hand in a fake.

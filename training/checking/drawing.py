@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
 
 from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.frames.nearest import resize_ids
@@ -73,6 +72,8 @@ def draw_sheet(tiles: Sequence[Picture], columns: int, classes: LabelSet) -> Pic
 
 
 def _text(text: str, width: int) -> Picture:
+    from PIL import Image, ImageDraw, ImageFont
+
     strip = Image.new('RGB', (width, TEXT), 'white')
     ImageDraw.Draw(strip).text((3, 2), _plain(text), 'black', ImageFont.load_default(12))
     return np.asarray(strip, np.uint8)
@@ -80,6 +81,8 @@ def _text(text: str, width: int) -> Picture:
 
 def _legend(classes: LabelSet, width: int) -> Picture:
     """Draws the name of each class beside its colour."""
+    from PIL import Image, ImageDraw, ImageFont
+
     font = ImageFont.load_default(13)
     entries = [(_plain(name), color) for name, color in zip(*classes[:2], strict=True)]
     entries.append(('means nothing (striped)', (0, 0, 0)))

@@ -9,8 +9,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from anomaly_seg_ros.process.path_errors import system_errors
 
 CONFIG_FILE = 'config.json'
@@ -76,6 +74,8 @@ def write_errors(path: Path) -> AbstractContextManager[None]:
     Raises:
         OSError: The disk is full or the like; the last saved state is whole.
     """
+    from safetensors import SafetensorError
+
     return system_errors(
         path,
         OSError,
