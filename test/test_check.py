@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 import re
 import shutil
@@ -391,9 +391,97 @@ def test_other_datasets_are_looked_at_too(camvid_root: Path, capsys: Any) -> Non
     assert '1 image files cannot be read, the first: ' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('more', [(), ('--split', 'train')])
+def test_a_frame_without_partner_is_an_error_beside_what_the_others_are(
+    more: tuple[str, ...], camvid_root: Path, capsys: Any
+) -> None:
+    (camvid_root / 'trainannot' / '004.png').unlink()
+    assert main(['check', '--dataset', 'camvid', '--root', str(camvid_root), *more]) == 1
+    said = capsys.readouterr().out
+    assert 'train 5' in said
+    assert re.search(r"error: split 'train': 1 files of .* the first is '004'; add the", said)
+    assert 'would be learned: 2 of 11 classes from 5 frames' in said
+
+
+def test_a_split_that_cannot_be_opened_is_an_error(camvid_root: Path, capsys: Any) -> None:
+    shutil.copy(camvid_root / 'train' / '000.png', camvid_root / 'train' / '000.jpg')
+    shutil.rmtree(camvid_root / 'testannot')
+    assert main(['check', '--dataset', 'camvid', '--root', str(camvid_root)]) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"error: split 'train': .*000.* are of the same stem; keep one of them", said)
+    assert re.search(r"error: split 'test': no folder .*testannot'", said)
+
+
+@pytest.mark.parametrize(
+    ('gone', 'text'),
+    [
+        ('val', r"error: split 'val': no folder .*/val'; check --root and --split"),
+        ('test', r'warning: there is nothing of the splits test; with --split'),
+    ],
+)
+def test_a_split_that_is_not_there_is_said(
+    gone: str, text: str, camvid_root: Path, capsys: Any
+) -> None:
+    shutil.rmtree(camvid_root / gone)
+    shutil.rmtree(camvid_root / f'{gone}annot')
+    main(['check', '--dataset', 'camvid', '--root', str(camvid_root)])
+    assert re.search(text, capsys.readouterr().out)
+
+
+def pairs(root: Path, image: str, label: str, numbers: Iterable[int], ids: Sequence[int]) -> None:
+    """Writes frames of a known set: pictures like no other, labels in stripes of these ids."""
+    for number in numbers:
+        for path in (image, label):
+            (root / path.format(number)).parent.mkdir(parents=True, exist_ok=True)
+        stripes = np.array(ids, np.uint8).repeat(-(-WIDTH // len(ids)))[:WIDTH]
+        write_image(root / label.format(number), np.tile(stripes, (HEIGHT - number, 1)))
+        write_image(root / image.format(number), photo(number, (HEIGHT - number, WIDTH)))
+
+
+def test_every_split_of_a_set_is_looked_at_under_its_own_name(tmp_path: Path, capsys: Any) -> None:
+    every = range(1, 14)
+    for split, numbers in {'train/{}/training': (1, 2), 'train/{}/validation': (3,)}.items():
+        image, label = (f'{split.format(kind)}/t1/{{}}.png' for kind in ('images', 'annotations'))
+        pairs(tmp_path, image, label, numbers, every)
+    pairs(tmp_path, 'test/images/test/t5/{}.png', 'test/annotations/test/t5/{}.png', (4,), every)
+    argv = ['check', '--dataset', 'streethazards', '--root', str(tmp_path)]
+    assert main(argv) == 0
+    said = capsys.readouterr().out
+    assert '4 frames (train 2, validation 1, test 1)' in said
+    assert 'would be learned: 12 of 12 classes from 2 frames, validated on 1' in said
+    assert 'warning: there is nothing of the splits test_t6;' in said
+    assert main([*argv, '--split', 'test_t5']) == 0
+    assert '1 frames (test_t5 1)' in capsys.readouterr().out
+
+
+def test_a_repack_without_versions_is_looked_at_too(tmp_path: Path, capsys: Any) -> None:
+    pairs(tmp_path, 'Static/original/{}.png', 'Static/labels/{}.png', range(3), (0, 1))
+    assert main(['check', '--dataset', 'fishyscapes', '--root', str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert '3 frames (static 3)' in said
+    assert 'warning: fishyscapes static holds 3 frames, the published split has 30' in said
+    assert 'nothing of the splits lost_and_found, static_v1, static_v2, static_v3;' in said
+
+
+def test_what_an_id_means_can_be_said(tmp_path: Path, capsys: Any) -> None:
+    pairs(tmp_path, 'images/{}.png', 'labels_masks/{}.png', range(3), (0, 7))
+    argv = ['check', '--dataset', 'folder', '--root', str(tmp_path)]
+    assert main(argv) == 1
+    assert 'say what it means, as --label-map 7=1' in capsys.readouterr().out
+    assert main([*argv, '--label-map', '7=1']) == 0
+    assert re.search(r'anomaly +1 +50.00%  3\n', capsys.readouterr().out)
+
+
 @pytest.mark.parametrize(
     ('argv', 'text'),
     [
+        (['camvid', '--root', 'docs'], "no folder 'docs/train'; check --root and --"),
+        (['camvid', '--root', '.', '--split', 'x'], "unknown split 'x' of camvid; choose one"),
+        (
+            ['camvid', '--root', '.', '--label-map', '7=1'],
+            "--label-map does not go with dataset '",
+        ),
+        (['classes', '--root', '.', '--label-map', '7=1'], '--label-map does not go with'),
         (['classes', '--root', 'nowhere'], "no folder 'nowhere'; check --root"),
         (['clases', '--root', '.'], "unknown dataset 'clases'; choose one of"),
         (['classes', '--root', '.', '--split', 'x'], "unknown split 'x' of classes; choose one"),

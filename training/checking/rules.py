@@ -14,7 +14,7 @@ from training.datasets.classes_file import FILE_NAME
 from training.datasets.splits import drives
 
 from .facts import FEW_COLORS, FrameFacts
-from .survey import Finding, OWN, Survey
+from .survey import Finding, OWN, Survey, usual
 
 FEW_FRAMES = 10
 RARE_FRAMES = 3
@@ -43,6 +43,13 @@ PROBLEMS = {
     'label': ('label files cannot be read', 'export them again'),
     'size': ('label files are of another size than their image', 'export them at full size'),
 }
+
+
+PART_OTHERWISE = (
+    f'part the frames otherwise: another seed in {FILE_NAME} splits: {{val: 0.2, seed: 1}}, or '
+    'list files'
+)
+ADD_FRAMES = 'add the frames of train that are missing'
 
 
 def find(survey: Survey) -> list[Finding]:
@@ -125,7 +132,7 @@ def _shown(value: int, by_color: bool) -> str:
 
 def _classes(survey: Survey) -> Iterator[Finding]:
     """Classes that are never seen, or not where they are needed."""
-    frames = {split: _frames_of(survey, split) for split in survey.parts}
+    frames = {usual(split): _frames_of(survey, split) for split in survey.parts}
     known = {'train', 'val'} <= frames.keys()
     if not any(frames.values()) and survey.facts:
         return  # `_amounts` says so once
@@ -139,8 +146,8 @@ def _classes(survey: Survey) -> Iterator[Finding]:
         elif known and not counts['train']:
             yield _error(
                 f'class {name!r} is in {sum(counts.values())} frames, but in none of train, so '
-                'that it cannot be learned; part the frames otherwise: another seed in '
-                f'{FILE_NAME} splits: {{val: 0.2, seed: 1}}, or list files'
+                'that it cannot be learned; '
+                f'{PART_OTHERWISE if survey.name == OWN else ADD_FRAMES}'
             )
         elif known and not counts['val']:
             yield _warning(f'class {name!r} is in no frame of val: its IoU will not be measured')
@@ -249,7 +256,7 @@ def _duplicates(survey: Survey) -> Iterator[Finding]:
     seen = [f for f in survey.facts if f.thumbnail is not None and f.colors > 1]
     pairs = list(_same_pictures(seen))
     over = [(a, b) for a, b in pairs if a.split != b.split]
-    if over:
+    if over and survey.of('train'):
         a, b = over[0]
         yield _error(
             f'{len(over)} pictures stand in two splits, the first {survey.where(a)} ({a.split}) '

@@ -12,11 +12,23 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.process.cores import usable_cores
-from training.datasets import build_dataset, Dataset, NO_CLASSES
+from training.datasets import (
+    build_dataset,
+    Dataset,
+    known_splits,
+    NO_CLASSES,
+    refuse_label_map,
+)
 from training.datasets.classes import frame_names, is_lossy, own_files, OwnClasses, OwnFiles
 from training.datasets.classes_file import ClassesFile, FILE_NAME, read_classes_file
 from training.datasets.layout import FrameFiles
-from training.datasets.splits import part_frames, SplitRule, SPLITS
+from training.datasets.missing import (
+    heard_warnings,
+    lone_files_left_out,
+    NothingThereError,
+    UnknownSplitError,
+)
+from training.datasets.splits import part_frames, SPELLINGS, SplitRule, SPLITS
 
 from .facts import FrameFacts, look
 
@@ -61,8 +73,8 @@ class Survey:
         self.findings.append(Finding('error', text))
 
     def of(self, split: str) -> list[FrameFacts]:
-        """Gives the frames of a split."""
-        return [facts for facts in self.facts if facts.split == split]
+        """Gives the frames of a split; those of 'val' where the set calls it 'validation'."""
+        return [facts for facts in self.facts if split in (facts.split, usual(facts.split))]
 
     def where(self, facts: FrameFacts) -> str:
         """Gives a frame's image file as people find it."""
@@ -71,7 +83,18 @@ class Survey:
         return repr(str(facts.image))
 
 
-def make_survey(name: str, root: Path, split: str | None, classes: Path | None) -> Survey:
+def usual(split: str) -> str:
+    """Gives 'train', 'val' or 'test' for what a set may call so; other names as they are."""
+    return SPELLINGS.get(split, split)
+
+
+def make_survey(
+    name: str,
+    root: Path,
+    split: str | None,
+    classes: Path | None,
+    label_map: Mapping[int, int] | None = None,
+) -> Survey:
     """Looks at a dataset.
 
     Args:
@@ -79,13 +102,16 @@ def make_survey(name: str, root: Path, split: str | None, classes: Path | None) 
         root: Its folder.
         split: The part to look at; None: all that it has.
         classes: The classes of a user's own set; None takes `ROOT/classes.yaml`.
+        label_map: What the ids of its label files mean, where the dataset leaves that open.
 
     Raises:
         FileNotFoundError: No such folder; of other sets than own ones, no frames in it.
-        ValueError: No such dataset or split.
+        ValueError: No such dataset or split, or an option that does not go with the dataset.
     """
     if not root.is_dir():
         raise FileNotFoundError(f'no folder {str(root)!r}; check --root')
+    if label_map is not None:
+        refuse_label_map(name)
     survey = Survey(name, root)
     if name == OWN:
         _open_own(survey, root / FILE_NAME if classes is None else classes)
@@ -98,23 +124,69 @@ def make_survey(name: str, root: Path, split: str | None, classes: Path | None) 
     else:
         if classes is not None:
             raise ValueError(f'--classes does not go with dataset {name!r}, whose are known')
-        survey.parts = _known_parts(name, root, split)
+        _open_known(survey, split, label_map)
     if survey.parts:
         survey.classes = next(iter(survey.parts.values())).classes
     survey.facts = _look_at_all(survey.parts)
     return survey
 
 
-def _known_parts(name: str, root: Path, split: str | None) -> dict[str, Dataset]:
-    if split is not None:
-        return {split: build_dataset(name, root, split)}
-    parts: dict[str, Dataset] = {}
-    for candidate in SPLITS:
+def _open_known(survey: Survey, split: str | None, label_map: Mapping[int, int] | None) -> None:
+    """Finds what there is of a set whose layout is known, and says of everything that is amiss.
+
+    Raises:
+        UnknownSplitError: The split that was asked for.
+        NothingThereError: There is nothing of it, or of any split.
+    """
+    seen: set[tuple[Path, Path | None]] = set()
+    absent: dict[str, NothingThereError] = {}
+    for name in _candidates(survey) if split is None else [split]:
         try:
-            parts[candidate] = build_dataset(name, root, candidate)
-        except (ValueError, FileNotFoundError):  # noqa: PERF203 - there are three
+            with lone_files_left_out() as alone, heard_warnings() as heard:
+                part = build_dataset(survey.name, survey.root, name, label_map)
+        except UnknownSplitError:
+            if split is not None:
+                raise
             continue
-    return parts or {'all': build_dataset(name, root)}
+        except NothingThereError as error:
+            absent[name] = error
+            continue
+        except (ValueError, OSError) as error:
+            survey.fail(f'split {name!r}: {error}')
+            continue
+        files = {part.files(index) for index in range(len(part))}
+        own = {pair for pair in files if pair is not None}
+        if own and own == files and own <= seen:
+            continue  # as the towns of StreetHazards' test, which the test itself has
+        seen |= own
+        survey.parts[name] = part
+        for text in alone:
+            survey.fail(f'split {name!r}: {text}; add the partners, or delete them')
+        survey.findings += [Finding('warning', text) for text in heard]
+    if absent and not survey.parts and not survey.findings:
+        raise next(iter(absent.values()))
+    _say_absent(survey, absent)
+
+
+def _candidates(survey: Survey) -> list[str]:
+    """Gives the splits to look for: of a set that may be taken whole those that parts are for."""
+    known = known_splits(survey.name, survey.root)
+    if 'all' not in known:
+        return list(known)
+    return [name for name in known if usual(name) in SPLITS] or ['all']
+
+
+def _say_absent(survey: Survey, absent: Mapping[str, NothingThereError]) -> None:
+    """Says which splits are not there: without some of them nothing is learned."""
+    learned = any(part.classes.names for part in survey.parts.values())
+    needed = [name for name in absent if learned and usual(name) in ('train', 'val')]
+    for name in needed:
+        survey.fail(f'split {name!r}: {absent[name]}')
+    if others := [name for name in absent if name not in needed]:
+        survey.findings.append(
+            Finding('warning', f'there is nothing of the splits {", ".join(others)}; with --split '
+                    'the error says what is looked for')
+        )  # fmt: skip
 
 
 def _open_own(survey: Survey, path: Path) -> None:

@@ -12,6 +12,7 @@ from training.checking.sheet import contact_sheet
 from training.checking.summary import summary
 from training.checking.survey import make_survey
 from training.datasets import DATASETS
+from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
 
 SHEET = 'contact_sheet.png'
 
@@ -24,13 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--classes', type=Path, metavar='FILE', help='default: ROOT/classes.yaml (dataset classes)'
     )
+    parser.add_argument('--label-map', metavar='ID=MEANING[,...]', help=LABEL_MAP_HELP)
     parser.add_argument('--out', type=Path, help=f'folder for {SHEET}; default: none')
 
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg check`; 1 where training would go wrong."""
     check_name('dataset', DATASETS, args.dataset)
-    survey = make_survey(args.dataset, args.root, args.split, args.classes)
+    label_map = parse_label_map(args.label_map) if args.label_map is not None else None
+    survey = make_survey(args.dataset, args.root, args.split, args.classes, label_map)
     findings = find(survey)
     print('\n'.join(summary(survey, findings)))
     if args.out is not None and (sheet := contact_sheet(survey)) is not None:

@@ -18,11 +18,12 @@ from anomaly_seg_ros.registry import lookup
 from training.datasets import build_dataset, Dataset, DATASETS, takes_label_map
 from training.datasets.frame_folders import ABNORMAL
 from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
+from training.datasets.missing import heard_warnings
 from training.evaluation.checkpoint_frames import CheckpointFrames
 from training.evaluation.map_frames import MapFrames
 from training.evaluation.measure import MeasureSettings
 from training.evaluation.network_pass import joined_times, latency, open_pass, peak_mb
-from training.evaluation.origin import cautions, heard_warnings, network_origin, raw_thresholds
+from training.evaluation.origin import cautions, network_origin, raw_thresholds
 from training.evaluation.pictures import draw_pictures
 from training.evaluation.result_folder import clear_pictures, working_folder, write_evaluation
 from training.evaluation.rows import result_row
@@ -147,7 +148,7 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
     checkpoint = Checkpoint.open(args.checkpoint)
     meta = checkpoint.meta
     split = args.split or default_split(args.dataset)
-    with heard_warnings('training.datasets') as heard:
+    with heard_warnings() as heard:
         label_map = parse_label_map(args.label_map) if args.label_map is not None else None
         dataset = _corrupted(args, build_dataset(args.dataset, args.root, split, label_map))
     scores = parse_scores(args.score or meta.score)

@@ -10,6 +10,8 @@ from typing import Any
 from anomaly_seg_ros.registry import lookup
 
 from .dataset import Dataset, NO_CLASSES, Sample
+from .missing import UnknownSplitError
+from .splits import SPLITS
 
 DATASETS = {
     'camvid': 'training.datasets.camvid:CamVid',
@@ -47,14 +49,24 @@ def build_dataset(
     build = lookup('dataset', DATASETS, name)
     options: dict[str, Any] = {} if split is None else {'split': split}
     if label_map is not None:
-        if not takes_label_map(name):
-            raise ValueError(
-                f'--label-map does not go with dataset {name!r}, whose labels are known; it is '
-                f'for: {", ".join(filter(takes_label_map, DATASETS))}'
-            )
+        refuse_label_map(name)
         options['label_map'] = label_map
     dataset: Dataset = build(root, **options)
     return dataset
+
+
+def known_splits(name: str, root: Path) -> tuple[str, ...]:
+    """Gives the splits that a dataset knows, whether they are there or not.
+
+    One that refuses no split has those that people train, validate and test on.
+    """
+    try:
+        build_dataset(name, root, '?')
+    except UnknownSplitError as error:
+        return error.splits
+    except (ValueError, OSError):
+        pass
+    return SPLITS
 
 
 def takes_label_map(name: str) -> bool:
@@ -62,4 +74,26 @@ def takes_label_map(name: str) -> bool:
     return 'label_map' in inspect.signature(lookup('dataset', DATASETS, name)).parameters
 
 
-__all__ = ['DATASETS', 'NO_CLASSES', 'Dataset', 'Sample', 'build_dataset', 'takes_label_map']
+def refuse_label_map(name: str) -> None:
+    """Refuses a label map for a dataset that takes none.
+
+    Raises:
+        ValueError: It is one whose labels are known.
+    """
+    if not takes_label_map(name):
+        raise ValueError(
+            f'--label-map does not go with dataset {name!r}, whose labels are known; it is '
+            f'for: {", ".join(filter(takes_label_map, DATASETS))}'
+        )
+
+
+__all__ = [
+    'DATASETS',
+    'NO_CLASSES',
+    'Dataset',
+    'Sample',
+    'build_dataset',
+    'known_splits',
+    'refuse_label_map',
+    'takes_label_map',
+]

@@ -13,6 +13,7 @@ import numpy as np
 from anomaly_seg_ros.classes import CAMVID, IGNORE
 
 from .dataset import Dataset, pair_by_stem, read_pair, Sample
+from .missing import check_split
 
 VOID_LABEL = 11
 SPLITS = ('train', 'val', 'test')
@@ -32,8 +33,7 @@ class CamVid(Dataset):
     classes = CAMVID
 
     def __init__(self, root: Path, split: str = 'test'):
-        if split not in SPLITS:
-            raise ValueError(f'unknown split {split!r} of camvid; choose one of: {SPLITS}')
+        check_split('camvid', split, SPLITS)
         self.pairs = pair_by_stem(root / split, root / f'{split}annot')
 
     def __len__(self) -> int:

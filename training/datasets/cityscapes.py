@@ -11,7 +11,8 @@ from pathlib import Path
 from anomaly_seg_ros.classes import CITYSCAPES, IGNORE
 
 from .frames import Frames
-from .layout import check_split, expect_count, find_frames, Layout
+from .layout import expect_count, find_frames, Layout
+from .missing import check_split
 
 COUNTS = {'train': 2975, 'val': 500, 'test': 1525}
 

@@ -23,7 +23,8 @@ from anomaly_seg_ros.frames.images import (
 from .classes_file import ClassesFile, FILE_NAME, read_classes_file
 from .dataset import check_size, Dataset, Sample
 from .label_ids import ids_in, LabelTable, read_ids
-from .layout import check_split, FrameFiles
+from .layout import FrameFiles
+from .missing import check_split
 from .splits import part_frames, SPLITS
 
 logger = logging.getLogger(__name__)

@@ -21,6 +21,7 @@ from anomaly_seg_ros.frames.images import (
 )
 
 from .label_ids import Ids, read_ids
+from .missing import NothingThereError, refuse_lone_files
 
 
 @dataclass(frozen=True)
@@ -110,19 +111,23 @@ def pair_by_stem(image_dir: Path, label_dir: Path) -> list[tuple[str, Path, Path
     """Pairs images with labels of the same stem, sorted by it: (stem, image, label).
 
     Raises:
+        NothingThereError: Neither of the folders is there.
         FileNotFoundError: A folder is missing or empty, or a file has no partner.
         ValueError: Two files of one stem in a folder.
     """
+    if not image_dir.is_dir() and not label_dir.is_dir():
+        raise NothingThereError(f'no folder {str(image_dir)!r}; check --root and --split')
     for folder in (image_dir, label_dir):
         if not folder.is_dir():
             raise FileNotFoundError(f'no folder {str(folder)!r}; check --root and --split')
     images, labels = files_by_stem(image_dir, SUFFIXES), files_by_stem(label_dir, SUFFIXES)
     if alone := sorted(images.keys() ^ labels.keys()):
-        raise FileNotFoundError(
+        refuse_lone_files(
             f'{len(alone)} files of {str(image_dir)!r} and {str(label_dir)!r} have no partner, '
             f'the first is {alone[0]!r}'
         )
-    return [(stem, images[stem], labels[stem]) for stem in sorted(images)]
+    paired = sorted(images.keys() & labels.keys())
+    return [(stem, images[stem], labels[stem]) for stem in paired]
 
 
 def read_pair(image_path: Path, label_path: Path) -> tuple[NDArray[np.uint8], Ids]:

@@ -18,7 +18,8 @@ from anomaly_seg_ros.frames.images import read_image
 
 from .frames import Frames
 from .label_ids import AS_IS
-from .layout import check_split, expect_count, find_frames, Layout
+from .layout import expect_count, find_frames, Layout
+from .missing import check_split
 
 _LAF_TREE = r'(?:.+/)?leftImg8bit/.+/(?P<frame>[^/]+)_leftImg8bit\.png'
 _OFFICIAL_MASKS = r'fishyscapes_lostandfound/\d+_(?P<frame>[^/]+)_labels\.png'

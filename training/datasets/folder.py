@@ -8,7 +8,8 @@ from pathlib import Path
 from .dataset import pair_by_stem
 from .frames import Frames
 from .label_ids import AS_IS
-from .layout import check_split, FrameFiles
+from .layout import FrameFiles
+from .missing import check_split
 
 SPLITS = ('all',)
 

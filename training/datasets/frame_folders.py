@@ -10,7 +10,7 @@ from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.frames.images import find_images, read_image
 
 from .dataset import Dataset, Sample
-from .layout import check_split
+from .missing import check_split
 
 NORMAL, ABNORMAL = 'normal', 'abnormal'
 FRAME = LabelSet(('frame',), ((128, 128, 128),))

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from anomaly_seg_ros.frames.images import checked_file, is_hidden, printable
 
+from .missing import check_split, NothingThereError, refuse_lone_files
+
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
@@ -60,7 +62,8 @@ def find_frames(
         needs_labels: Whether a frame without a label file is an error.
 
     Raises:
-        FileNotFoundError: No folder, no layout fits, or a file has no partner.
+        NothingThereError: No layout fits.
+        FileNotFoundError: No folder, or a file has no partner.
         ValueError: Two files for one frame.
     """
     if not root.is_dir():
@@ -71,10 +74,10 @@ def find_frames(
         labels = _by_frame(root, files, layout.label, keep)
         if images and (labels or not needs_labels):
             _check_partners(dataset, layout, images, labels, needs_labels)
-            names = images if not needs_labels else labels
+            names = images.keys() if not needs_labels else images.keys() & labels.keys()
             return layout, [FrameFiles(n, images[n], labels.get(n)) for n in sorted(names)]
     known = '; '.join(f'{x.name}: {_readable(x.image)} with {_readable(x.label)}' for x in layouts)
-    raise FileNotFoundError(f'no frames of {dataset} in {str(root)!r}; known layouts: {known}')
+    raise NothingThereError(f'no frames of {dataset} in {str(root)!r}; known layouts: {known}')
 
 
 def expect_count(dataset: str, split: str, frames: Sequence[FrameFiles], count: int) -> None:
@@ -105,31 +108,18 @@ def split_rule(
     """Takes 'SPLIT' or 'SPLIT:RULE' apart; the first rule is the default.
 
     Raises:
-        ValueError: Unknown split or rule; the text lists those that are.
+        UnknownSplitError: Unknown split.
+        ValueError: Unknown rule; the text lists those that are.
     """
     base, _, rule = split.partition(':')
     if base not in splits:
-        raise ValueError(f'unknown split {split!r} of {dataset}; choose one of: {_list(splits)}')
+        check_split(dataset, split, splits)
     if rule and rule not in rules:
         raise ValueError(
             f'unknown label rule {rule!r} of {dataset}; choose one of: '
-            f'{_list([f"{base}:{known}" for known in rules])}'
+            f'{", ".join(f"{base}:{known}" for known in rules)}'
         )
     return base, rule or rules[0]
-
-
-def check_split(dataset: str, split: str, splits: Sequence[str]) -> None:
-    """Checks the split of a dataset that has one label rule.
-
-    Raises:
-        ValueError: Unknown split; the text lists those that are.
-    """
-    if split not in splits:
-        raise ValueError(f'unknown split {split!r} of {dataset}; choose one of: {_list(splits)}')
-
-
-def _list(names: Sequence[str]) -> str:
-    return ', '.join(names)
 
 
 def _relative_files(root: Path) -> Iterable[str]:
@@ -175,13 +165,13 @@ def _check_partners(
     """
     alone = sorted(labels.keys() - images.keys())
     if alone:
-        raise FileNotFoundError(
+        refuse_lone_files(
             f'{len(alone)} label files of {dataset} ({layout.name}) have no image, the first is '
             f'{str(labels[alone[0]])!r}'
         )
     alone = sorted(images.keys() - labels.keys())
     if alone and needs_labels and not layout.more_images:
-        raise FileNotFoundError(
+        refuse_lone_files(
             f'{len(alone)} images of {dataset} ({layout.name}) have no label file, the first is '
             f'{str(images[alone[0]])!r}'
         )

@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 
 from .frames import Frames
-from .layout import check_split, expect_count, expect_names, find_frames, Layout
+from .layout import expect_count, expect_names, find_frames, Layout
+from .missing import check_split
 
 SPLITS = ('all',)
 COUNT = 60

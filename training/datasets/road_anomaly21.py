@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .frames import Frames
 from .label_ids import AS_IS
-from .layout import check_split, expect_count, expect_names, find_frames, Layout
+from .layout import expect_count, expect_names, find_frames, Layout
+from .missing import check_split
 
 SPLITS = ('validation', 'test')
 

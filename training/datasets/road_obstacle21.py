@@ -11,7 +11,8 @@ from pathlib import Path
 
 from .frames import Frames
 from .label_ids import AS_IS
-from .layout import check_split, expect_count, find_frames, Layout
+from .layout import expect_count, find_frames, Layout
+from .missing import check_split
 
 TEST_SCENES = frozenset(
     ('curvy-street', 'one-way-street', 'gravel', 'greyasphalt', 'motorway', 'paving',

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-import logging
 from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
@@ -73,16 +70,3 @@ def cautions(
             f'({", ".join(ours[:3])}, ...)'
         )
     return found
-
-
-@contextmanager
-def heard_warnings(logger: str) -> Iterator[list[str]]:
-    """Gives the warnings that are logged meanwhile, for the reader of the numbers."""
-    heard: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger(logger).addHandler(handler)
-    try:
-        yield heard
-    finally:
-        logging.getLogger(logger).removeHandler(handler)
