@@ -55,6 +55,8 @@ class Mask2Anomaly(Network):
     encoder_prefixes = ('encoder.',)
     classifier_prefixes = ('class_predictor.',)
     new_head_prefixes = classifier_prefixes
+    # Of a Swin as a backbone, whose maps have norms of their own.
+    train_only_prefixes = ('encoder.swin.layernorm.',)
     channels_last = False
     public_layouts = (
         PublicLayout('detectron2', CLASSIFIER, 0, IMAGENET, no_object=True),
@@ -103,6 +105,8 @@ class Mask2Anomaly(Network):
             )
         load_transformers()
         self.encoder, widths = build_encoder(backbone)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not name.startswith(self.train_only_prefixes))
         if backbone in PUBLIC:
             self.encoder_starts = {'imagenet': PUBLIC[backbone]}
         self.pixel_decoder, self.transformer, self.class_predictor = build_mask_transformer(
