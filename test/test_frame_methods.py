@@ -12,6 +12,7 @@ from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.parts.pooled_features import PooledFeatures
+from training.evaluation.shards import Shards
 from training.fitting.frame_method import false_alarm_rate, fit_frames, PooledFrames
 from training.frame_level.corrupted import Fault, parse_faults
 from training.frame_level.corruptions import corrupt, CORRUPTIONS, SEVERITIES
@@ -98,6 +99,36 @@ def test_evaluate_measures_normal_and_abnormal_frames(
     assert main(['report', str(out), '--out', str(page)]) == 0
     assert page.read_text().count('normal above, abnormal below') >= 2
     assert '<h3>dfkde of ' in page.read_text(), 'two methods on one folder could not be told apart'
+
+
+@pytest.mark.parametrize(
+    ('more', 'processes', 'message'),
+    [
+        (['--protocol', 'smiyc'], 1, '--protocol does not go with --score dfkde, which judges'),
+        (['--label-map', '7=1'], 1, '--label-map does not go with --score dfkde, which judges'),
+        (['--track', 'obstacle'], 1, '--track does not go with --score dfkde, which judges'),
+        ([], 2, 'whole frames in one process, not in 2; run it without torchrun'),
+    ],
+)
+def test_what_evaluate_does_not_do_with_whole_frames_is_refused(
+    more: list[str],
+    processes: int,
+    message: str,
+    fitted: Path,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shards = Shards({})
+    monkeypatch.setattr(shards, 'size', processes)
+    monkeypatch.setattr(Shards, '__exit__', lambda *args: None)
+    monkeypatch.setattr('training.commands.evaluate.Shards', lambda: shards)
+    command = ['evaluate', '--checkpoint', str(fitted), '--score', 'dfkde', '--dataset', 'frames']
+    command += ['--root', str(root), '--out', str(tmp_path / 'out')]
+    assert main([*command, *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 def test_predict_gives_the_same_score_as_evaluate(

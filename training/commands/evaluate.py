@@ -93,6 +93,7 @@ def main(args: argparse.Namespace) -> int:
         if form == MAPS_FORM:
             _evaluate_maps(args, shards)
         elif args.score in METHODS:
+            refuse_for_frames(args, shards)
             _evaluate_frames(args)
         else:
             _evaluate_checkpoint(args, shards)
@@ -120,6 +121,29 @@ def check_form(args: argparse.Namespace) -> tuple[str, ...]:
             '--scores and --labels'
         )
     return form
+
+
+def refuse_for_frames(args: argparse.Namespace, shards: Shards) -> None:
+    """Refuses what says nothing of whole frames.
+
+    Raises:
+        ValueError: Names the option, or the number of processes.
+    """
+    given = {
+        '--protocol': args.protocol != 'exact',
+        '--label-map': args.label_map is not None,
+        '--track': args.track is not None,
+    }
+    if wrong := [option for option, is_given in given.items() if is_given]:
+        raise ValueError(
+            f'{wrong[0]} does not go with --score {args.score}, which judges whole frames; it is '
+            'for scores of pixels'
+        )
+    if shards.size > 1:
+        raise ValueError(
+            f'--score {args.score} judges whole frames in one process, not in {shards.size}; run '
+            'it without torchrun'
+        )
 
 
 def parse_scores(text: str) -> tuple[str, ...]:
