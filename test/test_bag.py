@@ -32,6 +32,8 @@ from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands.make_bag import START_NS, write_bag
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.config import parameters
+from training.evaluation.bag.many import INSTEAD, MEANINGLESS
 
 HEIGHT, WIDTH = 24, 32
 STORAGES = pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
@@ -369,6 +371,18 @@ def test_a_12_bit_camera_is_as_bright_as_an_8_bit_one(
     assert summary(tmp_path / 'out')['encoding'] == 'mono16, 12 significant bits'
 
 
+def test_the_bits_of_a_camera_may_be_given(
+    run: Callable[..., int], make: Any, tmp_path: Path
+) -> None:
+    # White at 10 bits: score and mask of all pixels; a 64th of that at 16.
+    write_raw(tmp_path / 'ten', [np.full((HEIGHT, WIDTH), 1023, '<u2')], 'mono16', HEIGHT)
+    assert run(tmp_path / 'ten') == 0
+    assert run(tmp_path / 'ten', '-p', 'significant_bits:=16', out='given') == 0
+    assert summary(tmp_path / 'given')['encoding'] == 'mono16, 16 significant bits'
+    shares = [float(timeline(tmp_path / out)[0]['mask_share']) for out in ('out', 'given')]
+    assert shares == [1, 0]
+
+
 @pytest.mark.parametrize('encoding', ['nv12', 'nv21'])
 def test_planar_images_go_through(
     encoding: str, run: Callable[..., int], tmp_path: Path, capsys: Any
@@ -610,6 +624,28 @@ def test_numbers_that_may_count_from_one_are_refused(
     assert 'none of the 2 labels' in error
     assert f"the first frame has source 'f00.png', stamp {START_NS} and number 0" in error
     assert not (tmp_path / 'out').exists()
+
+
+def test_rates_are_at_the_threshold_of_the_mask(
+    run: Callable[..., int], make: Any, tmp_path: Path, capsys: Any
+) -> None:
+    # By hand: calibrated the quadrants are 1 (anomaly), 2/3, 1/3 (anomaly) and 0.
+    write_labels(tmp_path / 'labels', {'f00': left_half()})
+    bag, labels = make([quadrants()]), str(tmp_path / 'labels')
+    rates = {}
+    for threshold in (0.9, 0.5, 0.2):
+        out = f'at_{threshold}'
+        assert run(bag, '--labels', labels, '-p', f'threshold:={threshold}', out=out) == 0
+        (row,) = json.loads((tmp_path / out / 'results.json').read_text())['rows']
+        rates[threshold] = row['operating']['precision'], row['operating']['recall']
+    assert rates == {
+        0.9: (1, 0.5),
+        0.5: (pytest.approx(0.5), 0.5),
+        0.2: (pytest.approx(2 / 3), 1),
+    }
+    said = capsys.readouterr().err
+    assert "at threshold 0.5 as given, not at the checkpoint's 0.9" in said
+    assert 'at threshold 0.9' not in said
 
 
 def test_labels_that_are_left_over_are_named(
@@ -891,6 +927,10 @@ def test_alarms_by_hand(run: Callable[..., int], make: Any, tmp_path: Path, caps
         ('persistance:=3/5', 'did you mean'),
         ('min_region_area:=x', 'min_region_area'),
         ('a:=[', 'cannot be read'),
+        ('checkpoint:=default', 'parameter checkpoint does nothing here; give --checkpoint\n'),
+        ('engine:=onnx', 'parameter engine does nothing here; give --engine\n'),
+        ('cameras:=[front]', 'parameter cameras does nothing here; give --topic\n'),
+        ('max_age_s:=0.5', 'parameter max_age_s has no meaning for a bag; leave it out'),
     ],
 )
 def test_a_parameter_that_makes_no_sense_is_refused(
@@ -898,6 +938,17 @@ def test_a_parameter_that_makes_no_sense_is_refused(
 ) -> None:
     assert run(make([box()]), '-p', text) == 2
     assert why in capsys.readouterr().err
+
+
+def test_each_parameter_of_the_node_is_taken_or_refused() -> None:
+    taken = {
+        'frame_score', 'frame_threshold', 'frozen_frames', 'health_frames', 'ignore_mask',
+        'max_regions', 'min_region_area', 'output_resolution', 'overlay_alpha', 'persistence',
+        'score_encoding', 'score_scale', 'significant_bits', 'smoothing', 'static_mask_inverted',
+        'threshold',
+    }  # fmt: skip
+    known = [row.name for row in parameters()]
+    assert sorted([*taken, *INSTEAD, *MEANINGLESS]) == sorted(known)
 
 
 def test_shards_come_to_the_same_numbers_as_one(

@@ -169,9 +169,14 @@ class BagReader:
         for _, storage in self._storages:
             yield from storage.messages(topics)
 
-    def images(self, topic: str) -> Iterator[BagImage]:
-        """Gives every message of an image topic once, broken ones and other types too."""
-        bits = SignificantBits()
+    def images(self, topic: str, significant_bits: int = 0) -> Iterator[BagImage]:
+        """Gives every message of an image topic once, broken ones and other types too.
+
+        Args:
+            topic: Of the images.
+            significant_bits: What the camera uses of 16-bit images; 0 finds it.
+        """
+        bits = SignificantBits(significant_bits)
         for number, message in enumerate(self._as_recorded([topic])):
             yield _image(number, message, bits)
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
+from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.node.label_info import latched_contents
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, warm_up
 from anomaly_seg_ros.node.outputs import usual_outputs
@@ -284,10 +285,10 @@ def measure(
             'device': engine.description,
             'label_rule': summary['label_rule'],
             'n_frames_read': summary['frames'],
-            'warnings': row_warnings(run, summary),
+            'warnings': row_warnings(run, summary, default_threshold(meta, engine.score_name)),
         },
     )
-    row = measure_frames(run.labelled, meta, origin, args.out)
+    row = measure_frames(run.labelled, meta, summary['threshold'], origin, args.out)
     for text in row.extra['warnings']:
         print(f'warning: {text}', file=sys.stderr)
     values = {key: getattr(row, key) for key in ('ap', 'auroc', 'fpr95', 'best_f1')}
@@ -295,8 +296,8 @@ def measure(
     print(f'{len(run.labelled)} labelled frames ({summary["label_rule"]}): {shown}')
 
 
-def row_warnings(run: BagPass, summary: Mapping[str, Any]) -> list[str]:
-    """Gives what a reader of the numbers should know."""
+def row_warnings(run: BagPass, summary: Mapping[str, Any], shipped: float) -> list[str]:
+    """Gives what readers of the numbers should know; `shipped`: the checkpoint's threshold."""
     found = [f'the bag is not whole: {problem}' for problem in summary['problems']]
     if summary['broken']:
         found.append(f'{len(summary["broken"])} messages of the bag are broken')
@@ -304,4 +305,9 @@ def row_warnings(run: BagPass, summary: Mapping[str, Any]) -> list[str]:
         found.append(f'{len(left)} labels fit no frame of the bag; the first is {left[0]!r}')
     if run.labels and (unused := len(run.labels.files) - len(run.labelled)):
         found.append(f'{unused} labels belong to broken messages')
+    if (given := summary['threshold']) != shipped:
+        found.append(
+            f'precision, recall and what is marked are at threshold {given:g} as given, not at '
+            f"the checkpoint's {shipped:g}"
+        )
     return found

@@ -22,7 +22,7 @@ RATES = ('precision', 'recall', 'false_positive_share')
 def operating_values(
     evaluation: Evaluation, score: str, class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Gives precision, recall and false-positive share at the checkpoint's own threshold.
+    """Gives precision, recall and false-positive share at the threshold in force.
 
     Args:
         evaluation: What was measured.
@@ -49,7 +49,7 @@ def operating_values(
     return {
         'operating': {key: values[key] for key in RATES},
         'operating_threshold': point.threshold,
-        'operating_rule': "score > operating_threshold: the checkpoint's threshold",
+        'operating_rule': 'score > operating_threshold: that of the checkpoint, or of bag -p',
         'by_third': by_third,
         'by_class': by_class,
         'by_class_rule': 'true class' if known else 'predicted class',

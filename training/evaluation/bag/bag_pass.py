@@ -79,7 +79,8 @@ class BagPass:
         """Runs all frames of the topic, until the end or until somebody stops it."""
         total = reader.count(topic)
         with stop_request() as stop:
-            for image in tqdm(reader.images(topic), total=total, unit='frame', disable=None):
+            images = reader.images(topic, self.config.significant_bits)
+            for image in tqdm(images, total=total, unit='frame', disable=None):
                 self._add(image, bag, timeline)
                 if stop.is_set():
                     self.stopped = True

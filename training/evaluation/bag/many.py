@@ -12,12 +12,30 @@ from typing import Any
 import yaml
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.config import NodeConfig, refuse_unknown
 from anomaly_seg_ros.prediction import Engine
 
 from .alarms import Alarms
 
 SUMMARY_FILE = 'summary.json'
+
+INSTEAD = {
+    'checkpoint': '--checkpoint',
+    'calibration_file': '--checkpoint with one that adapt has fitted',
+    'engine': '--engine',
+    'engine_path': '--checkpoint with one that holds it below engines/',
+    'precision': '--precision',
+    'score': '--score',
+    'cameras': '--topic',
+    'input_transport': '--topic',
+}
+"""Parameters of the node that `bag` has an option for."""
+
+MEANINGLESS = (
+    'autostart', 'calibration_frames', 'executor', 'exit_on_failure', 'idle_without_listeners',
+    'input_reliability', 'max_age_s', 'snapshot_dir', 'tune_allocator',
+)  # fmt: skip
+"""Parameters of a node that runs; a bag has every frame taken once."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +69,8 @@ def parse_parameters(texts: Iterable[str]) -> NodeConfig:
     """Reads texts such as 'persistence:=3/5', as ROS takes them behind `-p`.
 
     Raises:
-        ValueError: Another form, an unknown parameter, or a value that does not fit.
+        ValueError: Another form, an unknown parameter, one that does nothing here, or a value that
+            does not fit.
     """
     values: dict[str, Any] = {}
     for text in texts:
@@ -62,6 +81,12 @@ def parse_parameters(texts: Iterable[str]) -> NodeConfig:
             values[name] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ValueError(f'the value of parameter {text!r} cannot be read') from None
+    refuse_unknown(values)
+    for name in values:
+        if name in INSTEAD:
+            raise ValueError(f'parameter {name} does nothing here; give {INSTEAD[name]}')
+        if name in MEANINGLESS:
+            raise ValueError(f'parameter {name} has no meaning for a bag; leave it out')
     return NodeConfig.from_mapping(values)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
-from anomaly_seg_ros.frames.pipeline import default_threshold
 from training.evaluation.measure import MeasureSettings
 from training.evaluation.network_pass import latency, peak_mb
 from training.evaluation.pictures import draw_pictures
@@ -21,13 +20,18 @@ __all__ = ['latency', 'measure_frames', 'peak_mb']
 
 
 def measure_frames(
-    frames: LabelledFrames, meta: CheckpointMeta, origin: ResultRow, out: Path
+    frames: LabelledFrames,
+    meta: CheckpointMeta,
+    calibrated: float,
+    origin: ResultRow,
+    out: Path,
 ) -> ResultRow:
     """Measures the frames and writes the result folder that `report` reads.
 
     Args:
         frames: All frames that have labels.
         meta: Of the checkpoint.
+        calibrated: The threshold of the mask, 0..1.
         origin: What is known of the row beside the numbers.
         out: The result folder.
 
@@ -35,7 +39,7 @@ def measure_frames(
         ValueError: A score is NaN.
     """
     (score,) = frames.scores
-    threshold = meta.calibrations[score].raw(default_threshold(meta, score))
+    threshold = meta.calibrations[score].raw(calibrated)
     alone = Shards({})
     settings = MeasureSettings(thresholds={score: threshold}, label_map=frames.label_map)
     evaluation = evaluate_frames(frames, settings, alone)
