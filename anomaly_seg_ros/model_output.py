@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-QUERIES = 8
+QUERIES = 5
 """Queries whose masks are held at the size of the image at a time."""
 
 
@@ -166,6 +166,7 @@ def mask_sums(output: ModelOutput, weights: Tensor) -> Tensor:
         part = slice(start, start + QUERIES)
         shown = to_image(masks[:, part].float(), output.extent).sigmoid_().flatten(2)
         sums = _add_product(sums, weights[:, :, part], shown)
+        del shown  # or it would stay until the next are made
     assert sums is not None, 'there is at least one query'
     return sums.view(*sums.shape[:2], *output.extent.image)
 

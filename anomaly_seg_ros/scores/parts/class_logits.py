@@ -10,7 +10,7 @@ from torch import Tensor
 from anomaly_seg_ros.model_output import ModelOutput
 
 LEAST = torch.finfo(torch.float32).tiny
-ROWS = 128
+ROWS = 64
 """Of the image at a time: semantics take more memory than all else, and a formula copies them."""
 
 
