@@ -24,6 +24,9 @@ from anomaly_seg_ros.models.parts.public_layout import IMAGENET, PublicLayout
 CLASSIFIER = 'sem_seg_head.predictor.class_embed.weight'
 """What tells Detectron2's files of mask transformers."""
 
+SWIN_NORM = 'encoder.swin.layernorm.'
+"""Of a Swin as a backbone, which reads it nowhere: its maps have norms of their own."""
+
 
 class Mask2Anomaly(Network):
     """A backbone, deformable attention over its maps, and queries that show one class each.
@@ -55,8 +58,6 @@ class Mask2Anomaly(Network):
     encoder_prefixes = ('encoder.',)
     classifier_prefixes = ('class_predictor.',)
     new_head_prefixes = classifier_prefixes
-    # Of a Swin as a backbone, whose maps have norms of their own.
-    train_only_prefixes = ('encoder.swin.layernorm.',)
     channels_last = False
     public_layouts = (
         PublicLayout('detectron2', CLASSIFIER, 0, IMAGENET, no_object=True),
@@ -105,8 +106,11 @@ class Mask2Anomaly(Network):
             )
         load_transformers()
         self.encoder, widths = build_encoder(backbone)
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(not name.startswith(self.train_only_prefixes))
+        unread = [name for name, _ in self.named_parameters() if name.startswith(SWIN_NORM)]
+        if unread:
+            self.train_only_prefixes = (SWIN_NORM,)
+        for name in unread:
+            self.get_parameter(name).requires_grad_(False)
         if backbone in PUBLIC:
             self.encoder_starts = {'imagenet': PUBLIC[backbone]}
         self.pixel_decoder, self.transformer, self.class_predictor = build_mask_transformer(
