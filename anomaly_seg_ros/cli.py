@@ -21,6 +21,9 @@ from anomaly_seg_ros.process.stop_signals import StopSignals
 from anomaly_seg_ros.registry import did_you_mean
 
 RUNTIME, TRAINING = 'anomaly_seg_ros.commands', 'training.commands'
+BAG_MODULES = ('rosbags', 'lz4', 'backports')
+BAG_PACKAGES = 'rosbags==0.11.9 lz4==4.4.5 backports.zstd==1.8.0'
+"""What reads bags. On a vehicle ROS 2 is of apt, and the files of requirements bring another."""
 
 
 class Verb(NamedTuple):
@@ -150,11 +153,6 @@ def run(verb: str, args: argparse.Namespace) -> int:
         leave_output()
         raise OSError(error.errno, '', 'standard output') from None
     return status
-
-
-BAG_MODULES = ('rosbags', 'lz4', 'backports')
-BAG_PACKAGES = 'rosbags==0.11.9 lz4==4.4.5 backports.zstd==1.8.0'
-"""What reads bags. On a vehicle ROS 2 is of apt, and the files of requirements bring another."""
 
 
 def leave_output() -> None:

@@ -193,7 +193,8 @@ def test_autocast_changes_nothing(name: str) -> None:
 
 
 def test_what_a_score_of_masks_needs_is_said() -> None:
-    with pytest.raises(ValueError, match=r'needs semantics; .*; choose one of: '):
+    said = "'rba' needs semantics; model 'erfnet' gives logits; choose one of: "
+    with pytest.raises(ValueError, match=f'{said}.*msp'):
         build_score('rba', 'erfnet', {'logits'})
     with pytest.raises(ValueError, match="'uno' needs class_logits, mask_logits, void_class_l"):
         build_score('uno', 'hf', FIELDS - {'void_class_logit'})

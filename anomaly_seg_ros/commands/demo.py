@@ -12,9 +12,8 @@ import sys
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT
 from anomaly_seg_ros.demo.frame_source import open_frames, SYNTHETIC
 from anomaly_seg_ros.demo.play import NodeStartError, play
-from anomaly_seg_ros.engines import AUTO, ENGINES
+from anomaly_seg_ros.engines import AUTO, engine_module, ENGINES
 from anomaly_seg_ros.node.launch_support import shm_profile_environment
-from anomaly_seg_ros.registry import check_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
     if not 0 < args.rate < math.inf:
         raise ValueError(f'rate is {args.rate}; it must be above 0 and finite')
     if args.engine != AUTO:
-        check_name('engine', ENGINES, args.engine)
+        engine_module(args.engine)
     frames = open_frames(args.source, args.frames)
     checkpoint = Checkpoint.open(args.checkpoint)  # says what is wrong before a node is started
     choice = shm_profile_environment()

@@ -276,10 +276,12 @@ class NodeConfig:
         return cls(**values)
 
 
+CAMERA_NAME = '[A-Za-z][A-Za-z0-9_]*'
+"""What a camera of a node may be called."""
+
+
 def _check_cameras(names: tuple[str, ...]) -> None:
-    wrong = next(
-        (name for name in names if not re.fullmatch(r'[A-Za-z][A-Za-z0-9_]*', name)), None
-    )
+    wrong = next((name for name in names if not re.fullmatch(CAMERA_NAME, name)), None)
     if wrong is not None and names != ('',):
         raise ValueError(
             f'parameter cameras holds {wrong!r}; a name is a letter, then letters, digits or _'

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from anomaly_seg_ros.node import topics
-from anomaly_seg_ros.node.config import parameters
+from anomaly_seg_ros.node.config import CAMERA_NAME, parameters
 from anomaly_seg_ros.node.outputs import image_outputs
 
 OLD_PROFILE_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
@@ -258,19 +258,15 @@ def parameter_overrides(arguments: Mapping[str, str]) -> dict[str, bool | str | 
     return overrides
 
 
-CAMERA_NAME = '[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*'
-"""What may be a namespace too."""
-
-
 def camera_names(arguments: Mapping[str, str]) -> list[str]:
-    """The cameras that share a node; none where it has one.
+    """The cameras that share a node, or the namespaces of a node each; none where it has one.
 
     Raises:
         ValueError: One stands twice, or a name is none of ROS.
     """
     text = arguments.get('cameras', '')
     names = [name.strip() for name in text.split(',') if name.strip()]
-    bad = [name for name in names if not re.fullmatch(CAMERA_NAME, name)]
+    bad = [name for name in names if not re.fullmatch(f'{CAMERA_NAME}(/{CAMERA_NAME})*', name)]
     if bad or len(set(names)) != len(names):
         raise ValueError(
             f"cameras is '{text}'; write different names of letters, digits and _ with commas "
@@ -300,7 +296,7 @@ def input_remappings(arguments: Mapping[str, str]) -> list[tuple[str, str]]:
         if arguments[argument] != name
     }
     for topic in given.values() if len(cameras) > 1 else ():
-        if of_camera(topic, '') == topic:
+        if '{camera}' not in topic:
             raise ValueError(
                 f"'{topic}' is one topic for {len(cameras)} cameras; write {{camera}} where a "
                 "camera's name stands, as /{camera}/image_raw"
