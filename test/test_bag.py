@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 import pytest
+from rosbags.rosbag2 import Reader
 
+from anomaly_seg_ros.bags.mcap_file import McapFile
 from anomaly_seg_ros.bags.message import COMPRESSED, RAW
 from anomaly_seg_ros.bags.reader import (
     BagReader,
@@ -497,6 +500,46 @@ def test_a_crash_leaves_a_whole_bag(
     with BagReader(tmp_path / 'out' / 'bag') as reader:
         assert len(list(reader.images('/anomaly_seg/overlay'))) == 2
         assert reader.problems() == []
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs a limit of the size of files')
+@pytest.mark.parametrize('left', [100, 100_000])
+def test_a_file_that_may_not_grow_leaves_a_whole_bag(
+    left: int, run: Callable[..., int], make: Callable[..., Path], tmp_path: Path, capsys: Any
+) -> None:
+    """As rosbags reads it, which asks for `metadata.yaml` and an index; these may not fit either.
+
+    Args:
+        left: Bytes that the file may have behind its second chunk.
+    """
+    bag = make(pictures(4, 400, 400))
+    assert run(bag, out='whole') == 0
+    ends = chunk_ends(tmp_path / 'whole' / 'bag')
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ends[1] + left, limits[1]))
+    try:
+        assert run(bag) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith('file too large; choose another --out')
+    whole, kept = (messages_of(tmp_path / out / 'bag') for out in ('whole', 'out'))
+    assert kept == whole[: len(kept)]
+    assert len(chunk_ends(tmp_path / 'out' / 'bag')) == (1 if left < 1000 else 2)
+
+
+def chunk_ends(bag: Path) -> list[int]:
+    file = McapFile(data_file(bag))
+    file.close()
+    return sorted(chunk.end for chunk in file._chunks)
+
+
+def messages_of(bag: Path) -> list[tuple[str, int, bytes]]:
+    with Reader(bag) as reader:
+        found = [(c.topic, log_time, data) for c, log_time, data in reader.messages()]
+        assert reader.message_count == len(found)
+        assert reader.end_time == found[-1][1] + 1
+    return found
 
 
 # --- the result folder ---------------------------------------------------------------------------

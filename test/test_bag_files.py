@@ -167,6 +167,46 @@ def test_colours_in_a_compressed_bayer_image_stay_what_they_are() -> None:
 # --- writing and reading -------------------------------------------------------------------------
 
 
+FILL_THE_DISK = """
+import os, sys
+from pathlib import Path
+
+import numpy as np
+from rosbags.rosbag2 import Reader
+
+from anomaly_seg_ros.bags.message import RAW
+from anomaly_seg_ros.bags.writer import BagWriter, Stamp
+
+disk = Path(sys.argv[1])
+image = np.frombuffer(os.urandom(600 * 1000), np.uint8).reshape(600, 1000)
+try:
+    with BagWriter(disk / 'bag', packed=True) as bag:
+        bag.add_topic('/image', RAW)
+        for number in range(1, 8):
+            bag.add_image('/image', Stamp(number, number, 'front'), image, 'mono8')
+            if number == 4:
+                with (disk / 'of_others').open('wb', buffering=0) as other:
+                    while other.write(bytes(4096)):
+                        pass
+except OSError as error:
+    print(error.strerror)
+with Reader(disk / 'bag') as reader:
+    print([log_time for _, log_time, data in reader.messages() if image.tobytes() in bytes(data)])
+"""
+OWN_DISK = 'mount -t tmpfs -o size=8m tmpfs {disk} && exec "$@"'
+
+
+def test_a_full_disk_leaves_a_whole_bag(root: Path, tmp_path: Path) -> None:
+    """The end has its room from the beginning: here others take all that is left."""
+    shell = ['unshare', '-m', 'sh', '-c', OWN_DISK.format(disk=tmp_path), 'sh']
+    if subprocess.run([*shell, 'true'], capture_output=True, check=False).returncode:
+        pytest.skip('no mount of our own may be made here')
+    command = [*shell, sys.executable, '-c', FILL_THE_DISK, str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert done.stderr == ''
+    assert done.stdout.splitlines() == ['No space left on device', '[1, 2, 3, 4]']
+
+
 @STORAGES
 @pytest.mark.parametrize('packing', [None, 'png', 'jpeg'])
 def test_what_is_written_is_read_back(

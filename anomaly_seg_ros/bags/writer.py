@@ -20,9 +20,10 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 
 from anomaly_seg_ros.bags.fields import filled
+from anomaly_seg_ros.bags.mcap_writer import WholeWriter
 from anomaly_seg_ros.bags.message import COMPRESSED, RAW
 from anomaly_seg_ros.bags.reader import TYPESTORE
 from anomaly_seg_ros.process.path_errors import system_errors
@@ -95,7 +96,7 @@ class BagWriter:
                 f'{str(path)!r} holds {min(wrong)!r}, and sqlite3 would write to another file; '
                 'take storage mcap or another folder'
             )
-        self._writer = Writer(path, version=_VERSION, storage_plugin=STORAGES[storage])
+        self._writer = WholeWriter(path, version=_VERSION, storage_plugin=STORAGES[storage])
         if packed and storage == 'mcap':
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
