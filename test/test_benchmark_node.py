@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from anomaly_seg_ros.node import topics
+from training.bench.load import alternate
 from training.bench.node import row_of
 from training.bench.node_session import output_topics
 from training.bench.timing import Samples
@@ -44,6 +45,28 @@ def test_wrong_arguments(arguments: list[str]) -> None:
     )
     assert result.returncode == 2
     assert 'Traceback' not in result.stderr
+
+
+class FakeSession:
+    """Serves 100 frames/s, but for one that waits, and half of that in the last block."""
+
+    def __init__(self) -> None:
+        self.latencies_ms = [[10.0] * 19 + [900.0], [10.0] * 20, [20.0] * 20]
+        self.sent_hz: list[float] = []
+
+    def closed_loop(self, frames: int) -> tuple[list[float], float]:
+        latencies = self.latencies_ms.pop(0)
+        return latencies[:frames], 1000 * len(latencies) / sum(latencies)
+
+    def open_loop(self, seconds: float, rate_hz: float) -> float:
+        self.sent_hz.append(rate_hz)
+        return float(len(self.sent_hz))
+
+
+def test_the_load_is_what_the_machine_serves_just_then() -> None:
+    one, other = FakeSession(), FakeSession()
+    assert alternate([one, other], 2, 0.1) == [[2, 3], [2, 3]]
+    assert one.sent_hz == other.sent_hz == [150, 150, 75]
 
 
 @pytest.mark.ros

@@ -21,11 +21,13 @@ from training.results import ResultRow
 
 TOO_MANY = 1.5
 """Frames that are sent for one that can be served."""
+SERVED_FRAMES = 20
+"""Of one raw camera, one by one, before each block."""
 
 NOTE = (
-    'sent: one and a half times as many frames as one raw camera is served; ratio: median over '
-    'the blocks, in turn, of frames/s over those of one raw camera; age: image published to mask '
-    'received, p50 of each camera'
+    'sent: one and a half times as many frames as one raw camera is served just before; ratio: '
+    'median over the blocks, in turn, of frames/s over those of one raw camera; age: image '
+    'published to mask received, p50 of each camera'
 )
 
 
@@ -46,8 +48,7 @@ def measure_load(
     """
     settings = [NodeSetting(), setting]
     with running_session(call, images, output_topics('mask'), settings) as nodes:
-        _, served = nodes[0].closed_loop(20)
-        rates = alternate(nodes, TOO_MANY * served, blocks, block_s)
+        rates = alternate(nodes, blocks, block_s)
         rows = []
         for node, of, mine in zip(nodes, settings, rates, strict=True):
             row = row_of(node, len(of.cameras), mine, rates[0])
@@ -57,20 +58,31 @@ def measure_load(
         return rows
 
 
-def alternate(
-    nodes: Sequence[NodeSession], rate_hz: float, blocks: int, block_s: float
-) -> list[list[float]]:
-    """Gives the frames per second of each node in each block, after one to warm up."""
+def alternate(nodes: Sequence[NodeSession], blocks: int, block_s: float) -> list[list[float]]:
+    """Gives the frames per second of each node in each block, after one to warm up.
+
+    Both are sent the same in a block, and what the machine serves just then: its pace changes.
+    """
     rates: list[list[float]] = [[] for _ in nodes]
     order = list(range(len(nodes)))
-    for number in order:
-        nodes[number].open_loop(block_s, rate_hz)
     with tqdm(total=blocks, unit='block', disable=None) as bar:
-        for block in range(blocks):
+        for block in range(-1, blocks):
+            rate_hz = TOO_MANY * served_hz(nodes[0])
             for number in order if block % 2 == 0 else reversed(order):
-                rates[number].append(nodes[number].open_loop(block_s, rate_hz))
-            bar.update()
+                rate = nodes[number].open_loop(block_s, rate_hz)
+                if block >= 0:
+                    rates[number].append(rate)
+            bar.update(block >= 0)
     return rates
+
+
+def served_hz(node: NodeSession) -> float:
+    """Gives the frames per second of a node that gets the next when one is done.
+
+    By the median, so that a frame that had to wait for something else sets no pace.
+    """
+    latencies_ms, _ = node.closed_loop(SERVED_FRAMES)
+    return 1000 / median(latencies_ms)
 
 
 def row_of(

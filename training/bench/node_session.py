@@ -157,6 +157,7 @@ class NodeSession:
         self._frames: cycle[Image | bytes] = cycle(frames)
         self._cameras = cameras
         self._number = 0
+        self._at_a_rate: list[int] = []
         self._wait_for_first_mask(began)
         self.closed_loop(WARM_UP)
 
@@ -220,16 +221,17 @@ class NodeSession:
         while time.monotonic() - began < seconds:
             client.spin_until(lambda: False, due - time.monotonic())
             due += chance.uniform(0.5, 1.5) / rate_hz
-            self._send()
+            self._at_a_rate.append(self._send())
         client.spin_until(lambda: False, began + seconds - time.monotonic())
         achieved = (client.complete() - before) / (time.monotonic() - began)
         client.spin_until(lambda: False, 0.5)  # what is still under way
         return achieved
 
     def latencies_ms(self, camera: int) -> list[float]:
-        """Gives those of all frames of a camera that have come back so far."""
-        answers = self._client.answers.items()
-        latencies = [a.latency_ms for number, a in answers if number % self._cameras == camera]
+        """Gives those of a camera's frames that were sent at a rate and have come back so far."""
+        answers = self._client.answers
+        numbers = [n for n in self._at_a_rate if n % self._cameras == camera and n in answers]
+        latencies = [answers[number].latency_ms for number in numbers]
         return [latency for latency in latencies if latency is not None]
 
     def stages_ms(self, period_s: float = 0.0) -> dict[str, float]:
