@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         # Each in a process of its own: what one has freed would hide what the next takes.
         with get_context('spawn').Pool(1) as pool:
             megabytes, seconds = pool.apply(measure, (score, size, args.queries))
-        rows.append([score, f'{megabytes:.0f}', f'{seconds:.1f}'])
+        rows.append([score, f'{megabytes:.0f}', f'{seconds:.2f}'])
     print(markdown_table(['score', 'MB', 's'], rows))
     return 0
 
