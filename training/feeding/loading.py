@@ -40,6 +40,11 @@ class Batch(NamedTuple):
     outlier: Tensor
     """(N, H, W) bool, where an outlier was pasted."""
 
+    @property
+    def inlier(self) -> Tensor:
+        """(N, H, W) bool, where the frame itself is labelled; pasted pixels are none of it."""
+        return (self.labels != IGNORE) & ~self.outlier
+
 
 class EpochSampler(Sampler[list[SampleKey]]):
     """Shuffled batches of one epoch, from any step on.

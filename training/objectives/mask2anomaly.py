@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.model_output import class_probabilities, ModelOutput
 from training.feeding.loading import Batch
 from training.losses import Loss
@@ -87,8 +86,7 @@ class Mask2Anomaly(MaskClassification):
         return terms
 
     def _contrast(self, output: ModelOutput, batch: Batch) -> Tensor:
-        known = (batch.labels != IGNORE) & ~batch.outlier
-        return contrastive_loss(output, known, batch.outlier, self.margin, self.literal)
+        return contrastive_loss(output, batch.inlier, batch.outlier, self.margin, self.literal)
 
 
 def contrastive_loss(

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.model_output import class_probabilities, ModelOutput
 from training.feeding.loading import Batch
 from training.losses import Loss
@@ -78,8 +77,7 @@ class RbA(MaskClassification):
         """
         output = network(batch.images.float() / 255)
         terms = self.mask_terms(output, batch.labels)
-        known = (batch.labels != IGNORE) & ~batch.outlier
-        hinge = hinge_loss(output, known, batch.outlier, self.inlier, self.outlier)
+        hinge = hinge_loss(output, batch.inlier, batch.outlier, self.inlier, self.outlier)
         return terms | {'hinge': self.hinge_weight * hinge}
 
 
