@@ -73,10 +73,7 @@ class HuggingFaceSegmenter(Network):
         if kind.task == UNIVERSAL:
             self.provides = frozenset({'class_logits', 'mask_logits', 'features.last'})
         self.masked_blocks: tuple[bool, ...] = ()
-        unread = {k: p for k, p in self.named_parameters() if kind.reads_not(k.partition('.')[2])}
-        self.train_only_prefixes = tuple(unread)
-        for parameter in unread.values():
-            parameter.requires_grad_(False)
+        self.leave_unread(kind.unread)
 
     def train(self, mode: bool = True) -> HuggingFaceSegmenter:
         """Switches the mode; what of a graph hangs on values of buffers is read here."""

@@ -24,9 +24,6 @@ from anomaly_seg_ros.models.parts.public_layout import IMAGENET, PublicLayout
 CLASSIFIER = 'sem_seg_head.predictor.class_embed.weight'
 """What tells Detectron2's files of mask transformers."""
 
-SWIN_NORM = 'encoder.swin.layernorm.'
-"""Of a Swin as a backbone, which reads it nowhere: its maps have norms of their own."""
-
 
 class Mask2Anomaly(Network):
     """A backbone, deformable attention over its maps, and queries that show one class each.
@@ -106,11 +103,7 @@ class Mask2Anomaly(Network):
             )
         load_transformers()
         self.encoder, widths = build_encoder(backbone)
-        unread = [name for name, _ in self.named_parameters() if name.startswith(SWIN_NORM)]
-        if unread:
-            self.train_only_prefixes = (SWIN_NORM,)
-        for name in unread:
-            self.get_parameter(name).requires_grad_(False)
+        self.leave_unread(r'encoder\.swin\.layernorm\.')  # its maps have norms of their own
         if backbone in PUBLIC:
             self.encoder_starts = {'imagenet': PUBLIC[backbone]}
         self.pixel_decoder, self.transformer, self.class_predictor = build_mask_transformer(

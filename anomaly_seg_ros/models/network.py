@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import re
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -68,6 +69,17 @@ class Network(nn.Module):
             weights: A state dict, of this network or a plainer one.
         """
         return weights
+
+    def leave_unread(self, pattern: str) -> None:
+        """Freezes weights that nothing reads, and lets a checkpoint lack them.
+
+        Args:
+            pattern: Of the beginnings of their names; empty: there are none.
+        """
+        names = [key for key, _ in self.named_parameters() if pattern and re.match(pattern, key)]
+        self.train_only_prefixes = tuple(names)
+        for name in names:
+            self.get_parameter(name).requires_grad_(False)
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives the output of a batch.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-import re
 from typing import Any
 
 SEMANTIC = 'semantic'
@@ -22,7 +21,7 @@ class Kind:
         steps: `EOMT` for those whose blocks are run one by one here; empty: the library's forward.
         square_neck: Whether the library takes its patches for a square unless it is told.
         unread: Pattern of the names of weights that have no part in the output, which the library
-            makes all the same: no optimiser gets them.
+            makes all the same: no optimiser gets them. Empty: there are none.
         fixed: Values of the configuration that are always these here.
     """
 
@@ -38,15 +37,11 @@ class Kind:
         """Name of the library's class that builds it."""
         return f'AutoModelFor{self.task.capitalize()}Segmentation'
 
-    def reads_not(self, name: str) -> bool:
-        """Whether a weight of the library's module has no part in the output."""
-        return bool(self.unread and re.match(self.unread, name))
-
 
 _NO_AUX = {'use_auxiliary_head': False}
 """Auxiliary heads give nothing without the library's own loss."""
 
-_LAST_NORM = r'(model\.pixel_level_module\.encoder|backbone)\.(swin|model)\.layernorm\.'
+_LAST_NORM = r'net\.(model\.pixel_level_module\.encoder|backbone)\.(swin|model)\.layernorm\.'
 """Of a Swin as a backbone, whose maps have norms of their own."""
 
 KINDS = {
@@ -54,7 +49,7 @@ KINDS = {
         SEMANTIC,
         'head.head.4',
         square_neck=True,
-        unread=r'dpt\.layernorm\.|neck\.fusion_stage\.layers\.0\.residual_layer1\.',
+        unread=r'net\.(dpt\.layernorm|neck\.fusion_stage\.layers\.0\.residual_layer1)\.',
         fixed=_NO_AUX,
     ),
     'eomt': Kind(UNIVERSAL, 'class_predictor', EOMT),
