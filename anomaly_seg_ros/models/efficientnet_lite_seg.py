@@ -46,9 +46,9 @@ class EfficientNetLiteSeg(Network):
     """
 
     provides = frozenset(
-        {'logits', *(f'features.{name}' for name in ('last', 'quarter', 'eighth', 'classes'))}
+        {'logits', *(f'features.{name}' for name in ('last', 'eighth', 'classes'))}
     )
-    frame_features = ('features.quarter', 'features.eighth', 'features.classes')
+    frame_features = ('features.eighth', 'features.classes')
     stride = 32
     encoder_prefixes = ('encoder.',)
     classifier_prefixes = ('classifier.', 'logits_ood.')
@@ -100,7 +100,6 @@ class EfficientNetLiteSeg(Network):
             logits,
             features={
                 'last': features,
-                'quarter': maps[0],
                 'eighth': maps[1],
                 'classes': classes,
             },

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 import math
 from typing import Any
 
@@ -107,22 +108,40 @@ class Density:
 
         That is `-log mean_i exp(-|y - y_i|^2 / 2)`, and the squared residual beside it.
         """
-        scaled = (vectors.astype(np.float64) - self.mean) / self.scale
-        placed = scaled @ self.components
-        squares = (
-            np.square(placed).sum(1)[:, None]
-            - 2 * placed @ self.support.T
-            + np.square(self.support).sum(1)
-        )
-        halves = np.maximum(squares, 0) / 2
-        nearest = halves.min(1)
-        energy = nearest - np.log(np.exp(nearest[:, None] - halves).mean(1))
+        return np.array([self._energy(vector) for vector in vectors])
+
+    def _energy(self, vector: Floats) -> float:
+        # Every frame of a camera comes here alone, with caches that the network has emptied: what
+        # counts is how few different operations there are.
+        scaled = (vector - self.mean) * self._inverse
+        kept = self.components.shape[1]
+        both = scaled @ self._axes
+        placed, inside = both[:kept], both[kept:]
+        halves = self._half_squares - self.support @ placed
+        nearest = float(halves.min())
+        kernels = float(np.exp(nearest - halves).sum()) / len(self.support)
+        energy = float(placed @ placed) / 2 + nearest - math.log(kernels)
         if math.isfinite(self.residual):
-            inside = np.square(scaled @ self.basis).sum(1)
-            rest = np.maximum(np.square(scaled).sum(1) - inside, 0)
-            energy = energy + rest / self.residual**2
-        result: NDArray[np.float64] = np.maximum(energy, 0)
-        return result
+            rest = float(scaled @ scaled) - float(inside @ inside)
+            energy += max(rest, 0.0) / self.residual**2
+        return energy if energy > 0 or math.isnan(energy) else 0.0
+
+    @cached_property
+    def _inverse(self) -> NDArray[np.float64]:
+        """(F,) one over the scale."""
+        inverse: NDArray[np.float64] = 1 / self.scale
+        return inverse
+
+    @cached_property
+    def _axes(self) -> NDArray[np.float64]:
+        """(F, 2 D) components and basis side by side."""
+        return np.concatenate([self.components, self.basis], 1)
+
+    @cached_property
+    def _half_squares(self) -> NDArray[np.float64]:
+        """(n,) half the squared lengths of the support."""
+        halves: NDArray[np.float64] = np.square(self.support).sum(1) / 2
+        return halves
 
     def log_density(self, vectors: Floats) -> NDArray[np.float64]:
         """Gives (n,) logarithms of the density in the components; finite however far."""

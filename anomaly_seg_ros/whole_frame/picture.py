@@ -24,7 +24,9 @@ def thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def is_dark(pixels: NDArray[np.uint8]) -> bool:
     """Whether a thumbnail shows nothing but black, with or without the noise of a sensor."""
-    return bool(np.count_nonzero(pixels.max(2) > DARK) * 100 <= pixels.shape[0] * pixels.shape[1])
+    # Channel by channel: numpy's own maximum over a last axis of three takes twenty times as long.
+    brightest = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    return bool(np.count_nonzero(brightest > DARK) * 100 <= brightest.size)
 
 
 def is_same(pixels: NDArray[np.uint8], before: NDArray[np.uint8] | None) -> bool:

@@ -13,7 +13,7 @@ from anomaly_seg_ros.model_output import ModelOutput
 
 FEATURES = 'features.'
 RECONSTRUCTION = 'reconstruction'
-LARGE = 8192
+LARGE = 1024
 """Places that are enough for the mean of a map: of a larger one rows and columns are left out."""
 CLASS_MAPS = 'class_maps'
 """Logits or semantics, as the labels are made of them."""
