@@ -13,6 +13,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.frames.images import read_image
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.network import Network
@@ -210,6 +212,23 @@ def test_a_start_that_does_not_fit_is_refused(changes: dict[str, Any], message: 
 def test_a_network_without_public_encoders_says_so() -> None:
     with pytest.raises(ValueError, match="no init_encoder 'imagenet' for model 'enet'; known: it"):
         load_encoder(build_model('enet', 5, preset='tiny'), config(model='enet'))
+
+
+def test_the_encoder_alone_comes_out_of_a_public_file(tmp_path: Path) -> None:
+    """Of the second of three variants, which have the same keys."""
+    file, out = tmp_path / 'lite1.pth', tmp_path / 'out'
+    torch.save(weights_of('lite1'), file)
+    command = ['import_weights', str(file), '--model', 'efficientnet_lite', '--out', str(out)]
+    assert main(command) == 0
+    checkpoint = Checkpoint.open(out)
+    assert checkpoint.meta.model_options == {'encoder': 'lite1'}
+    assert checkpoint.meta.class_names == ('frame',)
+    own = checkpoint.network().state_dict()
+    encoder = {key for key in own if key.startswith('encoder.')}
+    behind = ('_conv_head.', '_bn1.', '_fc.')
+    kept = {key for key in weights_of('lite1') if not key.startswith(behind)}
+    assert {key.removeprefix('encoder.') for key in encoder} == kept
+    assert all(torch.equal(own[f'encoder.{key}'], weights_of('lite1')[key]) for key in kept)
 
 
 def test_two_starts_are_one_too_many() -> None:

@@ -14,7 +14,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.forward import run_network
-from anomaly_seg_ros.models.segmenter import from_mmseg, MMSEG_KEYS
+from anomaly_seg_ros.models.segmenter import MMSEG_KEYS, own_names
 
 GOLDEN = Path(__file__).parent / 'golden' / 'segmenter.json'
 CLASSES = 5
@@ -135,9 +135,10 @@ def test_files_of_both_layouts_are_imported(
 
 def test_no_name_of_the_other_layout_is_left() -> None:
     state = filled('mask').state_dict()
-    found = from_mmseg(mmseg(state, 'mask'))
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[key], value) for key, value in state.items())
+    for weights in (mmseg(state, 'mask'), state):
+        found = own_names(weights)
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[key], value) for key, value in state.items())
     assert len(MMSEG_KEYS) == len({pattern for pattern, _ in MMSEG_KEYS})
 
 

@@ -5,6 +5,7 @@ The sources stand in `parts/efficientnet_lite.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import nn, Tensor
@@ -16,6 +17,8 @@ from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.efficientnet_lite import EfficientNetLite, MEAN_STD, PUBLIC
 from anomaly_seg_ros.models.parts.public_layout import PublicLayout
 
+CLASSES = '_fc.weight'
+"""What tells public files: the classes of ImageNet."""
 WHOLE = LabelSet(('frame',), ((128, 128, 128),))
 
 
@@ -38,15 +41,14 @@ class EfficientNetLiteFeatures(Network):
     public_layouts = tuple(
         PublicLayout(
             name=f'ImageNet, {variant}',
-            classifier='_fc.weight',
+            classifier=CLASSES,
             axis=0,
             mean_std=MEAN_STD,
             options={'encoder': variant},
             input_size=(256, 256),
             classes=WHOLE,
             trained_on='imagenet train',
-            surplus=PUBLIC[variant].surplus,
-            prefix='encoder.',
+            new_classes=True,
         )
         for variant in sorted(PUBLIC)
     )
@@ -55,6 +57,14 @@ class EfficientNetLiteFeatures(Network):
         super().__init__()
         self.encoder = EfficientNetLite(encoder, padding)
         self.classifier = nn.Conv2d(self.encoder.widths[-1], classes, 1)
+        self.public = PUBLIC.get(encoder)
+
+    def named_as_own(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Gives the encoder of a public file by our own names."""
+        if self.public is None or CLASSES not in weights:
+            return weights
+        kept = self.public.encoder_weights(weights)
+        return {f'encoder.{key}': value for key, value in kept.items()}
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives the map at 1/32 as `features.last`.

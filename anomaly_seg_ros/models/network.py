@@ -66,7 +66,8 @@ class Network(nn.Module):
         """Gives weights of a file that names them otherwise by this network's own names.
 
         Args:
-            weights: A state dict, of this network or a plainer one.
+            weights: A state dict, of this network, a plainer one, or a public layout; what the
+                network has no place for is left out where that is known.
         """
         return weights
 

@@ -43,34 +43,32 @@ MMSEG_KEYS = (
 )
 """What mmsegmentation calls the weights, and what they are called here."""
 
+TRANSPOSED = ('decode_head.patch_proj.weight', 'decode_head.classes_proj.weight')
+"""What mmsegmentation has as linear layers, and the authors as matrices."""
+
 UNUSED = re.compile(r'^encoder\.head(_dist)?\.|^auxiliary_head\.')
 """Of the class of a whole image, from ImageNet; of training alone."""
 
 
-def from_mmseg(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gives the weights of a file of mmsegmentation by the authors' keys."""
+def own_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gives the weights of a file of either layout by the authors' keys, which are our own."""
     found = {}
-    unused = 'decode_head.conv_seg.' if 'decode_head.cls_emb' in weights else 'auxiliary_head.'
-    for key, value in weights.items():
-        if key.startswith(unused):
-            continue
+    mask = 'decode_head.cls_emb' in weights
+    for public, value in weights.items():
+        key = public
         for pattern, replacement in MMSEG_KEYS:
             key = re.sub(pattern, replacement, key)
+        if UNUSED.match(key) or (mask and public.startswith('decode_head.conv_seg.')):
+            continue
         if key == 'decoder.head.weight':
             value = value.flatten(1)
-        elif key in ('decoder.proj_patch', 'decoder.proj_classes'):
-            value = value.T
-        found[key] = value
-    return from_authors(found)
-
-
-def from_authors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gives the weights of the authors' file without what segmentation does not use."""
-    return {key: value for key, value in weights.items() if not UNUSED.match(key)}
+        found[key] = value.T if public in TRANSPOSED else value
+    return found
 
 
 def options_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Gives the options of the network that weights with the authors' keys are of."""
+    """Gives the options of the network that the weights of either layout are of."""
+    weights = own_names(weights)
     positions = weights['encoder.pos_embed'].shape
     distilled = 'encoder.dist_token' in weights
     side = math.isqrt(positions[1] - 1 - distilled)
@@ -172,7 +170,6 @@ class Segmenter(Network):
             IMAGENET,
             input_size=(768, 768),
             per_class=(('decoder.head.weight', 0), ('decoder.head.bias', 0)),
-            convert=from_authors,
             sized=options_of,
         ),
         PublicLayout(
@@ -182,7 +179,6 @@ class Segmenter(Network):
             IMAGENET,
             options={'decoder': 'mask'},
             input_size=(768, 768),
-            convert=from_authors,
             sized=options_of,
         ),
         PublicLayout(
@@ -192,7 +188,6 @@ class Segmenter(Network):
             IMAGENET,
             options={'decoder': 'mask', 'eps': 1e-6, 'position_resize': 'bicubic'},
             input_size=(768, 768),
-            convert=from_mmseg,
             sized=options_of,
         ),
         PublicLayout(
@@ -203,7 +198,6 @@ class Segmenter(Network):
             options={'eps': 1e-6, 'position_resize': 'bicubic'},
             input_size=(768, 768),
             per_class=(('decode_head.conv_seg.weight', 0), ('decode_head.conv_seg.bias', 0)),
-            convert=from_mmseg,
             sized=options_of,
         ),
     )
@@ -240,6 +234,10 @@ class Segmenter(Network):
             self.decoder = LinearDecoder(width, classes)
         else:
             self.decoder = MaskDecoder(width, classes, decoder_depth)
+
+    def named_as_own(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Gives weights of either public layout by our own names, see `own_names`."""
+        return own_names(weights)
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives logits at image size; H and W are multiples of 16.

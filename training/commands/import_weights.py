@@ -105,13 +105,9 @@ def main(args: argparse.Namespace) -> int:
     layout = with_classes(layout, output_channels(content.weights, layout), args.classes)
     void_index, reason = find_void_index(content, layout, args.void_index)
     weights = content.weights
-    if layout.surplus:
-        kept = {k: v for k, v in weights.items() if not k.startswith(layout.surplus)}
-        weights = {f'{layout.prefix}{key}': value for key, value in kept.items()}
-    elif void_index is None and output_channels(weights, layout) > len(layout.classes.names):
+    if void_index is None and output_channels(weights, layout) > len(layout.classes.names):
         weights = drop_last_channel(weights, layout)
     channels = output_channels(weights, layout)
-    weights = weights if layout.convert is None else layout.convert(weights)
     options = dict(layout.options)
     if layout.sized is not None:
         options |= layout.sized(weights)
@@ -123,7 +119,7 @@ def main(args: argparse.Namespace) -> int:
         options['outlier_head'] = True
     model = build_model(args.model, channels, options)
     weights = dict(model.named_as_own(weights))
-    fresh = model.new_head_prefixes if layout.surplus else ()
+    fresh = model.new_head_prefixes if layout.new_classes else ()
     load_state(model, weights, repr(str(args.file)), fresh)
     own = model.state_dict()
     meta = make_meta(args.file, args.model, layout, options, void_index)
@@ -361,7 +357,7 @@ def find_layout(weights: Mapping[str, Tensor], model: str, path: Path) -> Public
     """
     fitting = [layout for layout in public_layouts(model) if layout.classifier in weights]
     for layout in fitting:
-        if layout.surplus:
+        if layout.new_classes:
             if _fits(weights, model, layout):
                 return layout
         elif output_channels(weights, layout) == len(layout.classes.names):
@@ -381,16 +377,12 @@ def find_layout(weights: Mapping[str, Tensor], model: str, path: Path) -> Public
 
 
 def _fits(weights: Mapping[str, Tensor], model: str, layout: PublicLayout) -> bool:
-    """Whether the network of a layout has tensors of these shapes, those left out apart."""
-    kept = {
-        f'{layout.prefix}{key}': value.shape
-        for key, value in weights.items()
-        if not key.startswith(layout.surplus)
-    }
-    own = build_model(model, len(layout.classes.names), layout.options).state_dict()
-    heads = lookup('model', MODELS, model).new_head_prefixes
-    wanted = {key: value.shape for key, value in own.items() if not key.startswith(heads)}
-    return kept == wanted
+    """Whether the network of a layout has tensors of these shapes, its head apart."""
+    network = build_model(model, len(layout.classes.names), layout.options)
+    kept = {key: value.shape for key, value in network.named_as_own(weights).items()}
+    heads = network.new_head_prefixes
+    own = network.state_dict()
+    return kept == {key: value.shape for key, value in own.items() if not key.startswith(heads)}
 
 
 def output_channels(weights: Mapping[str, Tensor], layout: PublicLayout) -> int:
@@ -398,7 +390,7 @@ def output_channels(weights: Mapping[str, Tensor], layout: PublicLayout) -> int:
 
     Where the classes of a file are left out it is the one that the network has.
     """
-    if layout.surplus:
+    if layout.new_classes:
         return len(layout.classes.names)
     classifier = weights[layout.classifier]
     rows = classifier.shape[layout.axis] if classifier.ndim > layout.axis else 0

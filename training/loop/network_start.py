@@ -95,8 +95,7 @@ def load_encoder(model: Network, config: TrainConfig) -> None:
     _check_normalisation(config, public.mean_std, public.package)
     file = Path(spec.submodule_search_locations[0]) / public.file
     weights = torch.load(file, map_location='cpu', weights_only=True)
-    kept = {k: v for k, v in weights.items() if not k.startswith(public.surplus)}
-    model.get_submodule(public.prefix).load_state_dict(kept)
+    model.get_submodule(public.prefix).load_state_dict(public.encoder_weights(weights))
 
 
 def _check_normalisation(

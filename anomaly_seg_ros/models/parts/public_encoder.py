@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,3 +29,7 @@ class PublicEncoder:
     mean_std: tuple[tuple[float, float, float], tuple[float, float, float]]
     surplus: tuple[str, ...] = ()
     prefix: str = 'encoder'
+
+    def encoder_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Gives the weights of a file without those of layers behind the encoder."""
+        return {key: w for key, w in weights.items() if not key.startswith(self.surplus)}

@@ -36,11 +36,8 @@ class PublicLayout:
         beside: What that script saves beside the weights.
         classes: What the channels mean; layouts with the same keys are told apart by how many.
         trained_on: Data set and split.
-        surplus: Beginnings of the keys of layers that are left out; where there are some, the
-            classes of the file are too, and the network has one.
-        prefix: What stands before the keys in the network.
-        convert: From the weights of the file to those of the network; None: they are the same.
-        sized: Gives further options of the network from its weights; None: there are none.
+        new_classes: Whether the classes of the file are left out, and the network has `classes`.
+        sized: Gives further options of the network from the file's weights; None: there are none.
     """
 
     name: str
@@ -56,7 +53,5 @@ class PublicLayout:
     beside: frozenset[str] = frozenset()
     classes: LabelSet = CITYSCAPES
     trained_on: str = 'cityscapes train'
-    surplus: tuple[str, ...] = ()
-    prefix: str = ''
-    convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
+    new_classes: bool = False
     sized: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None
