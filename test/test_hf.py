@@ -117,6 +117,44 @@ def test_while_training_each_block_of_an_eomt_gives_what_the_library_trains(
     )
 
 
+@pytest.mark.parametrize('kind', ['eomt', 'eomt_dinov3'])
+def test_an_eomt_has_given_up_its_masks_when_its_training_ends(kind: str) -> None:
+    network: Any = build_model('hf', 3, {'config': {**CONFIGS[kind], 'num_blocks': 3}})
+    probs = network.net.attn_mask_probs
+    assert probs.tolist() == [1, 1, 1]  # a fresh one
+    course = []
+    for step in range(61):
+        network.anneal(step / 60)
+        course.append(probs.clone())
+    falls = torch.stack(course).diff(dim=0)
+    assert (falls <= 0).all()
+    assert falls.ne(0).sum(1).max() == 1  # one block after the other
+    assert course[10].tolist() == [1, 1, 1]  # the first sixth
+    assert probs.tolist() == [0, 0, 0]
+    assert course[50].tolist() == [0, 0, 0]  # the last
+    assert not any(network.eval().masked_blocks)
+    network.anneal(0.0)
+    assert probs.tolist() == [0, 0, 0]  # released weights need none again
+
+
+def test_what_a_run_keeps_of_an_eomt_has_no_masks(
+    camvid_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of averaged weights, whose buffers are averages too, that were saved after the last step."""
+    recipe, out = tmp_path / 'eomt.yaml', tmp_path / 'out'
+    recipe.write_text(
+        f'dataset: camvid\nroot: {camvid_root}\nmodel: hf\n'
+        f'model_options: {{config: {json.dumps(CONFIGS["eomt"])}}}\n'
+        'input_size: [64, 96]\ncrop: [64, 64]\nobjective: mask_classification\n'
+        'objective_options: {points: 64}\noptimizer: adamw\nlr: 0.001\nclip_norm: 1.0\n'
+        'batch_size: 1\nepochs: 2\nkeep: last\nema_decay: 0.9\nworkers: 0\n'
+    )
+    assert main(['train', str(recipe), '--out', str(out)]) == 0, capsys.readouterr().err
+    network: Any = Checkpoint.open(out / 'checkpoint').network()
+    assert network.net.attn_mask_probs.tolist() == [0, 0]
+    assert network.masked_blocks == (False, False)
+
+
 def test_a_mask2former_gives_the_layers_before_while_training() -> None:
     network: Any = build_model('hf', 3, {'config': CONFIGS['mask2former']}).train()
     images = torch.randn(2, 3, 64, 64)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.models.parts.eomt import eomt_steps
+from anomaly_seg_ros.models.parts.eomt import eomt_steps, masked_share
 from anomaly_seg_ros.models.parts.hf_kinds import EOMT, kind_of, UNIVERSAL
 
 MODEL_TYPE = 'model_type'
@@ -81,6 +81,13 @@ class HuggingFaceSegmenter(Network):
         if self.kind.steps == EOMT and not self.net.attn_mask_probs.is_meta:
             self.masked_blocks = tuple(self.net.attn_mask_probs.gt(0).tolist())
         return self
+
+    def anneal(self, done: float) -> None:
+        """Takes the masks of an EoMT's queries from them; where there are none, none come back."""
+        if self.kind.steps == EOMT:
+            probs = self.net.attn_mask_probs
+            shares = [masked_share(i, len(probs), done) for i in range(len(probs))]
+            probs.copy_(probs.gt(0) * probs.new_tensor(shares))
 
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives the output of (N, 3, H, W) normalised RGB."""

@@ -82,6 +82,13 @@ class Network(nn.Module):
         for name in names:
             self.get_parameter(name).requires_grad_(False)
 
+    def anneal(self, done: float) -> None:
+        """Lets go, step by step, of what helps training and evaluation is to do without.
+
+        Args:
+            done: Share of the training run that lies behind, 1 at its end.
+        """
+
     def forward(self, images: Tensor) -> ModelOutput:
         """Gives the output of a batch.
 

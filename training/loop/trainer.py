@@ -239,6 +239,9 @@ class Trainer:
             self.own_optimizer.step()
         if self.ema is not None:
             self.ema.update_parameters(self.model.module)
+        done = (self.step + 1) / (self.config.epochs * len(self.sampler))
+        for network in {self.model.module, self.kept_network}:
+            network.anneal(done)
         return stop
 
     def forward(self, images: Tensor) -> ModelOutput:

@@ -15,6 +15,9 @@ from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
 
+POWER = 0.9
+"""Of the fall of the share of masked queries, as the authors have it."""
+
 
 def eomt_steps(net: Any, images: Tensor, masked: Sequence[bool]) -> ModelOutput:
     """Gives the output of an EoMT; while training that of each block with masks too.
@@ -51,6 +54,27 @@ def eomt_steps(net: Any, images: Tensor, masked: Sequence[bool]) -> ModelOutput:
         aux_mask_logits=tuple(step[1] for step in before),
         features={'last': pixels},
     )
+
+
+def masked_share(block: int, blocks: int, done: float) -> float:
+    """Gives the share of queries that see their own masks alone, at one point of a training.
+
+    Of the last blocks one after the other gives its masks up, within a sixth of the run, the
+    first from the first sixth on and the last from the fourth: evaluation needs none then.
+
+    Args:
+        block: Of those with masks, from 0.
+        blocks: How many those are.
+        done: Share of the run that lies behind.
+
+    >>> for block in range(3):
+    ...     print([round(masked_share(block, 3, n / 12), 2) for n in (0, 3, 6, 9, 12)])
+    [1.0, 0.54, 0.0, 0.0, 0.0]
+    [1.0, 1.0, 0.54, 0.0, 0.0]
+    [1.0, 1.0, 1.0, 0.54, 0.0]
+    """
+    start = 1 + 3 * block / max(blocks - 1, 1)
+    return float((1 - min(max(6 * done - start, 0.0), 1.0)) ** POWER)
 
 
 def _embed(net: Any, images: Tensor, grid: tuple[int, int]) -> tuple[Tensor, dict[str, Any]]:
