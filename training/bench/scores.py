@@ -7,6 +7,9 @@ channel of its logits in the place of a score: what any score has to write. The 
 whole frames take: the output of the graph, the checkpoint's method on it, and the camera's health.
 A network that has no outlier head gets an untrained one where a score needs it; weights do not
 change the time.
+
+Two builds of the same graph differ by up to 4 %, for as long as they live, by where their memory
+happens to lie: each is built anew `--builds` times.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 import sys
 from typing import Any
@@ -127,22 +131,27 @@ Pool = Callable[[Image], NDArray[np.float32] | None]
 """One frame; gives what is pooled of it."""
 
 
-def works(
-    variants: Mapping[str, ScoredModel],
-    engine: str,
-    images: Sequence[Image],
-    judge: FrameJudge | None,
-) -> dict[str, Work]:
-    """Gives one frame of each variant on an engine, warm; `judge` is for `WHOLE`."""
-    found = {}
+def builders(
+    variants: Mapping[str, ScoredModel], engine: str, size: tuple[int, int]
+) -> dict[str, Callable[[], Pool]]:
+    """Gives what builds each variant for an engine; only the building itself is done anew."""
+    found: dict[str, Callable[[], Pool]] = {}
     for name, scored in variants.items():
         if engine == 'torch':
             choose_layout(scored)
-            pool = torch_pool(scored)
+            found[name] = partial(torch_pool, scored)
         else:
-            model = convert(scored, (images[0].shape[0], images[0].shape[1]))
-            pool = openvino_pool(OpenVinoEngine(model, name, 'auto', inference_threads()))
-        found[name] = judged_work(pool, images, judge if name == WHOLE else None)
+            found[name] = partial(openvino_pool, convert(scored, size), name)
+    return found
+
+
+def works(
+    built: Mapping[str, Callable[[], Pool]], images: Sequence[Image], judge: FrameJudge | None
+) -> dict[str, Work]:
+    """Gives one frame of each variant, newly built and warm; `judge` is for `WHOLE`."""
+    found = {}
+    for name, build in built.items():
+        found[name] = judged_work(build(), images, judge if name == WHOLE else None)
         found[name]()
     return found
 
@@ -158,8 +167,9 @@ def torch_pool(scored: ScoredModel) -> Pool:
     return pool
 
 
-def openvino_pool(engine: OpenVinoEngine) -> Pool:
+def openvino_pool(model: Any, name: str) -> Pool:
     """Gives a frame of OpenVINO."""
+    engine = OpenVinoEngine(model, name, 'auto', inference_threads())
     return lambda image: engine.infer(image).frame
 
 
@@ -206,7 +216,8 @@ def main() -> int:
     )
     parser.add_argument('--engine', default=','.join(ENGINES), help='default: %(default)s')
     parser.add_argument('--size', default='360x480', metavar='HxW', help='default: %(default)s')
-    parser.add_argument('--rounds', type=int, default=30, help='default: %(default)s')
+    parser.add_argument('--rounds', type=int, default=10, help='of a build (%(default)s)')
+    parser.add_argument('--builds', type=int, default=5, help='of each (%(default)s)')
     args = parser.parse_args()
     engines = args.engine.split(',')
     try:
@@ -219,10 +230,15 @@ def main() -> int:
         found = {}
         for engine in engines:
             variants = build_variants(checkpoint, args.score.split(','))
-            ready = works(variants, engine, images, frame_judge(checkpoint))
-            turns = args.rounds * len(ready)
+            found[engine] = {name: Samples() for name in variants}
+            turns = args.builds * args.rounds * len(variants)
             with tqdm(total=turns, desc=engine, unit='turn', disable=None) as bar:
-                found[engine] = interleave(ready, args.rounds, progress=bar.update)
+                built = builders(variants, engine, images[0].shape[:2])
+                for _ in range(args.builds):
+                    ready = works(built, images, frame_judge(checkpoint))
+                    timed = interleave(ready, args.rounds, progress=bar.update)
+                    for name, samples in timed.items():
+                        found[engine][name].rounds_ms += samples.rounds_ms
     except (ValueError, FileNotFoundError) as error:
         print(f'scores: {error}', file=sys.stderr)
         return 2
