@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main
+from anomaly_seg_ros.engines.openvino_engine import convert, OpenVinoEngine
+from anomaly_seg_ros.engines.scored_model import ScoredModel
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.forward import run_network
 from anomaly_seg_ros.models.segmenter import MMSEG_KEYS, own_names
@@ -47,6 +50,26 @@ def test_it_gives_what_the_public_code_gives(decoder: str) -> None:
     assert logits == pytest.approx(np.array(expected['logits']), abs=2e-5)
     keys = output.features['keys'].flatten(2).transpose(1, 2)[:, ::5, ::31]
     assert keys.flatten().tolist() == pytest.approx(expected['keys'], abs=2e-5)
+
+
+def test_openvino_computes_any_number_of_images_as_torch_does(
+    make_fake_meta: Callable[..., Any],
+) -> None:
+    size, model = (48, 80), filled('mask', 11)
+    scored = ScoredModel(model, make_fake_meta(model='segmenter'), 'energy').eval()
+    pictures = np.random.default_rng(0).integers(0, 256, (3, *size, 3)).astype(np.uint8)
+    with torch.inference_mode():
+        expected = {
+            key: value.numpy() for key, value in scored(torch.from_numpy(pictures)).items()
+        }
+    engine = OpenVinoEngine(convert(scored, size), 'energy', 'fp32', 1)
+    for count in (1, 3):
+        for number, found in enumerate(engine.infer_batch(list(pictures[:count]))):
+            score = expected['score'][number].astype(np.float32)
+            np.testing.assert_allclose(found.score, score, atol=4e-3)
+            assert np.ptp(score) > 0.05
+            assert (found.labels == expected['labels'][number]).mean() > 0.99
+    engine.close()
 
 
 @pytest.mark.parametrize('decoder', DECODERS)

@@ -119,7 +119,7 @@ class MaskDecoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Gives (N, T, K) of (N, T, D)."""
         x = self.proj_dec(tokens)
-        x = torch.cat([x, self.cls_emb.expand(len(x), -1, -1)], 1)
+        x = torch.cat([x, self.cls_emb.expand(x.shape[0], -1, -1)], 1)
         for block in self.blocks:
             x, _ = block(x)
         x = self.decoder_norm(x)
@@ -257,4 +257,4 @@ class Segmenter(Network):
 
 def _map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """Gives (N, D, h, w) of (N, h * w, D)."""
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, *grid)
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, *grid)

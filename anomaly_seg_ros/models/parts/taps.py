@@ -50,7 +50,7 @@ def as_map(values: Tensor, layer: str, size: tuple[int, int]) -> Tensor:
             rows, columns = height // patch, width // patch
             if (rows * patch, columns * patch) == size and 0 <= count - rows * columns <= EXTRA:
                 tokens = values[:, count - rows * columns :]
-                return tokens.transpose(1, 2).reshape(len(tokens), -1, rows, columns)
+                return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, rows, columns)
     raise ValueError(
         f'layer {layer!r} gives {tuple(values.shape)} for images of {size[0]}x{size[1]}; it must '
         'be (N, D, h, w), or tokens (N, T, D) of square patches'

@@ -129,7 +129,7 @@ class VisionTransformer(nn.Module):
         height, width = images.shape[2:]
         tokens = self.patch_embed(images)
         first = [self.cls_token, *([] if self.dist_token is None else [self.dist_token])]
-        tokens = torch.cat([*(one.expand(len(tokens), -1, -1) for one in first), tokens], 1)
+        tokens = torch.cat([*(one.expand(tokens.shape[0], -1, -1) for one in first), tokens], 1)
         tokens = tokens + self.positions((height // PATCH, width // PATCH))
         parts: tuple[Tensor, ...] = ()
         for block in self.blocks:
