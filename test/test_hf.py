@@ -16,7 +16,7 @@ from torch.nn import functional
 import transformers
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.classes import CITYSCAPES
+from anomaly_seg_ros.classes import CAMVID, CITYSCAPES
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.export import export_engine
@@ -186,6 +186,22 @@ def test_a_mask2former_is_exported_to_onnx(tmp_path: Path) -> None:
         np.testing.assert_allclose(found.score, wanted.score, atol=4e-3)
         assert np.ptp(wanted.score) > 0.05
         assert (found.labels == wanted.labels).mean() > 0.99
+
+
+def test_a_score_that_queries_cannot_serve_is_said_before_frames_are_read(
+    camvid_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, folder = str(tmp_path / 'checkpoint'), tmp_path / 'folder'
+    write_folder(folder, 'eomt', CAMVID.names)
+    assert main(['import_weights', '--model', f'hf:{folder}', '--out', checkpoint]) == 0
+    command = ['fit_score', '--checkpoint', checkpoint, '--dataset', 'camvid']
+    command += ['--root', str(camvid_root), '--out', str(tmp_path / 'out'), '--score']
+    capsys.readouterr()
+    assert main([*command, 'sml']) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "score 'sml' needs logits; model 'hf' gives class_logits, features.last" in error
+    assert ' cdnp, dnp, ' in error
+    assert main([*command, 'cdnp']) == 0, capsys.readouterr().err
 
 
 # What a folder says

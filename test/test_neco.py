@@ -74,6 +74,20 @@ def test_it_is_what_the_equation_says(energy: bool) -> None:
     torch.testing.assert_close(found, large[:, 0, : SIZE[0], : SIZE[1]])
 
 
+def test_a_network_with_masks_has_the_energy_of_its_semantics() -> None:
+    def of_masks(output: ModelOutput) -> ModelOutput:
+        return output._replace(logits=None, semantics=output.given('logits').exp())
+
+    fit = PrincipalComponents(CLASSES, grid=STRIDE)
+    for seed in range(20):
+        fit.update(of_masks(frame(seed)), None)
+    torch.testing.assert_close(fit.compute()['moments'], fitted()['moments'])
+    options = {'grid': STRIDE}
+    score = build_score('neco', 'made', {'semantics'}, statistics=fitted(), options=options)
+    output = frame(100)
+    torch.testing.assert_close(score(of_masks(output)), score(output), atol=1e-4, rtol=1e-4)
+
+
 def test_features_off_the_usual_directions_are_anomalous() -> None:
     score = build_score(
         'neco', 'made', {'logits'}, statistics=fitted(), options={'grid': 4, 'energy': False}

@@ -147,6 +147,25 @@ def test_the_sum_is_that_of_the_equation() -> None:
         assert not torch.allclose(found, expected, atol=1e-5)
 
 
+def of_masks(output: ModelOutput) -> ModelOutput:
+    """The same frame by a network with masks, whose semantics stand for `exp(logits)`."""
+    return output._replace(logits=None, semantics=output.given('logits').exp())
+
+
+def test_a_network_with_masks_has_the_energy_of_its_semantics() -> None:
+    statistics, fit = fitted(EnergyBank, bank_size=300), EnergyBank(CLASSES, grid=STRIDE)
+    for seed in range(30):
+        fit.update(of_masks(frame(seed)), labels(seed))
+    assert fit.compute()['limits'][:2].tolist() == pytest.approx(
+        statistics['limits'][:2].tolist(), abs=1e-4
+    )
+    for step in (1, 4):
+        options = {'grid': STRIDE, 'energy_step': step}
+        score = build_score('cdnp', 'made', {'semantics'}, statistics=statistics, options=options)
+        output = frame(100)
+        torch.testing.assert_close(score(of_masks(output)), score(output), atol=1e-4, rtol=1e-4)
+
+
 def test_the_largest_distance_is_that_of_the_drawn_ones_to_each_other() -> None:
     fit = EnergyBank(CLASSES, grid=STRIDE, bank_size=50)
     vectors = []

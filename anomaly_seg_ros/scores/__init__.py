@@ -100,15 +100,8 @@ def build_score(
         ValueError: Unknown score or option, the network lacks a field that the score needs, or
             the score has no statistics, or such as do not fit.
     """
-    score, given = score_class(name), set(provides)
-    needs = score.reads(given)
-    if needs - given:
-        others = [other for other in sorted(SCORES) if score_class(other).reads(given) <= given]
-        raise ValueError(
-            f'score {name!r} needs {", ".join(sorted(needs))}; '
-            f'model {model_name!r} gives {", ".join(sorted(given))}; '
-            f'choose one of: {", ".join(others)}'
-        )
+    score = score_class(name)
+    check_needs(name, model_name, provides)
     if score.statistics and not statistics:
         raise ValueError(
             f'score {name!r} has no statistics; run fit_score on the checkpoint first'
@@ -130,6 +123,28 @@ def build_score(
     from .parts.coarse import CoarseScore
 
     return CoarseScore(built, step)
+
+
+def check_needs(name: str, model_name: str, provides: Iterable[str]) -> None:
+    """Checks that a network gives what a score reads.
+
+    Args:
+        name: A key of `SCORES`.
+        model_name: The network's name, for the error text.
+        provides: The fields of `ModelOutput` that the network fills.
+
+    Raises:
+        ValueError: Unknown score, or it does not; the text names those that it can serve.
+    """
+    score, given = score_class(name), set(provides)
+    needs = score.reads(given)
+    if needs - given:
+        others = [other for other in sorted(SCORES) if score_class(other).reads(given) <= given]
+        raise ValueError(
+            f'score {name!r} needs {", ".join(sorted(needs))}; '
+            f'model {model_name!r} gives {", ".join(sorted(given))}; '
+            f'choose one of: {", ".join(others)}'
+        )
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.dnp import DNP
+from anomaly_seg_ros.scores.parts.class_logits import every, over_class_logits
 from anomaly_seg_ros.scores.parts.coarse import enlarge
 from anomaly_seg_ros.scores.parts.feature_bank import EnergyBank
 
@@ -34,6 +35,7 @@ class CDNP(DNP):
     """
 
     needs = frozenset({'logits'})
+    from_masks = True
     statistics = ('bank', 'counts', 'centre', 'limits')  # type: ignore[assignment]
     fit = EnergyBank
     presets: ClassVar[dict[str, dict[str, Any]]] = {
@@ -62,11 +64,9 @@ class CDNP(DNP):
 
     def joined(self, output: ModelOutput, distance: Tensor, stride: int) -> Tensor:
         low, high, furthest = self.limits.unbind()
-        logits = output.given('logits')
-        height, width = logits.shape[2:]
-        if self.step > 1:
-            logits = logits[..., :: self.step, :: self.step]
-        energy = 1 - logits.float().logsumexp(1)
+        height, width = output.class_maps.shape[2:]
+        thin = every(output, self.step) if self.step > 1 else output
+        energy = over_class_logits(thin, lambda logits: 1 - logits.logsumexp(1))
         energy = (energy - low) / (high - low)
         if self.step > 1:
             energy = enlarge(enlarge(energy, self.step, 2, width), self.step, 1, height)

@@ -47,6 +47,7 @@ class NECO(AnomalyScore):
     """
 
     needs = frozenset({'logits'})
+    from_masks = True
     statistics = ('centre', 'scale', 'components', 'moments')
     fit = PrincipalComponents
     centre: Tensor
@@ -92,7 +93,7 @@ class NECO(AnomalyScore):
         mean, deviation, mean_energy, deviation_energy = self.moments.unbind()
         score = (-(kept / whole).sqrt() - mean) / deviation
         if self.energy:
-            energy = cell_energy(output.given('logits'), cells, stride)
+            energy = cell_energy(output, cells, stride)
             score = score + (energy - mean_energy) / deviation_energy
         return score, stride
 

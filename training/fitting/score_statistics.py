@@ -14,8 +14,9 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines.scored_model import ImageModel
 from anomaly_seg_ros.engines.torch_engine import place
 from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.models.forward import run_fields
 from anomaly_seg_ros.process.cores import inference_threads
-from anomaly_seg_ros.scores import fit_parameters, score_class
+from anomaly_seg_ros.scores import check_needs, fit_parameters, score_class
 from anomaly_seg_ros.scores.score import StatisticsFit
 from training.datasets import Dataset
 from training.evaluation.resizing import network_input
@@ -60,13 +61,16 @@ def fit_statistics(
     """Gives the statistics of scores over all pixels of a dataset, at the network's size.
 
     Raises:
-        ValueError: The dataset has other classes than the checkpoint, or nothing to fit.
+        ValueError: The dataset has other classes than the checkpoint, or nothing to fit, or the
+            network lacks what a score reads.
     """
-    meta = checkpoint.meta
+    meta, network = checkpoint.meta, checkpoint.network()
     check_frames(meta, scores, dataset)
+    for score in scores:
+        check_needs(score, meta.model, run_fields(network, meta.void_index))
     fits = {score: new_fit(meta, score) for score in scores}
     labelled = any(fit.labelled for fit in fits.values())
-    model = ImageModel(checkpoint.network(), meta).eval()
+    model = ImageModel(network, meta).eval()
     for fit in fits.values():
         for layer in getattr(fit, 'layers', ()):
             model.model.tap(layer)

@@ -13,6 +13,7 @@ from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.registry import did_you_mean
 from anomaly_seg_ros.scores.parts.cell_sample import CellSample
+from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
 from anomaly_seg_ros.scores.parts.feature_grid import gridded, layers_of
 from anomaly_seg_ros.scores.parts.neighbours import exact
 
@@ -178,7 +179,7 @@ class EnergyBank(FeatureBank):
     def update(self, output: ModelOutput, labels: NDArray[np.uint8] | None) -> None:
         """Takes the features of one frame, and the lowest and highest energy of its pixels."""
         super().update(output, labels)
-        energy = 1 - output.given('logits').float().logsumexp(1)
+        energy = over_class_logits(output, lambda logits: 1 - logits.logsumexp(1))
         self.low = min(self.low, energy.min().item())
         self.high = max(self.high, energy.max().item())
 

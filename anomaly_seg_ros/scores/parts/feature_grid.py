@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import Extent, ModelOutput
+from anomaly_seg_ros.scores.parts.class_logits import every, over_class_logits
 from anomaly_seg_ros.scores.parts.coarse import enlarge_cells
 
 ENLARGED = ('bilinear', 'nearest')
@@ -76,15 +77,18 @@ def to_pixels(cells: Tensor, stride: int, extent: Extent, mode: str) -> Tensor:
     return functional.interpolate(cells[:, None], size, mode=mode)[:, 0, :height, :width]
 
 
-def cell_energy(logits: Tensor, cells: Tensor, stride: int) -> Tensor:
+def cell_energy(output: ModelOutput, cells: Tensor, stride: int) -> Tensor:
     """Gives `-ln sum_c exp(l_c)` (N, h, w) of the pixel in the middle of each cell.
 
     Args:
-        logits: (N, K, H, W) of the image; cells in the border beyond it take the nearest value.
+        output: Has a logit a class, or semantics, which stand for `exp(l_c)`; cells in the border
+            beyond the image take the nearest value.
         cells: (N, D, h, w), for their number.
         stride: Pixels of a cell's side.
     """
-    (height, width), middle = cells.shape[2:], min(stride // 2, *(n - 1 for n in logits.shape[2:]))
-    energy = -logits[..., middle::stride, middle::stride].float().logsumexp(1, keepdim=True)
+    height, width = cells.shape[2:]
+    middle = min(stride // 2, *(side - 1 for side in output.class_maps.shape[2:]))
+    thin = every(output, stride, middle)
+    energy = over_class_logits(thin, lambda logits: -logits.logsumexp(1))[:, None]
     beyond = (0, width - energy.shape[3], 0, height - energy.shape[2])
     return (functional.pad(energy, beyond, 'replicate') if any(beyond) else energy)[:, 0]

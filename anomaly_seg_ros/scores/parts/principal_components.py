@@ -44,7 +44,7 @@ class PrincipalComponents:
     def update(self, output: ModelOutput, labels: NDArray[np.uint8] | None) -> None:
         """Takes features and energy of one frame's cells; its labels are not used."""
         cells, stride = gridded(output, self.layers, self.grid)
-        energy = cell_energy(output.given('logits'), cells, stride)
+        energy = cell_energy(output, cells, stride)
         self.sample.add(torch.cat([cells, energy[:, None]], 1)[0].flatten(1).T)
 
     def compute(self) -> dict[str, Tensor]:
