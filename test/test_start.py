@@ -18,6 +18,7 @@ from anomaly_seg_ros.ros import start
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = {'HOME': str(Path.home()), 'ROS_LOG_DIR': '/tmp'}
+SECURED = {'ROS_SECURITY_ENABLE': 'true', 'ROS_SECURITY_STRATEGY': 'Enforce'}
 PARAMS = ('--ros-args', '--params-file')
 
 
@@ -30,6 +31,7 @@ PARAMS = ('--ros-args', '--params-file')
         ([], {'ROS_DOMAIN_ID': 'abc'}, "ROS_DOMAIN_ID is 'abc'; set a whole number from 0 to 232"),
         ([], {'ROS_DOMAIN_ID': '233'}, "ROS_DOMAIN_ID is '233'"),
         ([], {'ROS_DOMAIN_ID': '-1'}, "ROS_DOMAIN_ID is '-1'"),
+        ([], SECURED, 'Enforce and ROS_SECURITY_KEYSTORE is not set; set it to the folder'),
         ([], {'HOME': '', 'ROS_LOG_DIR': ''}, 'HOME is not set, .*; set HOME or ROS_LOG_DIR'),
         ([], {'ROS_LOG_DIR': f'{__file__}/x'}, 'ROS cannot write its logs: .* not a directory'),
         ([], {'ROS_LOG_DIR': '', 'ROS_HOME': __file__}, 'ROS cannot write its logs: .*test_start'),

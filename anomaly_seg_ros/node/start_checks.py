@@ -22,6 +22,9 @@ WAYS_OUT = {
     'parse parameter override rule': 'write -p NAME:=VALUE',
     'parse log level': 'choose one of: debug, info, warn, error, fatal',
     'unknown ROS arguments': USAGE,
+    'SECURITY ERROR': 'make the keys of this enclave with ros2 security create_enclave',
+    'security libraries': 'the wheels of PyPI have none: take ROS of apt, or unset '
+    'ROS_SECURITY_ENABLE',
 }
 """What a user can do, by a part of what ROS says."""
 
@@ -42,7 +45,18 @@ def check_start(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
         raise ValueError(
             f'ROS_DOMAIN_ID is {domain!r}; set a whole number from 0 to {MOST_DOMAIN}, or unset it'
         )
+    if _is_secured(environ) and not environ.get('ROS_SECURITY_KEYSTORE'):
+        raise ValueError(
+            'ROS_SECURITY_STRATEGY is Enforce and ROS_SECURITY_KEYSTORE is not set; set it to the '
+            'folder that ros2 security create_keystore has made'
+        )
     _check_log_folder(environ)
+
+
+def _is_secured(environ: Mapping[str, str]) -> bool:
+    """Whether ROS is to start with the keys of an enclave or not at all."""
+    enabled = environ.get('ROS_SECURITY_ENABLE') == 'true'
+    return enabled and environ.get('ROS_SECURITY_STRATEGY') == 'Enforce'
 
 
 def parameter_files(arguments: Sequence[str]) -> list[str]:

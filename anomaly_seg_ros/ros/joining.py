@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+import warnings
 
 import rclpy
 from rclpy.impl.logging_severity import LoggingSeverity
@@ -16,7 +17,10 @@ from anomaly_seg_ros.node.start_checks import explained
 def plain_errors() -> Iterator[None]:
     """Makes `ValueError` of what ROS itself raises in the block."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # What rclpy undoes of a node that was refused is no news.
+            warnings.filterwarnings('ignore', 'Failed to fini', RuntimeWarning)
+            yield
     except RuntimeError as error:
         if not type(error).__module__.startswith('rclpy'):
             raise
