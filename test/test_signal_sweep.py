@@ -53,7 +53,8 @@ def seconds_to_active(root: Path, folder: Path, checkpoint: Path) -> float:
 
 
 def trouble(status: int, text: str) -> bool:
-    if status in DIED or (status == 130 and OURS not in text):
+    # 130 and 1: Python's own, where Ctrl-C met the start of the interpreter or its `site`.
+    if status in DIED or (status in (130, 1) and OURS not in text):
         return OURS in text  # it ended before our code, so nothing of ours may stand there
     return status != 0 or any(word in text for word in ('Traceback', '[ERROR]', 'failed', 'Error'))
 

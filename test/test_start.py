@@ -140,6 +140,22 @@ def test_a_transition_that_a_signal_cut_short_says_nothing() -> None:
         assert bool(said) == bool(node.problem) == alive
 
 
+def test_a_library_that_a_signal_cut_short_is_no_fault_of_a_transition() -> None:
+    pytest.importorskip('rclpy')
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    from anomaly_seg_ros.ros.transitions import logged_transition
+
+    node = SimpleNamespace(problem='')
+
+    @logged_transition
+    def on_configure(node: Any, state: Any) -> NoReturn:
+        raise KeyboardInterrupt from ImportError('as engines say it')
+
+    assert on_configure(node, None) == TransitionCallbackReturn.ERROR
+    assert node.problem == ''
+
+
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, 'run', lambda *arguments: [][0])
     with pytest.raises(IndexError):
@@ -238,3 +254,35 @@ def test_two_signals_during_imports_end_it_without_a_word(
     assert 'Traceback' not in text
     assert 'cannot be loaded' not in text
     assert 'being built' not in text
+
+
+ENDED = """
+import os, signal, sys, threading
+import rclpy
+from anomaly_seg_ros.ros import node, start
+
+release, make = node.AnomalySegNode.release, node.make_executor
+
+def released(self):
+    sys.stderr.write(f'ROS is up: {rclpy.ok()}\\n')
+    release(self)
+
+def made(kind):
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    return make(kind)
+
+node.AnomalySegNode.release, node.make_executor = released, made
+sys.exit(start.main(['--ros-args', '-p', 'autostart:=false']))
+"""
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_ros_is_up_while_a_signal_ends_the_node() -> None:
+    """Or nobody would hear that it ends: not its bond, not who waits for an answer."""
+    pytest.importorskip('rclpy')
+    done = subprocess.run(
+        [sys.executable, '-c', ENDED],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, 'ROS is up: True\n')

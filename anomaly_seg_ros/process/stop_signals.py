@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 import signal
 import sys
@@ -32,7 +32,6 @@ class StopSignals:
     """
 
     _held: ClassVar[bool] = False
-    _on_stop: ClassVar[Callable[[], object]] = bool
     _entered: ClassVar[list[StopSignals]] = []
 
     def __init__(self, is_own_process: bool = False) -> None:
@@ -75,7 +74,6 @@ class StopSignals:
         if self.caught is not None and now - self._heard_s < PATIENCE_S:
             return
         self.caught, self._heard_s = self.caught or signal.Signals(number), now
-        StopSignals._on_stop()
         if not StopSignals._held:
             raise Stopped
 
@@ -91,20 +89,16 @@ def stop_is_asked() -> bool:
 
 
 @contextmanager
-def held_signals(on_stop: Callable[[], object]) -> Iterator[None]:
+def held_signals() -> Iterator[None]:
     """Within, a signal raises nothing: what runs asks `stop_is_asked`.
 
     For callbacks of a library that would make a fault of `Stopped`, or lose it.
-
-    Args:
-        on_stop: Called at each signal, at once.
     """
-    before = StopSignals._held, StopSignals._on_stop
-    StopSignals._held, StopSignals._on_stop = True, on_stop
+    before, StopSignals._held = StopSignals._held, True
     try:
         yield
     finally:
-        StopSignals._held, StopSignals._on_stop = before
+        StopSignals._held = before
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import warnings
 import rclpy
 from rclpy.impl.logging_severity import LoggingSeverity
 from rclpy.logging import set_logger_level
+from rclpy.signals import SignalHandlerOptions
 
 from anomaly_seg_ros.node.start_checks import explained
 
@@ -28,12 +29,14 @@ def plain_errors() -> Iterator[None]:
 
 
 def join_ros(arguments: Sequence[str]) -> None:
-    """Calls `rclpy.init`.
+    """Calls `rclpy.init`, and leaves signals to `StopSignals`.
+
+    With rclpy's own handlers ROS is down before the node has said that it ends.
 
     Raises:
         ValueError: ROS does not start; one line that names the value and the way out.
     """
     set_logger_level('rcl', LoggingSeverity.FATAL)  # it would say the half of what we say
     with plain_errors():
-        rclpy.init(args=list(arguments))
+        rclpy.init(args=list(arguments), signal_handler_options=SignalHandlerOptions.NO)
     set_logger_level('rcl', LoggingSeverity.UNSET)

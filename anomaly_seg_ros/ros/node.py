@@ -63,7 +63,7 @@ class AnomalySegNode(LifecycleNode):
         self._engine: Engine | None = None
         self._worker: Worker[ImageInput] | None = None
         self.problem = ''
-        self._build = BuildWatch(self._publish_diagnostics, self._say, self.context.ok)
+        self._build = BuildWatch(self._publish_diagnostics, self._say, self._is_wanted)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(
             DiagnosticArray, topics.DIAGNOSTICS, qos.output()
@@ -217,6 +217,9 @@ class AnomalySegNode(LifecycleNode):
             camera.input.review()
         self._publish_diagnostics()
 
+    def _is_wanted(self) -> bool:
+        return bool(self.context.ok()) and not stop_is_asked()
+
     def _say(self, text: str) -> None:
         self.get_logger().info(text)
 
@@ -238,13 +241,12 @@ class AnomalySegNode(LifecycleNode):
 
 
 def spin(node: AnomalySegNode) -> None:
-    """Runs the node until ROS is shut down, then frees what it holds.
+    """Runs the node until a signal comes or ROS is shut down, then frees what it holds.
+
+    In bounded slices: a signal does not wake the executor.
 
     Raises:
         ValueError: This version of rclpy has no such executor.
-
-    In bounded slices: `executor.spin()` can miss an interrupt, because rclpy wakes the executor
-    before it marks the context as shut down.
     """
     executor = make_executor(node.config.executor)
     executor.add_node(node)

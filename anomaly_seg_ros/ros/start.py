@@ -21,7 +21,6 @@ if __name__ == '__main__' or os.path.basename(sys.argv[0]).startswith('anomaly_s
             signal.signal(_number, _leave)
 
 from collections.abc import Sequence  # noqa: E402 - from here on imports take time
-from functools import partial  # noqa: E402
 from typing import TYPE_CHECKING  # noqa: E402
 
 from anomaly_seg_ros.node.start_checks import check_start, parameter_files, USAGE  # noqa: E402
@@ -31,8 +30,6 @@ from anomaly_seg_ros.process.path_errors import explain, is_bad_path  # noqa: E4
 from anomaly_seg_ros.process.stop_signals import held_signals, StopSignals  # noqa: E402
 
 if TYPE_CHECKING:
-    from rclpy.impl.rcutils_logger import RcutilsLogger
-
     from anomaly_seg_ros.ros.node import AnomalySegNode
 
 
@@ -99,7 +96,7 @@ def run(arguments: Sequence[str], signals: StopSignals) -> int:
         signals.check()
         if tuned and not node.config.tune_allocator:
             tune_allocator(tuned=False)
-        with held_signals(on_stop=partial(hush, node.get_logger())):
+        with held_signals():
             spin(node)
     finally:
         rclpy.try_shutdown()
@@ -126,13 +123,6 @@ def make_node(arguments: Sequence[str]) -> AnomalySegNode:
             "name or '/**' above ros__parameters"
         )
     return node
-
-
-def hush(log: RcutilsLogger) -> None:
-    """Lets a node end in silence: with ROS shut down below it, rclpy's own steps fail aloud."""
-    from rclpy.impl.logging_severity import LoggingSeverity
-
-    log.set_level(LoggingSeverity.FATAL)
 
 
 def say(text: str) -> None:

@@ -13,7 +13,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from anomaly_seg_ros.node.watchdog import cut
 from anomaly_seg_ros.process.out_of_memory import is_out_of_memory, OUT_OF_MEMORY_SAID
-from anomaly_seg_ros.process.stop_signals import stop_is_asked, Stopped
+from anomaly_seg_ros.process.stop_signals import stop_is_asked
 
 
 class Reporting(Protocol):
@@ -41,15 +41,15 @@ def logged_transition(callback: Transition[NodeType]) -> Transition[NodeType]:
     """Logs and keeps what a transition raises: rclpy itself would swallow it without a word.
 
     What a user can mend (`ValueError`, `FileNotFoundError`, `ImportError`, no memory left) is one
-    error line and FAILURE; anything else is logged with its traceback and ERROR. Once a signal has
-    ended ROS, calls fail in many ways, and nothing is said.
+    error line and FAILURE; anything else is logged with its traceback and ERROR. At a signal
+    nothing is said: what it has cut short fails in many ways.
     """
 
     @functools.wraps(callback)
     def wrapper(node: NodeType, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return callback(node, state)
-        except Stopped:
+        except KeyboardInterrupt:
             return TransitionCallbackReturn.ERROR
         except Exception as error:  # noqa: BLE001 - the boundary to rclpy, which would hide it
             if stop_is_asked() or not node.context.ok():
