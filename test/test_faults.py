@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import json
 import os
 from pathlib import Path
 import re
@@ -24,7 +25,6 @@ from std_srvs.srv import Trigger
 
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.node import topics
-from anomaly_seg_ros.node.launch_support import PROFILE_VARIABLE
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(180)]
 
@@ -177,12 +177,23 @@ def until_active(process: subprocess.Popen[bytes], log: Path) -> str:
 
 @pytest.mark.slow
 def test_a_killed_node_comes_back(
-    bench: Any, root: Path, tmp_path: Path, exported_checkpoint: Path
+    bench: Any,
+    root: Path,
+    tmp_path: Path,
+    exported_checkpoint: Path,
+    image_message: Callable[..., Any],
 ) -> None:
     """What a killed one leaves, in shared memory and in the graph, is not in the way."""
     namespace = f'__ns:={bench.namespace}'
     command = [*NODE, namespace, '-p', f'checkpoint:={exported_checkpoint}']
     command += ['--enclave', '/cars/front']
+    mask, image = (
+        topics.resolve(n, bench.namespace) for n in (topics.SEMANTIC_MASK, topics.IMAGE)
+    )
+    heard: list[Image] = []
+    publisher = bench.user.create_publisher(Image, image, 1)
+    bench.user.create_subscription(Image, mask, heard.append, 1)
+    message = image_message(picture())
     node = ('anomaly_seg', bench.namespace, '/cars/front')
     for number in range(2):
         log = tmp_path / f'{number}.log'
@@ -196,6 +207,9 @@ def test_a_killed_node_comes_back(
                 lambda: node in bench.user.get_node_names_and_namespaces_with_enclaves(),
                 'the node with its enclave',
             )
+            bench.spin_until(publisher.get_subscription_count, 'the node to listen')
+            heard.clear()
+            bench.spin_until(lambda: heard or publisher.publish(message), 'a mask')
         finally:
             process.kill()
             process.wait()
@@ -206,28 +220,23 @@ ENCLOSED = 'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
 
 @pytest.mark.slow
 @pytest.mark.parametrize('size', ['256k', '64m'])
-def test_a_small_shared_memory(
-    size: str, bench: Any, root: Path, tmp_path: Path, exported_checkpoint: Path
-) -> None:
-    """As in a container: the node works, by the network where the segment finds no room."""
+def test_a_small_shared_memory(size: str, root: Path, tmp_path: Path) -> None:
+    """As in a container: masks come, by the network where the segment finds no room.
+
+    Camera, node and listener are those of the demo, each in that memory.
+    """
     shell = ['unshare', '-m', 'sh', '-c', ENCLOSED.format(size=size), 'sh']
     if subprocess.run([*shell, 'true'], capture_output=True, check=False).returncode:
         pytest.skip('no mount of our own may be made here')
-    log = tmp_path / 'node.log'
-    command = [*shell, *NODE, f'__ns:={bench.namespace}', '-p']
-    profile = {PROFILE_VARIABLE: str(root / 'config' / 'fastdds_shm.xml')}
-    with log.open('wb') as out:
-        process = subprocess.Popen(
-            [*command, f'checkpoint:={exported_checkpoint}'],
-            cwd=root, stdout=out, stderr=out, start_new_session=True, env=os.environ | profile,
-        )  # fmt: skip
-    try:
-        until_active(process, log)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
+    frames = ['--frames', '4', '--rate', '2', '--out', str(tmp_path)]
+    done = subprocess.run(
+        [*shell, sys.executable, '-m', 'anomaly_seg_ros', 'demo', *frames],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / 'summary.json').read_text(encoding='utf-8'))
+    assert (summary['frames_sent'], summary['frames_received']) == (4, 4)
+    assert 'Traceback' not in done.stderr
 
 
 READ_ONLY = 'mount -t tmpfs tmpfs {logs} && mount -o remount,bind,ro / / && exec "$@"'

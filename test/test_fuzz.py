@@ -142,8 +142,10 @@ def still_works(rig: Any, image_message: Callable[..., Any]) -> None:
 def test_odd_images_and_parameters(
     rig: Any, image_message: Callable[..., Any], capfd: Any
 ) -> None:
-    rig.activate(input_reliability='reliable')
+    # At the network's size every info is scaled, and only where somebody listens.
+    rig.activate(input_reliability='reliable', output_resolution='network')
     rig.connect(topics.SEMANTIC_MASK, topics.OVERLAY)
+    rig.listen(topics.CAMERA_INFO_OUT, kind=CameraInfo)
     infos = rig.user.create_publisher(CameraInfo, rig.name(topics.CAMERA_INFO), 1)
     setter = rig.user.create_client(SetParameters, rig.name('~/set_parameters'))
     rig.spin_until(setter.service_is_ready, 'the service')

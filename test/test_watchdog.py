@@ -73,7 +73,11 @@ OTHER = 'sensor_msgs/msg/CompressedImage'
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
-        ({'publishers': 0}, 'nobody publishes /front/image; remap image to the camera topic'),
+        (
+            {'publishers': 0},
+            'nobody publishes /front/image; remap image to the camera topic, or start the camera '
+            'with the ROS_DOMAIN_ID of this node',
+        ),
         (
             {'publishers': 0, 'elsewhere': tuple('/abcdefg'[1:])},
             'nobody publishes /front/image; remap image to one that has images: '

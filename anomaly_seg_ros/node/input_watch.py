@@ -146,7 +146,9 @@ def _why_lost(share: float, state: InputState) -> str:
 def _why_unreadable(state: InputState) -> str:
     """Gives why no image can come over this topic; '' where one can."""
     if not state.publishers:
-        return f'nobody publishes {state.topic}; {_other_topic(state)}'
+        unseen = not (state.elsewhere or state.other_transport)
+        hint = ', or start the camera with the ROS_DOMAIN_ID of this node' if unseen else ''
+        return f'nobody publishes {state.topic}; {_other_topic(state)}{hint}'
     if state.other_kinds and len(state.other_kinds) == state.publishers:
         return _why_other_kind(state)
     if state.incompatible and state.incompatible == state.publishers:
