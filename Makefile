@@ -24,7 +24,8 @@ TEACHER := ../shared/weights/espnetv2_s_2.0_city_1024x512.pth
 TRAIN_STAGE = $(BIN)/python -m anomaly_seg_ros train $< $(CHANGES) --out $(@:.done=) \
   $(if $(wildcard $(@:.done=)/last.ckpt),--resume) && touch $@
 BENCH := out/bench
-BENCH_ENGINES := openvino,openvino:fp32,onnx,torch,tensorrt
+COMMA := ,
+BENCH_ENGINES := openvino,openvino:fp32,onnx,torch$(if $(shell command -v nvidia-smi),$(COMMA)tensorrt)
 BENCH_PARTS := $(addprefix $(BENCH)/,engines node calibration)
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input
 

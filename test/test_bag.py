@@ -37,6 +37,7 @@ from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import parameters
 from training.evaluation.bag.many import INSTEAD, MEANINGLESS
+from training.results import read_results
 
 HEIGHT, WIDTH = 24, 32
 STORAGES = pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
@@ -486,6 +487,25 @@ def test_a_stopped_run_leaves_a_whole_bag(
     assert len(timeline(tmp_path / 'out')) == 3
 
 
+def test_a_stop_ends_a_run_of_many_bags(
+    run: Callable[..., int], make: Callable[..., Path], fake_engine: Any, tmp_path: Path,
+    capsys: Any,
+) -> None:  # fmt: skip
+    bags = [make(pictures(3), name=name) for name in ('first', 'second')]
+    infer = fake_engine.infer
+
+    def stop_at_the_second(image: NDArray[np.uint8]) -> Any:
+        if len(fake_engine.seen) == 2 + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return infer(image)
+
+    fake_engine.infer = stop_at_the_second
+    assert run(bags[0], str(bags[1])) == 1
+    assert '0 of 2 bags are done' in capsys.readouterr().out
+    assert summary(tmp_path / 'out' / 'first')['frames'] == 2
+    assert not (tmp_path / 'out' / 'second').exists()
+
+
 def test_a_crash_leaves_a_whole_bag(
     run: Callable[..., int], make: Callable[..., Path], fake_engine: Any, tmp_path: Path
 ) -> None:
@@ -688,6 +708,13 @@ def test_rates_are_at_the_threshold_of_the_mask(
     }
     said = capsys.readouterr().err
     assert "at threshold 0.5 as given, not at the checkpoint's 0.9" in said
+    (given,) = read_results(tmp_path / 'at_0.5')
+    assert given.extra['threshold_given'] == 0.5
+    page = tmp_path / 'page.html'
+    assert main(['report', str(tmp_path / 'at_0.5'), '--out', str(page)]) == 0
+    text = page.read_text(encoding='utf-8')
+    assert 'threshold 0.5 as given' in text
+    assert 'shipped threshold' not in text
     assert 'at threshold 0.9' not in said
 
 

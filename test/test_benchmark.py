@@ -372,7 +372,7 @@ def small_run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
         preexec_fn=on_one_core,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr  # one of the three is not here
     content: dict[str, Any] = json.loads((out / 'results.json').read_text())
     return {'out': out, 'printed': result.stdout, 'rows': content['rows']}
 
@@ -457,7 +457,7 @@ def test_it_needs_no_torch_where_the_engine_needs_none(
         cwd=ROOT, env={**os.environ, 'PYTHONPATH': str(blocked)}, capture_output=True, text=True,
         timeout=110, check=False, preexec_fn=on_one_core,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1, result.stderr
     fast, missing = read_results(out)
     assert fast.latency_ms is not None
     assert fast.extra['floor'] is None

@@ -25,13 +25,14 @@ from torch import nn
 from anomaly_seg_ros import cli
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.frames.images import write_image
+from anomaly_seg_ros.process.stop_signals import StopRequest
 from training.commands import train
 from training.datasets import build_dataset
 from training.feeding.normalisation import Normalisation
 from training.flows.denseflow import DenseFlow
 from training.flows.storage import save_flow
 from training.loop.devices import make_fabric
-from training.loop.early_end import one_line_errors, StopRequest
+from training.loop.early_end import one_line_errors
 from training.loop.kept_checkpoint import checkpoint_meta, default_score, stored_weights
 from training.loop.network_start import start_network
 from training.loop.run_folder import writing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 import time
 
@@ -67,18 +67,17 @@ class Pipeline:
         self._tables = tables
         self._calibration = None if calibration is None else calibration.table()
         self._remembers = remembers
-        self._memory = Memory()
-        self._last: Maps | None = None
+        self._left: Callable[[], Memory] = Memory
         self.ignored = ignored
         self.judge = judge
 
     def forget(self) -> None:
         """Takes the next frame as the first: the camera or the bag began anew."""
-        self._memory, self._last = Memory(), None
+        self._left = Memory
 
     def restore(self, memory: Memory, ignored: NDArray[np.bool_] | None) -> None:
         """Takes the next frame as the one that came after `memory`, with these pixels ignored."""
-        self._memory, self._last, self.ignored = memory, None, ignored
+        self._left, self.ignored = lambda: memory, ignored
 
     def recalibrate(self, calibration: Calibration) -> None:
         """Takes another calibration, from the next frame on; from any thread."""
@@ -121,12 +120,13 @@ class Pipeline:
             settings,
             min_area,
             self._calibration,
-            self._memory if self._last is None else self._last.anomalies.memory,
+            self._left(),
             self.judge,
             prepared.network_input if self._remembers else None,
         )
         if self._remembers:
-            self._last = maps  # what it leaves is found when it is needed: first it goes out
+            # What it leaves is found when it is needed: first it goes out.
+            self._left = lambda: maps.anomalies.memory
         return Result(prepared, maps, self._tables)
 
     def counted(self, score: Score) -> Score:

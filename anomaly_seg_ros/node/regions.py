@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 import json
-from typing import Any, TYPE_CHECKING
+from typing import Any, NamedTuple, TYPE_CHECKING
 import zlib
 
 import numpy as np
@@ -22,7 +23,7 @@ CLASS_ID = 'anomaly'
 
 _REGION = (
     '{"id": %d, "box": {"x": %d, "y": %d, "width": %d, "height": %d}, "area": %d, '
-    '"score": %d.%06d, "seen": %d, "persistence": %s}'
+    '"score": %.6f, "seen": %d, "persistence": %s}'
 )
 
 
@@ -52,27 +53,43 @@ def regions_text(result: Result) -> JsonText:
     }
     found = result.regions
     shares = [repr(round(seen / frames, 3)) for seen in range(frames + 1)]
-    scores = np.divmod(np.rint(result.maps.anomalies.scores * 1e6).astype(np.intp), 1_000_000)
     lasting = map(shares.__getitem__, found.seen)
-    columns = [*found[:6], *map(np.ndarray.tolist, scores), found.seen, lasting]
-    listed = ', '.join(map(_REGION.__mod__, zip(*columns, strict=True)))
+    listed = ', '.join(map(_REGION.__mod__, zip(*found, lasting, strict=True)))
     return JsonText(f'{json.dumps(head)[:-1]}, "regions": [{listed}]}}')
 
 
+class Detection(NamedTuple):
+    """A region as `vision_msgs` has it: its box by centre and size."""
+
+    id: str
+    x: float
+    y: float
+    size_x: float
+    size_y: float
+    score: float
+
+
+def detections(found: Listed) -> Iterator[Detection]:
+    """Gives the same regions by the same ids."""
+    for number, x, y, width, height, score in zip(*found[:5], found.scores, strict=True):
+        centre = x + width / 2, y + height / 2
+        yield Detection(str(number), *centre, float(width), float(height), score)
+
+
 def detections_fields(found: Listed) -> dict[str, Any]:
-    """Gives the fields of a `vision_msgs/Detection2DArray`, the same regions by the same ids."""
+    """Gives the fields of a `vision_msgs/Detection2DArray`."""
     return {
         'detections': [
             {
-                'results': [{'hypothesis': {'class_id': CLASS_ID, 'score': score}}],
+                'results': [{'hypothesis': {'class_id': CLASS_ID, 'score': each.score}}],
                 'bbox': {
-                    'center': {'position': {'x': x + width / 2, 'y': y + height / 2}},
-                    'size_x': float(width),
-                    'size_y': float(height),
+                    'center': {'position': {'x': each.x, 'y': each.y}},
+                    'size_x': each.size_x,
+                    'size_y': each.size_y,
                 },
-                'id': str(number),
+                'id': each.id,
             }
-            for number, x, y, width, height, score in zip(*found[:5], found.scores, strict=True)
+            for each in detections(found)
         ]
     }
 

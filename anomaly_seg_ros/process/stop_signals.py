@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM as an exception, so that a command ends in order: temporary folders go."""
+"""Ctrl-C and SIGTERM as an exception or as a wish, so that a command ends in order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import signal
 import sys
@@ -42,10 +42,7 @@ class StopSignals:
         self._say_unraisable = sys.unraisablehook
 
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            # What is ignored stays so: a shell asks for it, for what it runs in the background.
-            heard = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._stop) for number in heard}
+        self._before = _heard_by(self._stop)
         self._say_unraisable, sys.unraisablehook = sys.unraisablehook, self._unraisable
         StopSignals._entered.append(self)
         return self
@@ -81,6 +78,43 @@ class StopSignals:
         """Keeps still about what is no fault: see `check`."""
         if what.exc_type is not Stopped:
             self._say_unraisable(what)
+
+
+class StopRequest:
+    """While entered, the first SIGINT or SIGTERM is a wish; the next one acts as before.
+
+    For work that ends in order by itself, behind the step or the frame that it is at.
+
+    Attributes:
+        asked: Whether somebody wants the work to stop.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        self._before = _heard_by(self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        self.__exit__()
+
+
+def _heard_by(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, Any]:
+    """Lets a handler hear the signals; gives the handlers before it.
+
+    What is ignored stays so: a shell asks for it, for what it runs in the background.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    return {number: signal.signal(number, handler) for number in heard}
 
 
 def stop_is_asked() -> bool:

@@ -17,9 +17,6 @@ from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.live_calibration import LiveCalibration
 from anomaly_seg_ros.prediction import Score
 
-Outcome = tuple[bool, str]
-"""Whether it was done, and what is said of it."""
-
 
 class Calibrator:
     """The calibration of one camera while it is made.

@@ -21,7 +21,7 @@ from anomaly_seg_ros.node.outputs import (
     stamped_text,
     TEXT,
 )
-from anomaly_seg_ros.node.regions import detections_fields
+from anomaly_seg_ros.node.regions import detections, detections_fields
 
 _OUTPUT_TYPES = {
     'mono8': (np.uint8, 1),
@@ -137,13 +137,12 @@ class DetectionsWriter:
         if len(content.ids) > kept:
             new = {'detections': detections_fields(content)['detections'][kept:]}
             self._kept += _filled(message_type(DETECTIONS)(), new, header).detections
-        rows = zip(*content[:5], content.scores, strict=True)
-        for each, (number, x, y, width, height, score) in zip(self._kept, rows, strict=False):
-            each.header, each.id = header, str(number)
-            each.results[0].hypothesis.score = score
+        for each, found in zip(self._kept, detections(content), strict=False):
+            each.header, each.id = header, found.id
+            each.results[0].hypothesis.score = found.score
             position = each.bbox.center.position
-            position.x, position.y = x + width / 2, y + height / 2
-            each.bbox.size_x, each.bbox.size_y = float(width), float(height)
+            position.x, position.y = found.x, found.y
+            each.bbox.size_x, each.bbox.size_y = found.size_x, found.size_y
         self._message.header = header
         self._message.detections = self._kept[: len(content.ids)]
         return self._message

@@ -111,7 +111,7 @@ def main(args: argparse.Namespace) -> int:
         stack.callback(engine.close)
         warm_up(engine)
         if alone:
-            return run_bag(args, plan, label_map, checkpoint, engine)
+            return status_of(run_bag(args, plan, label_map, checkpoint, engine))
         key = plan.key(checkpoint, engine)
         folders = bag_folders(args.bags, args.out)
         status = 0
@@ -121,11 +121,15 @@ def main(args: argparse.Namespace) -> int:
                 continue
             part = argparse.Namespace(**{**vars(args), 'bags': [bag], 'out': out})
             try:
-                status |= run_bag(part, plan, label_map, checkpoint, engine, key)
+                summary = run_bag(part, plan, label_map, checkpoint, engine, key)
             except (ValueError, OSError) as error:
                 # One bag that is broken must not keep the others from being done.
                 print(f'warning: {bag}: {error}', file=sys.stderr)
                 status = 1
+                continue
+            status |= status_of(summary)
+            if summary['stopped']:
+                break
         print(merge(args.out, folders, key))
     return status
 
@@ -137,8 +141,8 @@ def run_bag(
     checkpoint: Checkpoint,
     engine: Engine,
     key: str = '',
-) -> int:
-    """Takes one bag through; gives the status of the command."""
+) -> dict[str, Any]:
+    """Takes one bag through; gives its summary."""
     (path,) = args.bags
     with ExitStack() as stack:
         reader = stack.enter_context(BagReader(path))
@@ -165,7 +169,12 @@ def run_bag(
         print(run.alarms.sentence())
         if labels and len(run.labelled) and not run.stopped:
             measure(args, checkpoint, run, engine, summary)
-    return 1 if run.stopped or summary['broken'] or summary['problems'] else 0
+    return summary
+
+
+def status_of(summary: Mapping[str, Any]) -> int:
+    """Gives the status of the command: 1 where something of the bag was left out."""
+    return int(bool(summary['stopped'] or summary['broken'] or summary['problems']))
 
 
 def find_labels(
@@ -265,6 +274,7 @@ def measure(
     from training.evaluation.bag.metrics import latency, measure_frames, peak_mb
 
     meta = checkpoint.meta
+    shipped, threshold = default_threshold(meta, engine.score_name), summary['threshold']
     origin = ResultRow(
         dataset=str(args.bags[0]),
         split=summary['topic'],
@@ -285,10 +295,11 @@ def measure(
             'device': engine.description,
             'label_rule': summary['label_rule'],
             'n_frames_read': summary['frames'],
-            'warnings': row_warnings(run, summary, default_threshold(meta, engine.score_name)),
+            'threshold_given': None if threshold == shipped else threshold,
+            'warnings': row_warnings(run, summary, shipped),
         },
     )
-    row = measure_frames(run.labelled, meta, summary['threshold'], origin, args.out)
+    row = measure_frames(run.labelled, meta, threshold, origin, args.out)
     for text in row.extra['warnings']:
         print(f'warning: {text}', file=sys.stderr)
     values = {key: getattr(row, key) for key in ('ap', 'auroc', 'fpr95', 'best_f1')}

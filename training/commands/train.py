@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 from anomaly_seg_ros.cli import build_parser
 from anomaly_seg_ros.models import stride_of
+from anomaly_seg_ros.process.stop_signals import StopRequest
 from training.datasets import build_dataset
 from training.datasets.joined import check_entry, join
 from training.feeding.pasting import read_options
 from training.hub.source import PREFIX
-from training.loop.early_end import one_line_errors, StopRequest
+from training.loop.early_end import one_line_errors
 from training.loop.run_folder import (
     check_resume,
     FITTED_FOLDER,

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 import sys
 
+from anomaly_seg_ros.process.stop_signals import StopRequest
 from training.datasets import build_dataset
-from training.loop.early_end import one_line_errors, StopRequest
+from training.loop.early_end import one_line_errors
 from training.loop.run_folder import check_resume
 from training.recipes.flow_config import load_flow_config
 

@@ -1,4 +1,4 @@
-"""What the shipped threshold does, and how sure all numbers are, for the rows of the results."""
+"""What the threshold in force does, and how sure all numbers are, for the rows of the results."""
 
 from __future__ import annotations
 

@@ -1,12 +1,9 @@
-"""What ends a run early: a signal, or an error that users can mend."""
+"""What ends a run early that users can mend."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-import signal
-from types import FrameType
-from typing import Any
 
 OUT_OF_MEMORY = ('out of memory', 'DefaultCPUAllocator', 'not enough memory')
 SHARED_MEMORY = ('shared memory', 'Bus error', 'file_descriptor', '</torch_')
@@ -14,32 +11,6 @@ SHARED_MEMORY = ('shared memory', 'Bus error', 'file_descriptor', '</torch_')
 ONE_VALUE = 'Expected more than 1 value per channel'
 """What a batch norm says of a single image whose map is a single pixel."""
 LOST_PEER = ('closed by peer', 'reset by peer', 'Broken pipe', 'remote process exited')
-
-
-class StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a wish; the next one acts as usual.
-
-    Attributes:
-        asked: Whether somebody wants the run to stop.
-    """
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        self.__exit__()
 
 
 @contextmanager

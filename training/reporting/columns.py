@@ -88,7 +88,7 @@ SETTINGS = (
 
 PIXELS, REGIONS, FRAMES = 'Anomalous pixels', 'Anomalous regions', 'Anomalous frames'
 CLASSES, TRUST, SPEED = 'Classes', 'Confidence', 'Speed'
-SHIPPED = 'At the shipped threshold'
+IN_FORCE = 'At the threshold in force'
 
 METRICS = (
     Column(
@@ -125,15 +125,16 @@ METRICS = (
         'F1 over whole regions, averaged over 11 levels of overlap.',
     ),
     Column(
-        'operating.precision', 'Precision', SHIPPED, '%', 2, 1,
-        'Marked pixels that are anomalous, at the threshold that the checkpoint ships with.',
+        'operating.precision', 'Precision', IN_FORCE, '%', 2, 1,
+        'Marked pixels that are anomalous, at the threshold that the checkpoint ships with, or '
+        'that `bag -p` has set.',
     ),
     Column(
-        'operating.recall', 'Recall', SHIPPED, '%', 2, 1,
+        'operating.recall', 'Recall', IN_FORCE, '%', 2, 1,
         'Anomalous pixels that are marked, at that threshold.',
     ),
     Column(
-        'operating.false_positive_share', 'False marks', SHIPPED, '%', 2, -1,
+        'operating.false_positive_share', 'False marks', IN_FORCE, '%', 2, -1,
         'Normal pixels that are marked, at that threshold; 1 % is promised unless said otherwise.',
     ),
     Column(

@@ -1,9 +1,10 @@
-"""The section on the shipped threshold: what it marks, by third of the image and by class."""
+"""The section on the threshold in force: what it marks, by third of the image and by class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from .columns import IN_FORCE
 from .markup import Markup, tag
 from .plots import row_labels
 from .runs import finite, ReportRow
@@ -23,11 +24,13 @@ def operating_section(rows: Sequence[ReportRow]) -> Markup:
         tables = [_groups(row, 'by_third', 'third', 'by third of the image')]
         tables.append(_groups(row, 'by_class', 'class', by_class))
         place = ' '.join(filter(None, (row.name('dataset'), row.name('split'))))
+        if (given := finite(row.values.get('threshold_given'))) is not None:
+            place += f', threshold {given:g} as given'
         title = tag(
             'summary', tag('b', labels[row.number]), ' ', tag('span', place, class_='hint')
         )
         parts.append(tag('details', title, *tables, class_='more', open=len(known) == 1))
-    return tag('section', tag('h2', 'At the shipped threshold'), *parts, id='operating')
+    return tag('section', tag('h2', IN_FORCE), *parts, id='operating')
 
 
 def _groups(row: ReportRow, key: str, name: str, title: str) -> Markup:

@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-import signal
-import threading
-from types import FrameType
 
 from tqdm import tqdm
 
 from anomaly_seg_ros.bags.reader import BagImage, BagReader
 from anomaly_seg_ros.frames.pipeline import Pipeline
 from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.process.stop_signals import StopRequest
 
 from .alarms import Alarms
 from .frames import LabelledFrames
 from .labels import FrameKey, MatchedLabels
 from .outputs import OutputBag
 from .timeline import broken_row, frame_row, Timeline
-
-
-@contextmanager
-def stop_request() -> Iterator[threading.Event]:
-    """Lets Ctrl-C and SIGTERM end the run behind the present frame, a second one at once."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass
@@ -78,11 +54,11 @@ class BagPass:
     def through(self, reader: BagReader, topic: str, bag: OutputBag, timeline: Timeline) -> None:
         """Runs all frames of the topic, until the end or until somebody stops it."""
         total = reader.count(topic)
-        with stop_request() as stop:
+        with StopRequest() as stop:
             images = reader.images(topic, self.config.significant_bits)
             for image in tqdm(images, total=total, unit='frame', disable=None):
                 self._add(image, bag, timeline)
-                if stop.is_set():
+                if stop.asked:
                     self.stopped = True
                     return
 
