@@ -794,18 +794,20 @@ def test_a_snapshot_is_run_again(
 def test_no_path_of_a_message_reaches_the_file_system(
     rig: Any, image_message: Callable[..., Any], tmp_path: Path
 ) -> None:
-    rig.activate(snapshot_dir=str(tmp_path / 'shots'))
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    rig.activate(snapshot_dir=str(folder / 'shots'))
     rig.connect(topics.SEMANTIC_MASK)
-    (tmp_path / 'of_others').write_text('kept', encoding='utf-8')
-    for name in ('../of_others', str(tmp_path / 'of_others'), '..', '/'):
+    (folder / 'of_others').write_text('kept', encoding='utf-8')
+    for name in ('../of_others', str(folder / 'of_others'), '..', '/'):
         message = image_message(picture())
         message.header.frame_id = name
         rig.answer(message, topics.SEMANTIC_MASK)
         answer = ask(rig, topics.SNAPSHOT)
         assert answer.success, answer.message
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['of_others', 'shots']
-    assert (tmp_path / 'of_others').read_text(encoding='utf-8') == 'kept'
-    assert len(list((tmp_path / 'shots').iterdir())) == 4
+    assert sorted(path.name for path in folder.iterdir()) == ['of_others', 'shots']
+    assert (folder / 'of_others').read_text(encoding='utf-8') == 'kept'
+    assert len(list((folder / 'shots').iterdir())) == 4
 
 
 def test_camera_info_is_handed_on_at_the_published_size(

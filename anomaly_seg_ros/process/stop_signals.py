@@ -25,6 +25,7 @@ class StopSignals:
 
     Args:
         is_own_process: Nothing comes behind: Ctrl-C then ends Python's own end without a word.
+        hears_ignored: Whether it hears, too, what a shell has set to be ignored.
 
     Attributes:
         caught: The first that came; None: none did. A library that was cut short in the middle may
@@ -34,15 +35,16 @@ class StopSignals:
     _held: ClassVar[bool] = False
     _entered: ClassVar[list[StopSignals]] = []
 
-    def __init__(self, is_own_process: bool = False) -> None:
+    def __init__(self, is_own_process: bool = False, hears_ignored: bool = False) -> None:
         self._is_own_process = is_own_process
+        self._hears_ignored = hears_ignored
         self.caught: signal.Signals | None = None
         self._heard_s = 0.0
         self._before: dict[signal.Signals, Any] = {}
         self._say_unraisable = sys.unraisablehook
 
     def __enter__(self) -> StopSignals:
-        self._before = _heard_by(self._stop)
+        self._before = _heard_by(self._stop, self._hears_ignored)
         self._say_unraisable, sys.unraisablehook = sys.unraisablehook, self._unraisable
         StopSignals._entered.append(self)
         return self
@@ -106,14 +108,16 @@ class StopRequest:
         self.__exit__()
 
 
-def _heard_by(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, Any]:
+def _heard_by(
+    handler: Callable[[int, FrameType | None], None], hears_ignored: bool = False
+) -> dict[signal.Signals, Any]:
     """Lets a handler hear the signals; gives the handlers before it.
 
-    What is ignored stays so: a shell asks for it, for what it runs in the background.
+    What is ignored stays so by itself: a shell asks for it, for what it runs in the background.
     """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    heard = [n for n in SIGNALS if hears_ignored or signal.getsignal(n) != signal.SIG_IGN]
     return {number: signal.signal(number, handler) for number in heard}
 
 

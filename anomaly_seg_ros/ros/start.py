@@ -53,7 +53,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def guarded(arguments: Sequence[str], is_own_process: bool) -> int:
     """Runs the node; makes one line and a status of what ends it."""
-    with StopSignals(is_own_process) as signals:
+    # Launch files and the demo end a node by SIGINT, also one in the background of a shell.
+    with StopSignals(is_own_process, hears_ignored=True) as signals:
         try:
             check_start(arguments, os.environ)
             return run(arguments, signals)
