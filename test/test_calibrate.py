@@ -14,6 +14,7 @@ import pytest
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.frame_fit import FrameShift
 from anomaly_seg_ros.frames.pipeline import build_pipeline
 from anomaly_seg_ros.node import live_calibration, topics
 from anomaly_seg_ros.node.calibration_file import camera_checkpoint, keep
@@ -100,6 +101,21 @@ def test_the_file_of_another_network_is_left_alone(fake_checkpoint: Path, tmp_pa
     assert found.meta == other.meta
     assert 'was made with another network' in note
     assert 'call ~/calibrate anew' in note
+
+
+def test_whole_frames_of_another_fit_are_left_alone(fake_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint, file = Checkpoint.open(fake_checkpoint), str(tmp_path / 'kept.json')
+    shift = FrameShift((0.5, 2.0), 3.0, 10, 'the camera')
+    keep(checkpoint, '', 'max_logit', OWN, file, shift)
+    keep(checkpoint, 'left', 'max_logit', OWN, file)  # writes the first anew
+    assert camera_checkpoint(checkpoint, '', 'max_logit', file)[0].meta.frame_shift() == shift
+    content = json.loads(Path(file).read_text())
+    content['cameras']['']['max_logit']['frame_weights'] = '0' * 64
+    Path(file).write_text(json.dumps(content))
+    found, note = camera_checkpoint(checkpoint, '', 'max_logit', file)
+    assert found.meta.frame_shift() is None
+    assert found.meta.thresholds['max_logit'] == 0.98
+    assert 'whole frames was found with another fit' in note
 
 
 @pytest.mark.parametrize(

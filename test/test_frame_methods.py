@@ -12,6 +12,7 @@ from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.parts.pooled_features import PooledFeatures
+from anomaly_seg_ros.whole_frame.methods import fit_method
 from training.evaluation.shards import Shards
 from training.fitting.frame_method import false_alarm_rate, fit_frames, PooledFrames
 from training.frame_level.corrupted import Fault, parse_faults
@@ -65,6 +66,12 @@ def test_pooled_are_means_and_deviations_of_features_and_classes() -> None:
     for maps in (small, large[:, :, ::7, ::7]):  # every seventh row and column of 42,000 places
         parts += [maps.mean((2, 3)), maps.std((2, 3), correction=0)]
     torch.testing.assert_close(found, torch.cat(parts, 1))
+
+
+def test_a_fit_to_other_maps_says_what_to_do() -> None:
+    method = fit_method('dfkde', np.random.default_rng(0).normal(size=(40, 6)))
+    with pytest.raises(ValueError, match=r'fitted to 6 values of each, this network gives 4; run'):
+        method.raw(np.zeros((1, 4), np.float32))
 
 
 def test_a_fit_says_what_it_was_made_of(fitted: Path, tiny_checkpoint: Path) -> None:

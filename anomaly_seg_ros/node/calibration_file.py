@@ -15,8 +15,11 @@ from anomaly_seg_ros.checkpoint.frame_fit import frame_shift, FrameShift
 FORMAT = 1
 FRAME = 'frame'
 
-Kept = tuple[str, CameraCalibration, FrameShift | None]
-"""The key of the network, the calibration of the score, and what whole frames look like."""
+WEIGHTS = 'frame_weights'
+"""Of which weights file, the fit to whole frames in it, the camera's frames were judged by."""
+
+Kept = tuple[str, CameraCalibration, FrameShift | None, str]
+"""The key of the network, the calibration of the score, what whole frames look like, `WEIGHTS`."""
 
 
 def camera_checkpoint(
@@ -37,16 +40,21 @@ def camera_checkpoint(
     entry = _read(Path(file).expanduser()).get(camera, {}).get(score) if file else None
     if entry is None:
         return checkpoint, ''
-    key, own, shift = entry
+    key, own, shift, weights = entry
     if key != checkpoint.score_key(score):
         return checkpoint, (
             f'calibration_file {file!r} was made with another network or other options of '
             f'{score!r} and is left alone; call ~/calibrate anew'
         )
     meta = checkpoint.meta.with_calibrations({score: own})
-    if shift is not None:
-        meta = replace(meta, frame_cameras={'': shift})
-    return checkpoint.in_memory(meta), ''
+    if shift is None:
+        return checkpoint.in_memory(meta), ''
+    if weights != meta.weights_sha256:
+        return checkpoint.in_memory(meta), (
+            f'what calibration_file {file!r} says of whole frames was found with another fit of '
+            'the checkpoint and is left alone; call ~/calibrate anew'
+        )
+    return checkpoint.in_memory(replace(meta, frame_cameras={'': shift})), ''
 
 
 def keep(
@@ -76,7 +84,9 @@ def keep(
         name: {own_score: _entry(*found) for own_score, found in scores.items()}
         for name, scores in _read(path).items()
     }
-    cameras.setdefault(camera, {})[score] = _entry(checkpoint.score_key(score), own, shift)
+    cameras.setdefault(camera, {})[score] = _entry(
+        checkpoint.score_key(score), own, shift, checkpoint.meta.weights_sha256
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'{path.name}.part')
     content = json.dumps({'format': FORMAT, 'cameras': cameras}, indent=1)
@@ -84,8 +94,10 @@ def keep(
     part.replace(path)
 
 
-def _entry(key: str, own: CameraCalibration, shift: FrameShift | None) -> dict[str, Any]:
-    whole = {} if shift is None else {FRAME: asdict(shift)}
+def _entry(
+    key: str, own: CameraCalibration, shift: FrameShift | None, weights: str
+) -> dict[str, Any]:
+    whole = {} if shift is None else {FRAME: asdict(shift), WEIGHTS: weights}
     return {'key': key, **own.to_json(), **whole}
 
 
@@ -108,6 +120,7 @@ def _read(path: Path) -> dict[str, dict[str, Kept]]:
 
 
 def _parsed(name: str, entry: dict[str, Any]) -> Kept:
-    rest = {key: value for key, value in entry.items() if key not in ('key', FRAME)}
+    rest = {key: value for key, value in entry.items() if key not in ('key', FRAME, WEIGHTS)}
     shift = or_none(frame_shift)(f'{name}.{FRAME}', entry.get(FRAME))
-    return text(f'{name}.key', entry['key']), camera_calibration(name, rest), shift
+    weights = text(f'{name}.{WEIGHTS}', entry.get(WEIGHTS, ''))
+    return text(f'{name}.key', entry['key']), camera_calibration(name, rest), shift, weights

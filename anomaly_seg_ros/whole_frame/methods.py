@@ -57,8 +57,19 @@ class DensityMethod:
         self._density, self._latent = density, latent
 
     def raw(self, pooled: Floats) -> NDArray[np.float64]:
-        """Gives (n,) energies."""
-        return self._density.energy(latent_values(pooled) if self._latent else pooled)
+        """Gives (n,) energies.
+
+        Raises:
+            ValueError: Not as many values of a frame as it was fitted to.
+        """
+        values = latent_values(pooled) if self._latent else pooled
+        fitted = self._density.mean.size
+        if values.shape[1] != fitted:
+            raise ValueError(
+                f'whole frames were fitted to {fitted} values of each, this network gives '
+                f'{values.shape[1]}; run fit_score for that method again'
+            )
+        return self._density.energy(values)
 
     def around(self, mean: Floats) -> Method:
         """Moves the density there."""
