@@ -18,7 +18,7 @@ from anomaly_seg_ros.scores.parts.convolution import product
 TILE = 4
 """Cells of a tile's side."""
 
-PROBED = 32
+PROBED = 52
 """Blocks that a tile is compared with, at most."""
 
 SHARE, LEAST = 8, 16
@@ -70,7 +70,7 @@ def probed_of(blocks: int) -> int:
     """Gives with how many of the blocks of a bank a tile is compared.
 
     >>> probed_of(2000), probed_of(200), probed_of(20)
-    (32, 25, 16)
+    (52, 25, 16)
     """
     return min(PROBED, max(LEAST, blocks // SHARE))
 
