@@ -188,7 +188,7 @@ def test_two_images_of_one_name_are_refused(photo: Path, tmp_path: Path, capsys)
             "unknown score 'msx'; choose one of: cdnp, dense_hybrid,",
         ),
         (['--score', 'void'], "score 'void' needs logits, void_logit; model 'efficientnet_l"),
-        (['--score', 'rba'], 'features.quarter, logits, ood_logits; choose one of: cdnp, dense_'),
+        (['--score', 'rba'], 'features.last, logits, ood_logits; choose one of: cdnp, dense_'),
         (['--engine', 'tensorflow'], "unknown engine 'tensorflow'; choose one of: auto"),
         (['--precision', 'fp8'], "unknown precision 'fp8'; choose one of: auto, fp16"),
         (['--save', 'logits', '--engine', 'openvino'], 'logits come from engine torch only'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shutil import rmtree
 import sqlite3
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -99,7 +100,12 @@ class BagWriter:
         self._writer = WholeWriter(path, version=_VERSION, storage_plugin=STORAGES[storage])
         if packed and storage == 'mcap':
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        self._writer.open()
+        try:
+            with system_errors(path, sqlite3.Error):
+                self._writer.open()
+        except OSError:
+            rmtree(path, ignore_errors=True)  # not even its end has room there
+            raise
         self._connections: dict[str, Connection] = {}
 
     def __enter__(self) -> BagWriter:
