@@ -1777,7 +1777,10 @@ def test_nobody_publishes(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.activate()
     image = rig.name(topics.IMAGE)
     status = next_status(rig, 'input', lambda s: s.level == DiagnosticStatus.WARN)
-    assert status.message.startswith(f'nobody publishes {image}; remap image to the camera topic')
+    assert status.message == (
+        f'nobody publishes {image}; remap image to the camera topic, or start the camera with the '
+        'ROS_DOMAIN_ID of this node'
+    )
     # There are images elsewhere: most likely that is the camera.
     raw = rig.camera(topic=rig.name('camera/image_raw'))
     status = next_status(rig, 'input', lambda s: 'image_raw' in s.message)

@@ -25,6 +25,8 @@ DIED = (-signal.SIGINT, -signal.SIGTERM)
 """Where Python itself has not come to our code, it ends as any process does."""
 OURS = 'anomaly_seg_ros'
 """In the words of a traceback that is ours; Python's own start has one at Ctrl-C."""
+PYTHONS = 'Fatal Python error: init_'
+"""What Python says where Ctrl-C meets its own start, `site` for instance; it ends with 1 then."""
 
 
 def start(root: Path, log: Path, checkpoint: Path) -> subprocess.Popen[bytes]:
@@ -53,8 +55,7 @@ def seconds_to_active(root: Path, folder: Path, checkpoint: Path) -> float:
 
 
 def trouble(status: int, text: str) -> bool:
-    # 130 and 1: Python's own, where Ctrl-C met the start of the interpreter or its `site`.
-    if status in DIED or (status in (130, 1) and OURS not in text):
+    if status in DIED or status == 130 or (status == 1 and PYTHONS in text):
         return OURS in text  # it ended before our code, so nothing of ours may stand there
     return status != 0 or any(word in text for word in ('Traceback', '[ERROR]', 'failed', 'Error'))
 
