@@ -8,7 +8,7 @@ from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.dnp import DNP
-from anomaly_seg_ros.scores.parts.class_logits import every, over_class_logits
+from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
 from anomaly_seg_ros.scores.parts.coarse import enlarge
 from anomaly_seg_ros.scores.parts.feature_bank import EnergyBank
 
@@ -65,7 +65,7 @@ class CDNP(DNP):
     def joined(self, output: ModelOutput, distance: Tensor, stride: int) -> Tensor:
         low, high, furthest = self.limits.unbind()
         height, width = output.class_maps.shape[2:]
-        thin = every(output, self.step) if self.step > 1 else output
+        thin = output.thinned(self.step) if self.step > 1 else output
         energy = over_class_logits(thin, lambda logits: 1 - logits.logsumexp(1))
         energy = (energy - low) / (high - low)
         if self.step > 1:

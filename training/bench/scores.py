@@ -227,6 +227,7 @@ def main() -> int:
         images = [np.ascontiguousarray(image) for image in images]
         torch.set_num_threads(inference_threads())
         checkpoint = Checkpoint.open(args.checkpoint)
+        judge = frame_judge(checkpoint)
         found = {}
         for engine in engines:
             variants = build_variants(checkpoint, args.score.split(','))
@@ -235,7 +236,7 @@ def main() -> int:
             with tqdm(total=turns, desc=engine, unit='turn', disable=None) as bar:
                 built = builders(variants, engine, images[0].shape[:2])
                 for _ in range(args.builds):
-                    ready = works(built, images, frame_judge(checkpoint))
+                    ready = works(built, images, judge)
                     timed = interleave(ready, args.rounds, progress=bar.update)
                     for name, samples in timed.items():
                         found[engine][name].rounds_ms += samples.rounds_ms

@@ -14,11 +14,6 @@ ROWS = 64
 """Of the image at a time: semantics take more memory than all else, and a formula copies them."""
 
 
-def every(output: ModelOutput, step: int, first: int = 0) -> ModelOutput:
-    """Gives the output with every `step`-th pixel alone of its maps of pixels, both ways."""
-    return output.over_pixels(lambda maps: maps[..., first::step, first::step])
-
-
 def over_class_logits(output: ModelOutput, formula: Callable[[Tensor], Tensor]) -> Tensor:
     """Gives the (N, H, W) of a formula of (N, K, H, W) float32, pixel by pixel.
 

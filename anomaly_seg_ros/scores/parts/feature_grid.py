@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import Extent, ModelOutput
-from anomaly_seg_ros.scores.parts.class_logits import every, over_class_logits
+from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
 from anomaly_seg_ros.scores.parts.coarse import enlarge_cells
 
 ENLARGED = ('bilinear', 'nearest')
@@ -88,7 +88,7 @@ def cell_energy(output: ModelOutput, cells: Tensor, stride: int) -> Tensor:
     """
     height, width = cells.shape[2:]
     middle = min(stride // 2, *(side - 1 for side in output.class_maps.shape[2:]))
-    thin = every(output, stride, middle)
+    thin = output.thinned(stride, middle)
     energy = over_class_logits(thin, lambda logits: -logits.logsumexp(1))[:, None]
     beyond = (0, width - energy.shape[3], 0, height - energy.shape[2])
     return (functional.pad(energy, beyond, 'replicate') if any(beyond) else energy)[:, 0]
