@@ -22,6 +22,7 @@ from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.forward import run_network
+from anomaly_seg_ros.models.parts.eomt import masked_share
 from anomaly_seg_ros.models.parts.hf_kinds import kind_of, KINDS, UNIVERSAL
 from training.hub.facts import read_facts
 from training.hub.recipe import fill_in_network
@@ -135,6 +136,30 @@ def test_an_eomt_has_given_up_its_masks_when_its_training_ends(kind: str) -> Non
     assert not any(network.eval().masked_blocks)
     network.anneal(0.0)
     assert probs.tolist() == [0, 0, 0]  # released weights need none again
+
+
+@pytest.mark.parametrize(
+    ('starts', 'ends', 'steps'),
+    [
+        # Cityscapes, large: 107 epochs of 186 steps.
+        ((3317, 6634, 9951, 13268), (6634, 9951, 13268, 16585), 107 * 186),
+        # COCO, base: 12 epochs of 118,287 images, 16 a step.
+        ((14782, 36955, 59128), (29564, 51737, 73910), 12 * 7391),
+        # ADE20K, giant: 31 epochs of 1,262 steps.
+        ((6520, 11410, 16300, 21190, 26080), (13040, 17930, 22820, 27710, 32600), 31 * 1262),
+    ],
+)
+def test_the_masks_of_an_eomt_go_as_in_the_authors_configurations(
+    starts: tuple[int, ...], ends: tuple[int, ...], steps: int
+) -> None:
+    """Steps of configs/dinov2 of github.com/tue-mps/eomt, commit 7bd19dd."""
+    for block, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        shares = [
+            masked_share(block, len(starts), (start + part * (end - start)) / steps)
+            for part in (0, 0.25, 0.5, 1)
+        ]
+        # (1 - progress) ** poly_power, which is 0.9 there.
+        assert shares == pytest.approx([1, 0.75**0.9, 0.5**0.9, 0], abs=2e-3)
 
 
 def test_what_a_run_keeps_of_an_eomt_has_no_masks(
@@ -382,7 +407,8 @@ def test_a_repository_is_fetched_without_pickled_weights_where_there_are_safe_on
 
     def download(repository: str, allow_patterns: list[str]) -> str:
         asked.extend(allow_patterns)
-        (tmp_path / 'model.safetensors').touch()
+        for name in ('config.json', 'model.safetensors'):
+            (tmp_path / name).touch()
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, 'snapshot_download', download)

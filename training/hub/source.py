@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 import re
 import sys
@@ -47,8 +48,8 @@ def fetch(repository: str, weights: bool) -> Path:
         ValueError: It cannot be fetched; the text says why.
     """
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub import constants, snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError as error:
         raise ImportError(
@@ -56,6 +57,9 @@ def fetch(repository: str, weights: bool) -> Path:
         ) from error
     if not sys.stderr.isatty():
         disable_progress_bars()
+    # It warns of each pattern that no file fits.
+    logging.getLogger('huggingface_hub').setLevel(logging.ERROR)
+    hub = constants.ENDPOINT.partition('://')[2]
     try:
         patterns = [*TEXTS, *SAFE] if weights else [*TEXTS]
         folder = Path(snapshot_download(repository, allow_patterns=patterns))
@@ -63,14 +67,25 @@ def fetch(repository: str, weights: bool) -> Path:
             snapshot_download(repository, allow_patterns=[*TEXTS, *PICKLED])
     except LocalEntryNotFoundError as error:
         raise ValueError(
-            f'cannot fetch {repository!r}: huggingface.co does not answer; where there is no '
+            f'cannot fetch {repository!r}: {hub} does not answer; where there is no '
             'network, copy the files here and give hf:FOLDER'
+        ) from error
+    except RepositoryNotFoundError as error:
+        # Gated ones too: the hub says of either no more than that it is not for all.
+        raise ValueError(
+            f'{hub} has no repository {repository!r} that everybody may read; check the name, or '
+            'log in to one that is private or gated: hf auth login, or HF_TOKEN in the environment'
         ) from error
     except Exception as error:
         # Whatever the connection, the hub and the disk have to say.
         line = ' '.join(str(error).split())[:160]
         raise ValueError(
-            f'cannot fetch {repository!r} from huggingface.co: {type(error).__name__}: {line}; '
+            f'cannot fetch {repository!r} from {hub}: {type(error).__name__}: {line}; '
             'where there is no network, copy the files here and give hf:FOLDER'
         ) from error
+    if not (folder / TEXTS[0]).is_file():
+        raise ValueError(
+            f'repository {repository!r} of {hub} has no {TEXTS[0]}: none of a network of '
+            'transformers'
+        )
     return folder
