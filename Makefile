@@ -3,7 +3,7 @@
 # make venv   the whole set-up alone, training included
 # make lint   lint and types alone
 # make bench  every engine, the node, calibration and allocator: tables and a report in out/bench
-# make study  trains and measures every row of docs/study.md
+# make study  trains and measures the grid of docs/study.md; its tables: out/study/study.md
 # make train-default  all stages of the default checkpoint, from ImageNet's weights on
 # make comparison      measures every method with a checkpoint, then prints the pages' numbers
 # make bench-metrics   streaming metrics against scikit-learn: CPU time and memory
@@ -58,7 +58,7 @@ bench: $(VENV)/.test
 
 # Hours on a CPU; goes on where it was stopped.
 study: $(VENV)/.test
-	$(BIN)/python -m training.study --table docs/study.md $(ARGS)
+	$(BIN)/python -m training.study $(ARGS)
 
 # About three hours on two idle cores; started again, it goes on where it was stopped.
 train-default: $(VENV)/.test out/default.done

@@ -15,7 +15,7 @@ from training.recipes.flow_config import load_flow_config
 from training.recipes.train_config import load_train_config
 from training.results import FrameRow, ResultRow, write_frames, write_results
 from training.study.__main__ import chosen, main
-from training.study.rows import exposure_rows, GRIDS, loss_rows
+from training.study.rows import exposure_rows, GRIDS, loss_rows, transformer_rows
 from training.study.steps import Data, run, steps, StudyStep
 from training.study.table import budgets, Measured, write_tables
 
@@ -36,7 +36,7 @@ def test_every_row_has_a_recipe_that_loads(row: Any, root: Path) -> None:
     config = load_train_config(root / row.recipe)
     assert config.dataset == 'camvid'
     assert bool(config.outliers) is bool(row.outliers)
-    assert config.void is row.name.endswith('_void')
+    assert config.void is row.name.endswith(('_void', '_uno'))
 
 
 def test_rows_of_the_grid_differ_in_network_and_loss_alone(root: Path) -> None:
@@ -59,13 +59,24 @@ def test_commands_of_a_row_in_order(tmp_path: Path) -> None:
     assert [command.split()[1] for command in commands] == [
         'train',
         'fit_score',
-        *['evaluate'] * 3,
+        *['evaluate'] * 4,
     ]
     assert f'--checkpoint {out}/train/checkpoint --score temperature,mahalanobis' in commands[1]
     assert '--score msp --engine torch --dataset camvid' in commands[2]
     assert commands[2].endswith(f'--split test --out {out}/camvid_test')
     assert f'--checkpoint {out}/fitted --score max_logit,msp,entropy,energy,' in commands[3]
     assert ',margin,mahalanobis,sml,void --engine torch' in commands[3]
+
+
+def test_where_masks_show_the_classes_scores_of_logits_are_left(tmp_path: Path) -> None:
+    row = next(row for row in transformer_rows() if row.name == 'mask2anomaly_camvid_uno')
+    train, fit, test, *sets = steps(row, DATA, tmp_path / row.name, [])
+    assert 'outliers.root=data/outlier_objects' in train.arguments
+    assert f'init={tmp_path}/mask2anomaly_camvid/train/checkpoint' in train.arguments
+    assert '--score temperature,dnp,cdnp,neco --dataset camvid' in fit.command
+    assert '--score msp --engine torch' in test.command
+    scores = 'max_logit,msp,entropy,energy,margin,mask2anomaly,rba,eam,uno,dnp,cdnp,neco'
+    assert all(f'--score {scores} --engine' in step.command for step in sets)
 
 
 def test_every_start_comes_before_what_starts_from_it() -> None:

@@ -218,11 +218,7 @@ def scores_of(subject: Subject, checkpoint: Checkpoint) -> list[str]:
 
 def _sets(data: Data) -> dict[str, tuple[str, Path]]:
     """Folder of results to (dataset, root)."""
-    return {
-        TEST: ('camvid', data.camvid),
-        **data.anomaly_sets,
-        'other_cameras_val': ('folder', data.folder / 'other_cameras_val'),
-    }
+    return {TEST: ('camvid', data.camvid), **data.anomaly_sets}
 
 
 def _measuring(

@@ -50,8 +50,11 @@ PUBLISHED_SCORES = (
 PUBLISHED_TRAINING = {
     'isomax': (('max_logit', 'ERFNet, RoadAnomaly21 41.0 / 50.9'),),
     'void': (('void', 'BiSeNetV1, RoadAnomaly21 46.8 / 80.7'),),
+    'camvid_outliers': (('mask2anomaly', 'ResNet-50, RoadAnomaly21 88.7 / 14.6'),),
+    'camvid_rba': (('rba', 'RoadAnomaly21 94.5 / 4.6'),),
+    'camvid_uno': (('uno', 'RoadAnomaly21 96.3 / 2.0'),),
 }
-"""Of the losses, by the end of the row's name."""
+"""Of the losses and fine-tunes, by the end of the row's name."""
 
 
 def subjects() -> Iterator[Subject]:

@@ -22,6 +22,9 @@ MEASURED_BY = ('max_logit', 'msp', 'entropy', 'energy', 'margin', 'mahalanobis',
 """What every row is measured by: scores of the logits alone, at the fitted temperature and with
 statistics of the train split where they take such."""
 
+OF_MASKS = ('max_logit', 'msp', 'entropy', 'energy', 'margin')
+"""Those of them that are measured where classes are shown by masks: no pixel has logits there."""
+
 BASELINE = 'default'
 PHOTOS = 'negatives'
 
@@ -41,6 +44,7 @@ class StudyRow:
         outliers: Folder of the data whose photos its recipe pastes; empty: none.
         measured: False for what only others start from.
         command: What trains it.
+        logits: Whether a pixel has a logit of each class; else masks show the classes.
     """
 
     name: str
@@ -53,6 +57,12 @@ class StudyRow:
     outliers: str = ''
     measured: bool = True
     command: str = 'train'
+    logits: bool = True
+
+    @property
+    def measured_by(self) -> tuple[str, ...]:
+        """All scores that it is measured by."""
+        return (*(MEASURED_BY if self.logits else OF_MASKS), *self.scores)
 
 
 def loss_rows() -> Iterator[StudyRow]:
@@ -109,10 +119,39 @@ def pretrained_rows() -> Iterator[StudyRow]:
     yield StudyRow(BASELINE, network, 'as it ships', None, scores)
 
 
+def transformer_rows() -> Iterator[StudyRow]:
+    """Gives networks that show classes by masks of queries, their fine-tunes, and a SegFormer."""
+    near, start = ('dnp', 'cdnp', 'neco'), 'mask2anomaly_camvid'
+    scores = ('mask2anomaly', 'rba', 'eam')
+    for end, title in (
+        ('', 'stage 1'),
+        ('_outliers', 'stage 2'),
+        ('_rba', "RbA's hinge"),
+        ('_uno', "UNO's class"),
+    ):
+        yield StudyRow(
+            f'{start}{end}',
+            'Mask2Anomaly, small',
+            title,
+            RECIPES / f'{start}{end}.yaml',
+            (*scores, *(('uno',) if end == '_uno' else ()), *near),
+            start if end else '',
+            outliers='outlier_objects' if end else '',
+            logits=False,
+        )
+    recipe = RECIPES / 'eomt_camvid.yaml'
+    yield StudyRow(
+        'eomt_camvid', 'EoMT, small', 'from scratch', recipe, ('rba', 'eam', *near), logits=False
+    )
+    recipe = RECIPES / 'segformer_camvid.yaml'
+    yield StudyRow('segformer_camvid', 'SegFormer, small', 'from scratch', recipe, near)
+
+
 GRIDS = {
     'losses': loss_rows,
     'outlier exposure': exposure_rows,
     'a pre-trained start': pretrained_rows,
+    'transformers': transformer_rows,
 }
 """Name of a part of the study to its rows."""
 
@@ -126,5 +165,6 @@ CamVid test and road_anomaly_val took no part in any choice.""",
     'a pre-trained start': """\
 The last stage's changes were chosen on CamVid val, camvid_anomaly_val, road_anomaly_val and
 other_cameras_val, see the search below; CamVid test took no part.""",
+    'transformers': 'Nothing was chosen on the sets that are measured here.',
 }
 """Of each part: what its settings were chosen by."""

@@ -16,7 +16,7 @@ from anomaly_seg_ros.scores import score_class
 from training.loop.run_folder import KEPT_FOLDER, LAST_FILE
 from training.recipes.recipe import read_recipe
 
-from .rows import BASELINE, MEASURED_BY, StudyRow
+from .rows import BASELINE, StudyRow
 
 FITTED_FOLDER = 'fitted'
 """The checkpoint with its temperature and statistics."""
@@ -89,6 +89,7 @@ class Data:
         return {
             'camvid_anomaly_val': ('folder', self.folder / 'camvid_anomaly_val'),
             'road_anomaly_val': ('road_anomaly', self.folder / 'road_anomaly_val'),
+            'other_cameras_val': ('folder', self.folder / 'other_cameras_val'),
         }
 
     @property
@@ -110,7 +111,7 @@ def steps(row: StudyRow, data: Data, out: Path, changes: Sequence[str]) -> list[
     if not row.measured:
         return training
     trained = str(out / TRAIN / KEPT_FOLDER) if training else BASELINE
-    fit = _fitting(trained, data, out, tuple(step.mark for step in training))
+    fit = _fitting(row, trained, data, out, tuple(step.mark for step in training))
     return [*training, fit, *_measuring(row, data, out, fit.mark)]
 
 
@@ -143,9 +144,11 @@ def _training(row: StudyRow, data: Data, out: Path, changes: Sequence[str]) -> l
     return [step]
 
 
-def _fitting(trained: str, data: Data, out: Path, needs: tuple[Path, ...]) -> StudyStep:
+def _fitting(
+    row: StudyRow, trained: str, data: Data, out: Path, needs: tuple[Path, ...]
+) -> StudyStep:
     """Fits temperature and statistics into a copy of the checkpoint."""
-    statistics = [score for score in MEASURED_BY if score_class(score).statistics]
+    statistics = [score for score in row.measured_by if score_class(score).statistics]
     arguments = (
         *('fit_score', '--checkpoint', trained, '--score', ','.join(['temperature', *statistics])),
         *('--dataset', 'camvid', '--root', str(data.camvid), '--out', str(out / FITTED_FOLDER)),
@@ -154,11 +157,10 @@ def _fitting(trained: str, data: Data, out: Path, needs: tuple[Path, ...]) -> St
 
 
 def _measuring(row: StudyRow, data: Data, out: Path, fitted: Path) -> list[StudyStep]:
-    scores = (*MEASURED_BY, *row.scores)
     return [
         _evaluation(out, fitted, TEST, ('msp',), 'camvid', data.camvid, 'test'),
         *(
-            _evaluation(out, fitted, name, scores, dataset, root)
+            _evaluation(out, fitted, name, row.measured_by, dataset, root)
             for name, (dataset, root) in data.anomaly_sets.items()
         ),
     ]

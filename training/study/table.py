@@ -12,10 +12,10 @@ from training.loop.run_folder import CONFIG_FILE
 from training.reporting.markdown import markdown_table
 from training.results import read_frames, read_results, ResultRow, RESULTS_FILE
 
-from .rows import CHOICES, GRIDS, MEASURED_BY, StudyRow
-from .steps import TEST, TRAIN
+from .rows import CHOICES, GRIDS, StudyRow
+from .steps import Data, TEST, TRAIN
 
-ANOMALY_SETS = ('camvid_anomaly_val', 'road_anomaly_val')
+ANOMALY_SETS = tuple(Data(Path()).anomaly_sets)
 BUDGET = (
     'flow',
     'epochs',
@@ -137,8 +137,7 @@ def classes_table(rows: Sequence[Measured]) -> str:
 
 def anomaly_table(name: str, rows: Sequence[Measured]) -> str:
     """Gives AP / FPR95 of every score of every row on one set; the best AP is bold."""
-    columns = list(MEASURED_BY)
-    columns += dict.fromkeys(score for row in rows for score in row.row.scores)
+    columns = dict.fromkeys(score for row in rows for score in row.row.measured_by)
     values = [[row.results(name).get(score) for score in columns] for row in rows]
     best = max((cell.ap for line in values for cell in line if cell and cell.ap), default=None)
     lines = [
