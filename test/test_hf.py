@@ -138,6 +138,24 @@ def test_an_eomt_has_given_up_its_masks_when_its_training_ends(kind: str) -> Non
     assert probs.tolist() == [0, 0, 0]  # released weights need none again
 
 
+def test_a_temperature_of_masks_is_refused(
+    camvid_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path / 'folder', 'eomt', CAMVID.names)
+    made, out = tmp_path / 'made', tmp_path / 'out'
+    command = ['import_weights', '--model', f'hf:{tmp_path / "folder"}', '--out', str(made)]
+    assert main(command) == 0
+    capsys.readouterr()
+    command = ['fit_score', '--checkpoint', str(made), '--score', 'temperature,msp']
+    command += ['--dataset', 'camvid', '--root', str(camvid_root), '--out', str(out)]
+    assert main(command) == 2
+    assert (
+        "'temperature' divides logits, and model 'hf' gives none: masks show its classes; leave"
+        in capsys.readouterr().err
+    )
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ('starts', 'ends', 'steps'),
     [

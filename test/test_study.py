@@ -73,7 +73,7 @@ def test_where_masks_show_the_classes_scores_of_logits_are_left(tmp_path: Path) 
     train, fit, test, *sets = steps(row, DATA, tmp_path / row.name, [])
     assert 'outliers.root=data/outlier_objects' in train.arguments
     assert f'init={tmp_path}/mask2anomaly_camvid/train/checkpoint' in train.arguments
-    assert '--score temperature,dnp,cdnp,neco --dataset camvid' in fit.command
+    assert '--score dnp,cdnp,neco --dataset camvid' in fit.command
     assert '--score msp --engine torch' in test.command
     scores = 'max_logit,msp,entropy,energy,margin,mask2anomaly,rba,eam,uno,dnp,cdnp,neco'
     assert all(f'--score {scores} --engine' in step.command for step in sets)

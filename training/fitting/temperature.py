@@ -145,7 +145,8 @@ def collect_logits(network: NetworkPass, meta: CheckpointMeta, dataset: Dataset)
     Labels are taken at the network's size, so that no logit is made up by interpolation.
 
     Raises:
-        ValueError: The dataset has other classes than the checkpoint, or no labelled pixel.
+        ValueError: The dataset has other classes than the checkpoint, or no labelled pixel, or
+            the network no logits.
     """
     check_classes(meta, dataset)
     random = np.random.default_rng(0)
@@ -155,7 +156,10 @@ def collect_logits(network: NetworkPass, meta: CheckpointMeta, dataset: Dataset)
         sample = dataset[index]
         output = network.infer(network_input(sample.image, network.input_size, 'exact'))
         if output.logits is None:
-            raise ValueError(f'engine {network.engine!r} gives no logits; use engine torch')
+            raise ValueError(
+                f"'temperature' divides logits, and model {meta.model!r} gives none: masks show "
+                'its classes; leave the word out'
+            )
         truth = resize_ids(sample.labels, network.input_size)
         valid = np.flatnonzero(truth != IGNORE)
         chosen = random.choice(valid, min(count, valid.size), replace=False, shuffle=False)

@@ -139,8 +139,9 @@ def comparison_steps(subject: Subject, data: Data, study: Path, out: Path) -> li
         return []
     checkpoint, made = Checkpoint.open(trained), folder / FITTED_FOLDER
     scores = scores_of(subject, checkpoint)
+    first_fit = ['temperature'] if 'logits' in fields_of(checkpoint) else []
     fitting: tuple[str, ...] = ('fit_score', '--checkpoint', trained, '--dataset', 'camvid')
-    fitting += ('--score', ','.join(['temperature', *scores]), '--root', str(data.camvid))
+    fitting += ('--score', ','.join([*first_fit, *scores]), '--root', str(data.camvid))
     weights = checkpoint.weights_sha256
     first = StudyStep('fit', (*fitting, '--out', str(made)), folder, made, recipe=weights)
     shipped = [
@@ -211,9 +212,14 @@ def digest(subject: Subject, study: Path) -> str | None:
 
 def scores_of(subject: Subject, checkpoint: Checkpoint) -> list[str]:
     """Gives the scores of a method that its checkpoint can give."""
-    fields = run_fields(checkpoint.network(), checkpoint.meta.void_index)
+    fields = fields_of(checkpoint)
     wanted = dict.fromkeys(('max_logit', *subject.scores))
     return [score for score in wanted if score_class(score).reads(fields) <= fields]
+
+
+def fields_of(checkpoint: Checkpoint) -> set[str]:
+    """Gives the names of what its network gives."""
+    return run_fields(checkpoint.network(), checkpoint.meta.void_index)
 
 
 def _sets(data: Data) -> dict[str, tuple[str, Path]]:

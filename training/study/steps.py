@@ -148,9 +148,10 @@ def _fitting(
     row: StudyRow, trained: str, data: Data, out: Path, needs: tuple[Path, ...]
 ) -> StudyStep:
     """Fits temperature and statistics into a copy of the checkpoint."""
-    statistics = [score for score in row.measured_by if score_class(score).statistics]
+    fitted = ['temperature'] if row.logits else []
+    fitted += [score for score in row.measured_by if score_class(score).statistics]
     arguments = (
-        *('fit_score', '--checkpoint', trained, '--score', ','.join(['temperature', *statistics])),
+        *('fit_score', '--checkpoint', trained, '--score', ','.join(fitted)),
         *('--dataset', 'camvid', '--root', str(data.camvid), '--out', str(out / FITTED_FOLDER)),
     )
     return StudyStep('fit', arguments, out, out / FITTED_FOLDER, needs=needs)
