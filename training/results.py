@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from anomaly_seg_ros.process.whole_file import whole_file
+
 FORMAT = 1
 RESULTS_FILE = 'results.json'
 FRAMES_FILE = 'frames.csv'
@@ -231,7 +233,8 @@ def read_pictures(folder: Path) -> list[Picture]:
 def _write_json(path: Path, content: Json) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_plain({'format': FORMAT, **content}), indent=1, allow_nan=False)
-    path.write_text(text + '\n', encoding='utf-8')
+    with whole_file(path) as part:
+        part.write_text(text + '\n', encoding='utf-8')
 
 
 def _read_json(path: Path, key: str) -> list[Any]:

@@ -16,6 +16,8 @@ from pathlib import Path
 import tempfile
 from typing import Any, TYPE_CHECKING
 
+from anomaly_seg_ros.process.whole_file import whole_file
+
 from .arrays import read_arrays
 from .digests import digest_weights, file_sha256, WeightsDigest
 from .frame_fit import FrameFit
@@ -258,12 +260,11 @@ def save_checkpoint(
         weights: State dict of the network that `meta` describes.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f'{WEIGHTS_FILE}.part'
-    write_tensors(part, weights)
-    # Without a sum meanwhile: whoever comes between the files may take either weights.
-    write_meta(folder, replace(meta, weights_sha256=''))
-    sum_of_part = file_sha256(part)
-    part.replace(folder / WEIGHTS_FILE)
+    with whole_file(folder / WEIGHTS_FILE) as part:
+        write_tensors(part, weights)
+        # Without a sum meanwhile: whoever comes between the files may take either weights.
+        write_meta(folder, replace(meta, weights_sha256=''))
+        sum_of_part = file_sha256(part)
     meta = replace(meta, weights_sha256=sum_of_part)
     write_meta(folder, meta)
     return Checkpoint(folder, meta)

@@ -10,6 +10,7 @@ from typing import Any
 
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.process.whole_file import whole_file
 from anomaly_seg_ros.scores import SCORES
 
 from .calibrated import (
@@ -246,6 +247,5 @@ def read_meta(folder: Path) -> CheckpointMeta:
 
 def write_meta(folder: Path, meta: CheckpointMeta) -> None:
     """Writes `meta.json` alone, at once."""
-    part = folder / f'{META_FILE}.part'
-    part.write_text(meta.to_json(), encoding='utf-8')
-    part.replace(folder / META_FILE)
+    with whole_file(folder / META_FILE) as part:
+        part.write_text(meta.to_json(), encoding='utf-8')

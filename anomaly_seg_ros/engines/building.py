@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomaly_seg_ros.engines.folder import ENGINES_FOLDER
+from anomaly_seg_ros.process.whole_file import whole_file
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.choice import Wanted
@@ -40,9 +41,8 @@ class BuildNotice:
         path = self.folder / ENGINES_FOLDER / TIMES_FILE
         try:
             path.parent.mkdir(exist_ok=True)
-            part = path.with_name(f'{TIMES_FILE}.part')
-            part.write_text(json.dumps(times, indent=1) + '\n', encoding='utf-8')
-            part.replace(path)
+            with whole_file(path) as part:
+                part.write_text(json.dumps(times, indent=1) + '\n', encoding='utf-8')
         except OSError as error:
             _logger.debug('%s', error)
 

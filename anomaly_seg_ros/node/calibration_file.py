@@ -11,6 +11,7 @@ from anomaly_seg_ros.checkpoint.calibrated import camera_calibration, CameraCali
 from anomaly_seg_ros.checkpoint.fields import or_none, text
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import frame_shift, FrameShift
+from anomaly_seg_ros.process.whole_file import whole_file
 
 FORMAT = 1
 FRAME = 'frame'
@@ -88,10 +89,9 @@ def keep(
         checkpoint.score_key(score), own, shift, checkpoint.meta.weights_sha256
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'{path.name}.part')
     content = json.dumps({'format': FORMAT, 'cameras': cameras}, indent=1)
-    part.write_text(f'{content}\n', encoding='utf-8')
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(f'{content}\n', encoding='utf-8')
 
 
 def _entry(

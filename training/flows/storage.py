@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 import torch
 
 from anomaly_seg_ros.checkpoint.digests import refuse_lfs_pointer
+from anomaly_seg_ros.process.whole_file import whole_file
 
 from .denseflow import DenseFlow
 
@@ -47,10 +48,9 @@ def build_flow(preset: str, **options: Any) -> DenseFlow:
 
 def save_flow(path: Path, flow: DenseFlow) -> None:
     """Writes a `.safetensors` file at once."""
-    part = path.with_suffix('.part')
     weights = {key: value.detach().contiguous() for key, value in flow.state_dict().items()}
-    save_file(weights, part, metadata={OPTIONS_KEY: json.dumps(flow.options)})
-    part.replace(path)
+    with whole_file(path) as part:
+        save_file(weights, part, metadata={OPTIONS_KEY: json.dumps(flow.options)})
 
 
 def load_flow(path: Path, checkpointing: bool = False) -> DenseFlow:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_seg_ros.process.path_errors import system_errors
+from anomaly_seg_ros.process.whole_file import whole_file
 
 CONFIG_FILE = 'config.json'
 """The whole recipe."""
@@ -92,13 +93,8 @@ def writing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: As `write_errors`; what was at `path` before still is.
     """
-    part = path.with_name(f'{path.name}.part')
-    with write_errors(path):
-        try:
-            yield part
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    with write_errors(path), whole_file(path) as part:
+        yield part
 
 
 def write_rows(path: Path, rows: list[EpochRow]) -> None:

@@ -14,6 +14,7 @@ import yaml
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.node.config import NodeConfig, refuse_unknown
 from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.process.whole_file import whole_file
 
 from .alarms import Alarms
 
@@ -147,6 +148,5 @@ _COMMON = ('score', 'engine', 'precision', 'threshold', 'persistence')
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a file that others see whole or not at all."""
-    part = path.with_name(f'.{path.name}.part')
-    part.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(values, indent=1) + '\n', encoding='utf-8')
