@@ -28,6 +28,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import Log
+from rcl_interfaces.srv import SetParameters
 import rclpy
 from rclpy.event_handler import QoSSubscriptionEventType
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -1666,6 +1667,18 @@ def test_a_batch_is_taken_whole_or_not_at_all(rig: Any) -> None:
     ]
     assert node.trigger_deactivate() == SUCCESS
     assert node.set_parameters_atomically(pair).successful
+
+
+def test_an_unknown_parameter_is_named_with_the_one_that_may_be_meant(rig: Any) -> None:
+    node = rig.start()
+    wanted = [Parameter('thresold', value=0.9).to_parameter_msg()]
+    (result,) = ask(rig, '~/set_parameters', SetParameters, parameters=wanted).results
+    assert not result.successful
+    assert result.reason == "unknown parameter 'thresold'; did you mean 'threshold'?"
+    several = [Parameter('threshold', value=0.9), Parameter('nothing_like_it', value=1)]
+    result = node.set_parameters_atomically(several)
+    assert result.reason == "unknown parameter 'nothing_like_it'"
+    assert node.config.threshold == -1.0
 
 
 def test_parameters_of_others_are_none_of_our_business(rig: Any) -> None:

@@ -11,6 +11,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock
+from rclpy.exceptions import ParameterNotDeclaredException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -194,6 +195,16 @@ class AnomalySegNode(LifecycleNode):
         return self._autostart is not None and self._autostart.gave_up
 
     # --- parameters and diagnostics ------------------------------------------------------------
+
+    def set_parameters_atomically(
+        self, parameter_list: list[Parameter[Any]]
+    ) -> SetParametersResult:
+        """Sets them as every node does, and says of an unknown name which one may be meant."""
+        try:
+            return super().set_parameters_atomically(parameter_list)
+        except ParameterNotDeclaredException:
+            why = parameters.unknown(self, (change.name for change in parameter_list))
+            return SetParametersResult(successful=False, reason=why)
 
     def _set_parameters(self, changes: Sequence[Parameter[Any]]) -> SetParametersResult:
         why, config = parameters.refusal(self.config, changes, self._worker is not None)

@@ -83,6 +83,15 @@ def _declare(node: Node, parameter: Parameter) -> None:
         raise ValueError(f'parameter {parameter.name}: {error}') from None
 
 
+def unknown(node: Node, names: Iterable[str]) -> str:
+    """Gives what is said of names that the node has no parameter of."""
+    try:
+        refuse_unknown(name for name in names if not node.has_parameter(name))
+    except ValueError as error:
+        return str(error)
+    return ''
+
+
 def read(node: Node) -> NodeConfig:
     """Gives the present values of all parameters.
 
