@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 BESIDE = ('criterion.', 'auxiliary_head.')
 """Beginnings of the names of weights that only the library's own training has."""
 
+DERIVED = ('relative_position_index', 'relative_coords_table', 'position_ids')
+"""Ends of the names of what older versions of the library saved and now make anew."""
+
 WEIGHTS = ('*.safetensors', 'pytorch_model*.bin')
 
 
@@ -96,6 +99,7 @@ def read_weights(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, where their names can be said
             dtype=torch.float32,
         )
     except Exception as error:
@@ -104,12 +108,26 @@ def read_weights(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
         raise ValueError(
             f'transformers cannot read the weights in {str(folder)!r}: {line}'
         ) from error
-    for what in ('missing_keys', 'unexpected_keys', 'mismatched_keys'):
-        keys = sorted(str(key) for key in found[what] if not str(key).startswith(BESIDE))
+    for what in ('mismatched_keys', 'missing_keys', 'unexpected_keys'):
+        keys = sorted(map(_said, found[what]))
+        keys = [key for key in keys if not key.startswith(BESIDE) and not key.endswith(DERIVED)]
         if keys:
             raise ValueError(
                 f'{str(folder)!r}: {len(keys)} {what.replace("_", " ")} '
                 f'({", ".join(keys[:3])}{", ..." if len(keys) > 3 else ""}); the weights are of '
-                'another network than its config.json'
+                'another network than its config.json, or id2label names more or fewer classes '
+                'than they have'
             )
-    return {k: v for k, v in net.state_dict().items() if not k.startswith(BESIDE)}
+    weights = {k: v for k, v in net.state_dict().items() if not k.startswith(BESIDE)}
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            raise ValueError(f'{str(folder)!r}: weight {key!r} is not finite; fetch it again')
+    return weights
+
+
+def _said(found: Any) -> str:
+    """Gives a key as it is said: the library gives those of another shape with both shapes."""
+    if isinstance(found, str):
+        return found
+    key, given, wanted = found
+    return f'{key} is {tuple(given)}, not {tuple(wanted)}'
