@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub.errors import LocalEntryNotFoundError
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 import torch
 from torch.nn import functional
 import transformers
@@ -25,6 +26,7 @@ from anomaly_seg_ros.models.forward import run_network
 from anomaly_seg_ros.models.parts.eomt import masked_share
 from anomaly_seg_ros.models.parts.hf_kinds import kind_of, KINDS, UNIVERSAL
 from training.hub.facts import read_facts
+from training.hub.importing import read_weights
 from training.hub.recipe import fill_in_network
 from training.hub.source import find_folder
 
@@ -136,6 +138,54 @@ def test_an_eomt_has_given_up_its_masks_when_its_training_ends(kind: str) -> Non
     assert not any(network.eval().masked_blocks)
     network.anneal(0.0)
     assert probs.tolist() == [0, 0, 0]  # released weights need none again
+
+
+def rewrite_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Changes the weights file of a folder."""
+    file = folder / 'model.safetensors'
+    weights = load_file(file)
+    change(weights)
+    save_file(weights, file, metadata={'format': 'pt'})
+
+
+def test_what_older_versions_of_the_library_saved_besides_is_left(tmp_path: Path) -> None:
+    """Released Swins hold the index of their positions, which older versions saved."""
+    write_folder(tmp_path, 'mask2former')
+    block = 'model.pixel_level_module.encoder.encoder.layers.0.blocks.0.attention.self'
+    name = f'{block}.relative_position_index'
+    rewrite_weights(
+        tmp_path, lambda weights: weights.update({name: torch.zeros(4, 4, dtype=torch.int64)})
+    )
+    assert main(['import_weights', '--model', f'hf:{tmp_path}', '--out', str(tmp_path / 'o')]) == 0
+    weights = read_weights(tmp_path, CONFIGS['mask2former'])
+    assert not any('relative_position_index' in key for key in weights)
+
+
+def test_more_names_than_classes_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / 'folder'
+    write_folder(folder, 'segformer')
+    change(folder, id2label={'0': 'road', '1': 'car'})
+    capsys.readouterr()
+    assert main(['import_weights', '--model', f'hf:{folder}', '--out', str(tmp_path / 'o')]) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert 'decode_head.classifier.weight is (3, ' in error
+    assert 'id2label names more or fewer classes than they have' in error
+
+
+def test_weights_that_are_not_finite_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / 'folder'
+    write_folder(folder, 'segformer')
+    key = 'decode_head.classifier.weight'
+    rewrite_weights(folder, lambda weights: weights[key].view(-1)[3].fill_(torch.nan))
+    capsys.readouterr()
+    assert main(['import_weights', '--model', f'hf:{folder}', '--out', str(tmp_path / 'o')]) == 2
+    assert f"weight '{key}' is not finite" in capsys.readouterr().err
+    assert not (tmp_path / 'o').exists()
 
 
 def test_a_temperature_of_masks_is_refused(
@@ -269,6 +319,32 @@ def facts_of(folder: Path, config: dict[str, Any], processor: dict[str, Any] | N
         ({}, {'image_size': 640}, (640, 640)),
         ({}, {'image_size': [320, 480]}, (320, 480)),
         (None, {}, (512, 1024)),
+        # One number is the shorter side for the processors of masks, and for DPT if it says so.
+        (
+            {'image_processor_type': 'Mask2FormerImageProcessor', 'size': 512, 'max_size': 2048},
+            {},
+            (512, 1024),
+        ),
+        ({'image_processor_type': 'EomtImageProcessorFast', 'size': 64}, {}, (64, 128)),
+        (
+            {
+                'image_processor_type': 'DPTImageProcessor',
+                'size': 480,
+                'keep_aspect_ratio': True,
+            },
+            {},
+            (480, 960),
+        ),
+        (
+            {
+                'image_processor_type': 'BeitImageProcessor',
+                'size': 256,
+                'do_center_crop': True,
+                'crop_size': {'height': 224, 'width': 224},
+            },
+            {},
+            (224, 224),
+        ),
     ],
 )
 def test_the_size_is_that_of_the_processor_or_the_configuration(
@@ -282,6 +358,13 @@ def test_the_size_is_that_of_the_processor_or_the_configuration(
     [
         (None, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ({'do_normalize': False}, (0.0,) * 3, (1.0,) * 3),
+        # Pixels in 0..255 and in 0..2 as they are.
+        ({'do_normalize': False, 'do_rescale': False}, (0.0,) * 3, (1 / 255,) * 3),
+        ({'do_normalize': False, 'rescale_factor': 1 / 127.5}, (0.0,) * 3, (0.5,) * 3),
+        # What DPTImageProcessor() and BeitImageProcessor() have by themselves.
+        ({'image_processor_type': 'DPTImageProcessor'}, (0.5,) * 3, (0.5,) * 3),
+        ({'feature_extractor_type': 'BeitFeatureExtractor'}, (0.5,) * 3, (0.5,) * 3),
+        ({'image_mean': 0.25, 'image_std': 0.5}, (0.25,) * 3, (0.5,) * 3),
         ({'image_mean': [0.5] * 3, 'image_std': [0.25] * 3}, (0.5,) * 3, (0.25,) * 3),
         # Of pixels in 0..255, and of pixels in 0..2.
         (
@@ -302,6 +385,39 @@ def test_the_normalisation_is_for_an_image_in_0_to_1(
     facts = facts_of(tmp_path, {}, processor)
     assert facts.mean == pytest.approx(mean)
     assert facts.std == pytest.approx(std)
+
+
+def test_a_folder_without_a_processor_is_normalised_as_its_kind_is(tmp_path: Path) -> None:
+    assert facts_of(tmp_path, {'model_type': 'dpt'}).mean == (0.5, 0.5, 0.5)
+
+
+def test_a_network_of_one_size_is_refused_at_another(tmp_path: Path) -> None:
+    config = {'model_type': 'dpt', 'is_hybrid': True, 'image_size': 64}
+    size = {'size': {'height': 64, 'width': 64}}
+    assert facts_of(tmp_path, config, size).input_size == (64, 64)
+    with pytest.raises(ValueError, match='image_size 64 alone, and the processor gives 64x96'):
+        facts_of(tmp_path, config, PROCESSOR)
+
+
+def test_no_border_is_lost_to_patches_of_a_backbone(tmp_path: Path) -> None:
+    """Patches of 14 do not fill a side of 64 or 96: the border is repeated until they do."""
+    backbone = {'model_type': 'dinov2', 'hidden_size': 16, 'num_hidden_layers': 4,
+                'num_attention_heads': 2, 'patch_size': 14, 'image_size': 56,
+                'out_features': ['stage1', 'stage2', 'stage3', 'stage4'],
+                'reshape_hidden_states': True}  # fmt: skip
+    config = {'model_type': 'upernet', 'hidden_size': 16, 'pool_scales': [1, 2],
+              'use_auxiliary_head': False, 'backbone_config': backbone}  # fmt: skip
+    torch.manual_seed(0)
+    network = build_model('hf', 3, {'config': config}).eval()
+    assert network.stride == 14
+    images = torch.randn(1, 3, 64, 96)
+    changed = images.clone()
+    changed[:, :, -2:, -2:] += 1
+    with torch.no_grad():
+        before = run_network(network, images, None).class_maps
+        after = run_network(network, changed, None).class_maps
+    assert before.shape[2:] == (64, 96)
+    assert not torch.equal(before, after)
 
 
 def test_known_names_have_their_colours_and_none_stands_there_twice(tmp_path: Path) -> None:

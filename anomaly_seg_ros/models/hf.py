@@ -67,9 +67,10 @@ class HuggingFaceSegmenter(Network):
         kind = kind_of(config or {})
         self.net = build_library_network(config or {}, classes)
         self.kind = kind
-        own = getattr(self.net.config, 'patch_size', None)
-        if isinstance(own, int) and self.stride % own:
-            self.stride = own
+        self.patch = patch_of(self.net.config)
+        for patch in (self.patch, patch_of(getattr(self.net.config, 'backbone_config', None))):
+            if self.stride % patch:  # the rest of a side would not be seen
+                self.stride = patch
         if kind.task == UNIVERSAL:
             self.provides = frozenset({'class_logits', 'mask_logits', 'features.last'})
         self.masked_blocks: tuple[bool, ...] = ()
@@ -116,8 +117,8 @@ class HuggingFaceSegmenter(Network):
                 classifier.register_forward_pre_hook(lambda _, given: read.append(given[0]))
             )
             if self.kind.square_neck:
-                patch = self.net.config.patch_size
-                sides = {'patch_height': size[0] // patch, 'patch_width': size[1] // patch}
+                height, width = (side // self.patch for side in size)
+                sides = {'patch_height': height, 'patch_width': width}
                 hooks.enter_context(
                     self.net.neck.register_forward_pre_hook(
                         lambda _, given, named: (given[:1], named | sides), with_kwargs=True
@@ -127,6 +128,12 @@ class HuggingFaceSegmenter(Network):
         if logits.shape[2:] != size:
             logits = functional.interpolate(logits, size, mode='bilinear', align_corners=False)
         return ModelOutput(logits, features={'last': read[0]})
+
+
+def patch_of(config: Any) -> int:
+    """Gives the side of a patch of a network or a backbone; 1 where it has no patches."""
+    patch = getattr(config, 'patch_size', None) or 1
+    return int(patch if isinstance(patch, int) else patch[0])
 
 
 def build_library_network(config: Mapping[str, Any], classes: int) -> Any:

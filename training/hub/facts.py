@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 import json
 from pathlib import Path
+import re
 from typing import Any
 
 from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, LabelSet, STREETHAZARDS
@@ -15,6 +16,11 @@ from training.datasets.classes_file import display_colors
 CONFIG = 'config.json'
 PROCESSORS = ('preprocessor_config.json', 'processor_config.json')
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+OF_HALF = ('dpt', 'beit', 'vit', 'deit')
+"""Image processors of the library that normalise so where their file says nothing."""
+OF_SHORT_SIDE = ('mask2former', 'maskformer', 'oneformer', 'eomt')
+"""Those that take one number for the shorter side; others take it for both."""
 INPUT_SIZE = (512, 1024)
 WIDEST = 2
 """Width over height at most, where a folder gives the shorter side alone."""
@@ -65,13 +71,16 @@ def read_facts(folder: Path) -> HubFacts:
         kind_of(config)
         _check_task(config)
         processor = _processor(folder)
-        mean, std = _normalisation(processor)
+        kind = str(config['model_type'])
+        mean, std = _normalisation(processor, kind)
+        size = _input_size(processor, config, kind)
+        _check_fixed_size(config, size)
         return HubFacts(
             config={key: value for key, value in config.items() if key not in NOT_KEPT},
             classes=_classes(config),
             mean=mean,
             std=std,
-            input_size=_input_size(processor, config),
+            input_size=size,
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f'cannot use {str(path)!r}: {error}') from None
@@ -111,6 +120,20 @@ def _check_task(config: Mapping[str, Any]) -> None:
         )
 
 
+def _check_fixed_size(config: Mapping[str, Any], size: tuple[int, int]) -> None:
+    """Checks the size of a network that takes its own alone.
+
+    Raises:
+        ValueError: It is of another.
+    """
+    side = config.get('image_size')
+    if config.get('is_hybrid') and size != (side, side):
+        raise ValueError(
+            f'a DPT with is_hybrid takes images of its image_size {side} alone, and the processor '
+            f'gives {size[0]}x{size[1]}; write {side}x{side} as its size'
+        )
+
+
 def _classes(config: Mapping[str, Any]) -> LabelSet:
     """Gives names and colours; those of a known label set where the names are its names."""
     given = config.get('id2label') or {}
@@ -131,25 +154,53 @@ def _classes(config: Mapping[str, Any]) -> LabelSet:
 
 
 def _normalisation(
-    processor: Mapping[str, Any],
+    processor: Mapping[str, Any], kind: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Gives mean and std for an image in 0..1."""
-    if not processor.get('do_normalize', True):
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    mean = tuple(float(v) for v in processor.get('image_mean') or IMAGENET[0])
-    std = tuple(float(v) for v in processor.get('image_std') or IMAGENET[1])
+    """Gives mean and std for an image in 0..1.
+
+    What a processor leaves out is what its class of the library has.
+    """
     factor = float(processor.get('rescale_factor') or 1 / 255)
     scale = 255 * factor if processor.get('do_rescale', True) else 255.0
+    if not processor.get('do_normalize', True):
+        return (0.0, 0.0, 0.0), (1 / scale,) * 3
+    usual = HALF if _processor_of(processor, kind) in OF_HALF else IMAGENET
+    mean = _three(processor.get('image_mean') or usual[0])
+    std = _three(processor.get('image_std') or usual[1])
     if abs(scale - 1) < 1e-3:
         return mean, std
     return tuple(v / scale for v in mean), tuple(v / scale for v in std)
 
 
-def _input_size(processor: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[int, int]:
+def _three(values: Any) -> tuple[float, ...]:
+    """Gives one value for each colour, of three or of one for all."""
+    if isinstance(values, int | float):
+        return (float(values),) * 3
+    return tuple(float(value) for value in values)
+
+
+def _processor_of(processor: Mapping[str, Any], kind: str) -> str:
+    """Gives the kind of an image processor, in small letters: by its class, or the network's."""
+    names = (processor.get(f'{what}_type') for what in ('image_processor', 'feature_extractor'))
+    name = str(next(filter(None, names), kind))
+    return re.sub(r'(imageprocessor|featureextractor)(fast|pil)?$', '', name.lower())
+
+
+def _input_size(
+    processor: Mapping[str, Any], config: Mapping[str, Any], kind: str
+) -> tuple[int, int]:
     """Gives (height, width)."""
     size = processor.get('size') or config.get('image_size') or INPUT_SIZE
+    if processor.get('do_center_crop') and processor.get('crop_size'):
+        size = processor['crop_size']
+    elif isinstance(size, int) and (
+        _processor_of(processor, kind) in OF_SHORT_SIDE or processor.get('keep_aspect_ratio')
+    ):
+        size = {'shortest_edge': size, 'longest_edge': processor.get('max_size')}
     if isinstance(size, Mapping) and 'height' in size and 'width' in size:
-        return int(size['height']), int(size['width'])
+        height, width = int(size['height']), int(size['width'])
+        # Square by the library's habit: the whole picture, as wide as it is.
+        return height, WIDEST * width if processor.get('keep_aspect_ratio') else width
     if isinstance(size, Mapping):
         short = int(size.get('shortest_edge') or size.get('longest_edge') or INPUT_SIZE[0])
         return short, min(int(size.get('longest_edge') or WIDEST * short), WIDEST * short)
