@@ -356,6 +356,19 @@ def test_a_git_lfs_pointer_says_how_to_get_the_file(tmp_path, capsys):
     assert "git-lfs pointer, not the weights; run 'git lfs pull'" in refuse(file, capsys, tmp_path)
 
 
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_a_pickle_of_arrays_with_code_is_refused_and_the_code_does_not_run(
+    protocol, tmp_path, capsys
+):
+    trap, file = tmp_path / 'ran', tmp_path / 'w.pkl'
+    arrays = {key: value.numpy() for key, value in random_state('enet', 19).items()}
+    file.write_bytes(pickle.dumps({'model': arrays, 'extra': Evil(trap)}, protocol))
+    refuse(file, capsys, tmp_path)
+    assert not trap.exists()
+    file.write_bytes(pickle.dumps({'model': arrays}, protocol)[:-200])
+    refuse(file, capsys, tmp_path)
+
+
 @pytest.mark.parametrize('share', [0.01, 0.3, 0.98])
 def test_a_truncated_file_is_called_truncated(share, tmp_path, capsys):
     file = write(tmp_path / 'w.pth', random_state('enet', 19))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import json
 import math
 from pathlib import Path
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -389,9 +390,11 @@ def as_public(network: Any) -> dict[str, Tensor]:
     return found
 
 
+@pytest.mark.parametrize('protocol', [None, 2, 4, 5])
 def test_the_authors_files_come_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    protocol: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
+    """As torch files, and as the pickles of arrays that Detectron2 publishes."""
     layouts = tuple(
         replace(layout, options={**layout.options, **SMALL, 'pixel_feedforward': 8})
         for layout in Mask2Anomaly.public_layouts
@@ -399,8 +402,13 @@ def test_the_authors_files_come_in(
     monkeypatch.setattr(Mask2Anomaly, 'public_layouts', layouts)
     torch.manual_seed(5)
     network = build_model('mask2anomaly', 19, dict(layouts[0].options)).eval()
-    torch.save({'model': as_public(network), 'iteration': 3}, tmp_path / 'model.pth')
-    command = ['import_weights', str(tmp_path / 'model.pth'), '--model', 'auto']
+    file = tmp_path / ('model.pkl' if protocol else 'model.pth')
+    if protocol:
+        arrays = {key: value.numpy() for key, value in as_public(network).items()}
+        file.write_bytes(pickle.dumps({'model': arrays, '__author__': 'x'}, protocol))
+    else:
+        torch.save({'model': as_public(network), 'iteration': 3}, file)
+    command = ['import_weights', str(file), '--model', 'auto']
     assert main([*command, '--out', str(tmp_path / 'out')]) == 0
     assert 'mask2anomaly, layout detectron2' in capsys.readouterr().out
     checkpoint = Checkpoint.open(tmp_path / 'out')

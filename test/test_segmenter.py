@@ -156,6 +156,43 @@ def test_files_of_both_layouts_are_imported(
     assert torch.allclose(found, expected, atol=0 if layout == 'authors' else 1e-3)
 
 
+HALF = (0.5, 0.5, 0.5)
+IMAGENET = (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    ('layout', 'decoder', 'distilled', 'given', 'expected'),
+    [
+        # segm/config.yml: 'vit' is a half each (segm/data/utils.py), 'deit' is ImageNet's.
+        ('authors', 'linear', False, (), HALF),
+        ('authors', 'mask', False, (), HALF),
+        ('authors', 'mask', True, (), IMAGENET),
+        # configs/_base_/models/segmenter_vit-b16_mask.py: 127.5 of 255.
+        ('mmsegmentation', 'mask', False, (), HALF),
+        # The network of cDNP, which begins with DeiT.
+        ('mmsegmentation', 'linear', False, (), IMAGENET),
+        ('mmsegmentation', 'linear', False, ('--normalisation', 'half'), HALF),
+    ],
+)
+def test_images_are_normalised_as_the_weights_were_trained(
+    layout: str,
+    decoder: str,
+    distilled: bool,
+    given: tuple[str, ...],
+    expected: tuple[float, ...],
+    tmp_path: Path,
+) -> None:
+    options = {**OPTIONS, 'decoder': decoder, 'distilled': distilled}
+    state = build_model('segmenter', 19, options).state_dict()
+    file = tmp_path / 'public.pth'
+    torch.save(state if layout == 'authors' else mmseg(state, decoder), file)
+    out = tmp_path / 'out'
+    command = ['import_weights', str(file), '--model', 'segmenter', '--out', str(out), *given]
+    assert main(command) == 0
+    assert Checkpoint.open(out).meta.mean == expected
+    assert Checkpoint.open(out).meta.std == (HALF if expected == HALF else (0.229, 0.224, 0.225))
+
+
 def test_no_name_of_the_other_layout_is_left() -> None:
     state = filled('mask').state_dict()
     for weights in (mmseg(state, 'mask'), state):

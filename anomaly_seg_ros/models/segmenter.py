@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.models.parts.public_layout import IMAGENET, PublicLayout
+from anomaly_seg_ros.models.parts.public_layout import HALF, IMAGENET, MeanStd, PublicLayout
 from anomaly_seg_ros.models.parts.vision_transformer import (
     Block,
     HEAD_WIDTH,
@@ -84,6 +84,14 @@ def options_of(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         'image_size': side * PATCH,
         'distilled': distilled,
     }
+
+
+def normalisation_of(weights: Mapping[str, Tensor]) -> MeanStd:
+    """Gives what the authors' images were normalised with, by `normalization` in segm/config.yml.
+
+    That of ImageNet for the distilled DeiT, which alone has such a token; else a half each.
+    """
+    return IMAGENET if 'encoder.dist_token' in weights else HALF
 
 
 class LinearDecoder(nn.Module):
@@ -167,25 +175,27 @@ class Segmenter(Network):
             'authors linear',
             'decoder.head.weight',
             0,
-            IMAGENET,
+            HALF,
             input_size=(768, 768),
             per_class=(('decoder.head.weight', 0), ('decoder.head.bias', 0)),
             sized=options_of,
+            normalised=normalisation_of,
         ),
         PublicLayout(
             'authors mask',
             'decoder.cls_emb',
             1,
-            IMAGENET,
+            HALF,
             options={'decoder': 'mask'},
             input_size=(768, 768),
             sized=options_of,
+            normalised=normalisation_of,
         ),
         PublicLayout(
             'mmsegmentation mask',
             'decode_head.cls_emb',
             1,
-            IMAGENET,
+            HALF,
             options={'decoder': 'mask', 'eps': 1e-6, 'position_resize': 'bicubic'},
             input_size=(768, 768),
             sized=options_of,

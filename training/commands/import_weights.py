@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 import pickle
@@ -17,6 +18,7 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.checkpoint.weights import load_state
 from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.models import build_model, MODELS
+from anomaly_seg_ros.models.parts.public_layout import NORMALISATIONS
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import check_name, lookup
 from training.datasets.classes_file import display_colors, read_classes_file
@@ -54,7 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs='?',
         metavar='FILE',
-        help='.pth file with a state dict; none where the model is hf:FOLDER_OR_REPO',
+        help=".pth file with a state dict, or Detectron2's .pkl; none where the model is "
+        'hf:FOLDER_OR_REPO',
     )
     parser.add_argument(
         '--model',
@@ -87,6 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='classes.yaml with the names of the channels, in their order; default: those that '
         'the public files have',
     )
+    parser.add_argument(
+        '--normalisation',
+        choices=sorted(NORMALISATIONS),
+        help='what the images were normalised with, where others than the public files were '
+        'trained: mean and std of ImageNet, half (0.5 each), plain (0..1), of the public BiSeNets',
+    )
     parser.add_argument('--out', type=Path, required=True, help='checkpoint folder to write')
 
 
@@ -102,6 +111,7 @@ def main(args: argparse.Namespace) -> int:
     check_name('model', [model for model in MODELS if public_layouts(model)], args.model)
     content = read_weights_file(args.file, args.model)
     layout = find_layout(content.weights, args.model, args.file)
+    layout = with_normalisation(layout, content.weights, args.normalisation)
     layout = with_classes(layout, output_channels(content.weights, layout), args.classes)
     void_index, reason = find_void_index(content, layout, args.void_index)
     weights = content.weights
@@ -139,7 +149,8 @@ def import_folder(args: argparse.Namespace) -> int:
         FileNotFoundError: There is no such folder, or something in it is missing.
         ValueError: Options that do not go with it, or what it holds cannot be used.
     """
-    given = [args.file, args.void_index, args.classes, args.repair_phase or None]
+    given = [args.file, args.void_index, args.classes, args.normalisation]
+    given += [args.repair_phase or None]
     if any(value is not None for value in [*given, args.expansion_activation or None]):
         raise ValueError(
             f'model {args.model!r} names its own weights and classes; give it and --out alone'
@@ -173,6 +184,17 @@ def make_meta(
         },
         commit=code_version(),
     )
+
+
+def with_normalisation(
+    layout: PublicLayout, weights: Mapping[str, Tensor], name: str | None
+) -> PublicLayout:
+    """Gives a layout with what the images of the file were normalised with, or a name's."""
+    if name is not None:
+        return replace(layout, mean_std=NORMALISATIONS[name])
+    if layout.normalised is not None:
+        return replace(layout, mean_std=layout.normalised(weights))
+    return layout
 
 
 def with_classes(layout: PublicLayout, channels: int, file: Path | None) -> PublicLayout:
@@ -313,6 +335,8 @@ FORBIDDEN = re.compile(r'GLOBAL ([\w.]+)|(?:class|global|function) ([\w.]+\.[\w.
 def _load(path: Path) -> Any:
     import torch
 
+    from training.hub.detectron2 import BEGINS, read_arrays
+
     if not path.is_file():
         raise FileNotFoundError(f'no weights file {str(path)!r}')
     with path.open('rb') as file:
@@ -321,6 +345,9 @@ def _load(path: Path) -> Any:
         raise ValueError(
             f"{str(path)!r} is a git-lfs pointer, not the weights; run 'git lfs pull'"
         )
+    if head.startswith(BEGINS):
+        with suppress(pickle.UnpicklingError):
+            return read_arrays(path)
     try:
         # The warnings are about pickle dialects; what comes of them is said below.
         with torch.serialization.safe_globals(NUMBERS), warnings.catch_warnings():
@@ -339,7 +366,8 @@ def _load(path: Path) -> Any:
             f'cannot read {str(path)!r}: the file is truncated or damaged; copy it again'
         ) from problem
     raise ValueError(
-        f'{str(path)!r} is no torch file, or truncated; give the .pth file of the weights'
+        f'{str(path)!r} is no torch file, or truncated; give the .pth file of the weights, or '
+        "Detectron2's .pkl"
     ) from problem
 
 
