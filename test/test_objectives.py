@@ -11,7 +11,7 @@ from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.scores.nflow_js import NFlowJS as Score
 from training.feeding.loading import Batch
 from training.losses import build_loss, Loss
-from training.objectives import build_objective, check_outliers
+from training.objectives import build_objective, check_network, check_outliers
 from training.objectives.dense_hybrid import density_loss, posterior_loss
 from training.objectives.nflow_js import divergence_to_uniform
 
@@ -236,3 +236,17 @@ def test_an_objective_is_held_against_the_recipe(
 )
 def test_what_fits_an_objective_is_let_through(name: str, pasted: bool, void: bool) -> None:
     check_outliers(name, pasted, void)
+
+
+def test_a_network_is_checked_before_it_learns() -> None:
+    check_network('segmentation', 'enet', {'logits', 'features.last'})
+    masks = {'class_logits', 'mask_logits', 'features.last'}
+    check_network('uno', 'mask2anomaly', masks)
+    with pytest.raises(
+        ValueError,
+        match=r"objective 'segmentation' is made of logits; model 'hf' gives class_logits, "
+        r'features\.last, mask_logits; choose one of: mask2anomaly, mask_classification, rba, uno',
+    ):
+        check_network('segmentation', 'hf', masks)
+    with pytest.raises(ValueError, match=r'choose one of: dense_hybrid, nflow_js, segmentation$'):
+        check_network('mask_classification', 'enet', {'logits'})

@@ -23,6 +23,7 @@ from anomaly_seg_ros.provenance import code_version
 from training.datasets import Dataset
 from training.feeding.loading import Batch, checked, EpochSampler
 from training.feeding.normalisation import Normalisation
+from training.objectives import check_network
 from training.objectives.objective import Reports
 from training.recipes.train_config import TrainConfig
 
@@ -83,6 +84,7 @@ class Trainer:
         )
         self.loader = build_loader(fabric, config, train_set, self.sampler, self.void_index)
         self.model, self.optimizer = build_network(fabric, config, train_set)
+        check_network(config.objective, config.model, self.model.module.provides)
         self.ema = (
             AveragedModel(self.model.module, avg_fn=ema_update(config.ema_decay), use_buffers=True)
             if config.ema_decay

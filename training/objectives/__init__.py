@@ -77,6 +77,26 @@ def check_outliers(name: str, pasted: bool, void: bool) -> None:
         )
 
 
+def check_network(name: str, model: str, given: Collection[str]) -> None:
+    """Checks that a network gives what an objective is made of.
+
+    Args:
+        name: A key of `OBJECTIVES`.
+        model: A key of `MODELS`.
+        given: Fields of `ModelOutput` that the network fills.
+
+    Raises:
+        ValueError: It does not; the text lists the objectives that it can learn by.
+    """
+    reads = objective_class(name).reads
+    if not reads <= set(given):
+        others = [other for other in OBJECTIVES if objective_class(other).reads <= set(given)]
+        raise ValueError(
+            f'objective {name!r} is made of {", ".join(sorted(reads))}; model {model!r} gives '
+            f'{", ".join(sorted(given))}; choose one of: {", ".join(others) or "none"}'
+        )
+
+
 def build_objective(name: str, loss: Loss, options: Mapping[str, Any]) -> Objective:
     """Gives an objective around a loss of (logits, labels).
 

@@ -43,6 +43,8 @@ class MaskClassification(Objective):
         """Gives 'mask_msp', from what the queries show and nothing else."""
         return 'mask_msp'
 
+    reads = frozenset({'class_logits', 'mask_logits'})
+
     def __init__(
         self,
         loss: Loss,

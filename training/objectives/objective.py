@@ -26,11 +26,13 @@ class Objective(nn.Module):
     flow) are trained by its own optimiser; its state is saved with the run.
 
     Attributes:
+        reads: Fields of `ModelOutput` that it is made of.
         needs_outliers: Whether it learns nothing without outliers in the recipe.
         ignores_outliers: Whether it keeps pasted pixels out of all classes, void too.
         needs_void: Whether it learns the void class, from pasted outliers alone.
     """
 
+    reads: ClassVar[frozenset[str]] = frozenset({'logits'})
     needs_outliers: ClassVar[bool] = False
     ignores_outliers: ClassVar[bool] = False
     needs_void: ClassVar[bool] = False

@@ -24,6 +24,8 @@ class Reconstruction(Objective):
         kl_weight: Of `-1/2 sum(1 + ln s^2 - m^2 - s^2)`.
     """
 
+    reads = frozenset({'image', 'reconstruction'})
+
     def __init__(self, loss: Loss, aux_weight: float = 1.0, kl_weight: float = 1.0):
         super().__init__()
         self.kl_weight = kl_weight
