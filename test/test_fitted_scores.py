@@ -309,6 +309,10 @@ def test_statistics_that_do_not_fit_are_refused() -> None:
         ('msp', {'temperature': 2.0}, "unknown option 'temperature' of score 'msp'"),
         ('sml', {'dilated_smoothing': 'no'}, "'dilated_smoothing' of score 'sml' is 'no'; it"),
         ('sml', {'dilated_smoothing': 0}, "'dilated_smoothing' of score 'sml' is 0; it must"),
+        ('dnp', {'grid': 0}, "'grid' of score 'dnp' is 0; it must be 1 or more"),
+        ('dnp', {'grid': True}, "'grid' of score 'dnp' is True; it must be like 16"),
+        ('cdnp', {'energy_step': -2}, "'energy_step' of score 'cdnp' is -2; it must be 1 or m"),
+        ('mask2anomaly', {'refine': 2}, r"'refine' of .* is 2; it must be like \[2, 3\]"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_named(score: str, options: dict[str, Any], what: str) -> None:

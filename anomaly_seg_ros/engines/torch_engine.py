@@ -169,7 +169,11 @@ class TorchEngine:
         batch = torch.from_numpy(stack_images([image], self.input_size)).to(self._device)
         with torch.inference_mode():
             output = self.scored.output(batch)
-        parts = [output.given('logits')]
+        if output.logits is None:
+            raise ValueError(
+                'this network gives no logits, masks show its classes; leave logits out of --save'
+            )
+        parts = [output.logits]
         if output.void_logit is not None:
             parts.append(output.void_logit)
         logits: NDArray[np.float32] = torch.cat(parts, 1)[0].float().cpu().numpy()

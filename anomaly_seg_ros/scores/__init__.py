@@ -165,15 +165,18 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
                 f'unknown option {key!r} of score {name!r}; it takes: '
                 f'{", ".join(sorted(valid)) or "none"}'
             )
+        usual = valid[key]
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        alike = isinstance(value, type(valid[key])) or (
-            # JSON and YAML know no tuples.
-            isinstance(value, list) and isinstance(valid[key], tuple)
-        )
-        if not alike and not (isinstance(valid[key], float) and number):
+        # JSON and YAML know no tuples.
+        alike = isinstance(value, (list, tuple) if isinstance(usual, tuple) else type(usual))
+        alike &= isinstance(value, bool) == isinstance(usual, bool)
+        if not alike and not (isinstance(usual, float) and number):
+            like = list(usual) or [2, 3] if isinstance(usual, tuple) else usual
             raise ValueError(
-                f'option {key!r} of score {name!r} is {value!r}; it must be like {valid[key]!r}'
+                f'option {key!r} of score {name!r} is {value!r}; it must be like {like!r}'
             )
+        if type(usual) is int and usual > 0 and value < 1:
+            raise ValueError(f'option {key!r} of score {name!r} is {value}; it must be 1 or more')
         if key == STEP and (isinstance(value, bool) or value not in STEPS):
             raise ValueError(
                 f'option {key!r} of score {name!r} is {value}; it must be one of {STEPS}'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
@@ -16,9 +17,10 @@ class Margin(AnomalyScore):
 
     Source: Scheffer et al., "Active Hidden Markov Models for Information Extraction", 2001.
 
-    >>> import torch
     >>> Margin()(ModelOutput(torch.zeros(1, 4, 1, 1))).item() + 0.0
     0.0
+    >>> Margin()(ModelOutput(torch.zeros(1, 1, 1, 1))).item()
+    -1.0
     """
 
     needs = frozenset({'logits'})
@@ -28,5 +30,7 @@ class Margin(AnomalyScore):
         return over_class_logits(output, self._of_logits)
 
     def _of_logits(self, logits: Tensor) -> Tensor:
+        if logits.shape[1] == 1:  # of one class the second probability is 0
+            return -torch.ones_like(logits[:, 0])
         largest = (logits.topk(2, dim=1).values - logits.logsumexp(1, keepdim=True)).exp()
         return largest[:, 1] - largest[:, 0]
