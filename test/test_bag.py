@@ -339,7 +339,13 @@ def test_broken_messages_are_counted_and_passed_over(
     assert [mask.stamp for mask in masks] == [0, 3, 5]
 
 
-def write_raw(folder: Path, images: Sequence[NDArray[Any]], encoding: str, height: int) -> None:
+def write_raw(
+    folder: Path,
+    images: Sequence[NDArray[Any]],
+    encoding: str,
+    height: int,
+    stamps: Sequence[int] = (),
+) -> None:
     """Writes a bag of messages whose rows lie as in these arrays, whatever the encoding is."""
     from rosbags.rosbag2 import Writer
 
@@ -347,7 +353,8 @@ def write_raw(folder: Path, images: Sequence[NDArray[Any]], encoding: str, heigh
         connection = writer.add_connection('/image', RAW, typestore=TYPESTORE)
         types = TYPESTORE.types
         for number, image in enumerate(images):
-            stamp = types['builtin_interfaces/msg/Time'](sec=number, nanosec=0)
+            seconds = stamps[number] if stamps else number
+            stamp = types['builtin_interfaces/msg/Time'](sec=seconds, nanosec=0)
             rows = np.ascontiguousarray(image).view(np.uint8).reshape(len(image), -1)
             message = types[RAW](
                 header=types['std_msgs/msg/Header'](stamp=stamp, frame_id='c'),
@@ -359,6 +366,16 @@ def write_raw(folder: Path, images: Sequence[NDArray[Any]], encoding: str, heigh
                 data=rows.reshape(-1),
             )
             writer.write(connection, number, bytes(TYPESTORE.serialize_cdr(message, RAW)))
+
+
+def test_stamps_that_go_back_begin_anew_as_in_the_node(
+    run: Callable[..., int], tmp_path: Path
+) -> None:
+    frames = [quadrants()] * 5
+    write_raw(tmp_path / 'in', frames, 'rgb8', HEIGHT, stamps=[10, 11, 12, 5, 6])
+    assert run(tmp_path / 'in', '-p', 'persistence:=2/3') == 0
+    shares = [float(line['mask_share']) for line in timeline(tmp_path / 'out')]
+    assert shares == [0.0, 0.25, 0.25, 0.0, 0.25]
 
 
 def test_a_12_bit_camera_is_as_bright_as_an_8_bit_one(
