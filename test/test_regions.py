@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 import json
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,34 @@ def test_boxes_fit_the_published_mask(
     assert len(found) == 2
     assert np.abs(np.array(found) - sorted(statistics.tolist())).max(axis=0)[:4].max() <= 1
     assert found[0][4] == pytest.approx(sorted(statistics.tolist())[0][4], rel=0.2)
+
+
+def test_regions_of_a_smaller_camera_have_a_size(pipeline: Callable[..., Pipeline]) -> None:
+    """A pixel of the network may lie between the centres of the camera's, which are larger."""
+    run = pipeline()
+    picture = frame(*((x, y, 1, 1) for x in range(1, 32, 2) for y in range(0, 24, 2)))
+    prediction = run(picture).prediction
+    camera = np.zeros((10, 15, 3), np.uint8)
+    found = run.finish(run.prepare(camera), prediction).regions
+    assert len(found.ids) == 100
+    assert min(*found.widths, *found.heights, *found.areas) == 1
+    assert min(*found.x, *found.y) >= 0
+    assert max(np.add(found.x, found.widths)) <= 15
+    assert max(np.add(found.y, found.heights)) <= 10
+
+
+def test_a_threshold_of_nothing_leaves_what_is_ignored(
+    pipeline: Callable[..., Pipeline],
+) -> None:
+    run = pipeline(threshold=0.0)
+    run.ignored = np.zeros((24, 32), bool)
+    run.ignored[:, :8] = True
+    for smoothing in (0.0, 0.5):
+        run.settings = replace(run.settings, smoothing=smoothing)
+        result = run(frame())
+        assert not result.mask[:, :8].any()
+        assert (result.mask[:, 8:] == 255).all()
+        assert (result.labels[:, :8] == 255).all()
 
 
 def test_what_flickers_is_no_anomaly(pipeline: Callable[..., Pipeline]) -> None:

@@ -99,6 +99,7 @@ class Maps:
         judge: The checkpoint's method for whole frames; None where it has none.
         picture: (h, w, 3) RGB at the network's size, where frames follow each other and the
             camera's health is watched.
+        ignored: (h, w) true where nothing is anomalous whatever the threshold; None for nowhere.
     """
 
     def __init__(
@@ -110,12 +111,14 @@ class Maps:
         before: Memory,
         judge: FrameJudge | None = None,
         picture: NDArray[np.uint8] | None = None,
+        ignored: NDArray[np.bool_] | None = None,
     ):
         self.prediction = prediction
         self.settings = settings
         self.before = before
         self._judge = judge
         self._picture = picture
+        self._ignored = ignored
         self._min_area = min_area
         self._calibration = calibration
 
@@ -184,8 +187,12 @@ class Maps:
     def above(self) -> NDArray[np.uint8]:
         """(h, w) 255 where the calibrated score is at or above the threshold."""
         if self.smoothed is None:
-            return self._table.above(self._bits, self.settings.threshold)
-        return np.negative((self.smoothed >= self.settings.threshold).view(np.uint8))
+            above = self._table.above(self._bits, self.settings.threshold)
+        else:
+            above = np.negative((self.smoothed >= self.settings.threshold).view(np.uint8))
+        if self._ignored is not None:
+            above[self._ignored] = 0  # a threshold of 0 is reached everywhere
+        return above
 
     @cached_property
     def anomalous_share(self) -> float:

@@ -123,6 +123,7 @@ class Pipeline:
             self._left(),
             self.judge,
             prepared.network_input if self._remembers else None,
+            self.ignored,
         )
         if self._remembers:
             # What it leaves is found when it is needed: first it goes out.

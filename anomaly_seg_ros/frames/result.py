@@ -180,9 +180,11 @@ class Result:
         boxes = found.boxes.T.copy()
         boxes[2:] += boxes[:2]
         boxes = np.ceil(boxes * np.array([scale * 2]).T - 0.5)
-        boxes[2:] -= boxes[:2]
+        # Where the camera's are the larger ones, a small region may lie between their centres.
+        boxes[:2] = np.minimum(boxes[:2], [[columns - 1], [rows - 1]])
+        boxes[2:] = np.maximum(boxes[2:] - boxes[:2], 1)
         x, y, widths, heights = boxes.astype(np.intp).tolist()
-        areas = np.rint(found.areas * (scale[0] * scale[1])).astype(np.intp).tolist()
+        areas = np.rint(found.areas * (scale[0] * scale[1])).clip(1).astype(np.intp).tolist()
         return Listed(
             found.ids.tolist(),
             x,
