@@ -224,6 +224,16 @@ def test_a_folder_of_pictures_without_labels_gives_a_calibrated_checkpoint(
     assert len(list(shown.glob('*/*_overlay.png'))) == 14
 
 
+def test_a_camera_that_no_node_can_have_is_refused(
+    drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ['adapt', str(drive), '--checkpoint', 'default', '--camera', 'le ft/x']
+    assert main([*command, '--out', str(tmp_path / 'out')]) == 2
+    assert (
+        "camera 'le ft/x' cannot be one of a node; a name is a letter" in capsys.readouterr().err
+    )
+
+
 def test_each_camera_has_its_own(
     drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -389,6 +389,18 @@ def test_a_cut_brush_is_an_error() -> None:
             unpack_brush(data[:length])
 
 
+def test_annotations_of_images_that_are_not_listed_are_told_of(
+    tmp_path: Path, capsys: Any
+) -> None:
+    make_coco(tmp_path / 'in')
+    file = tmp_path / 'in' / 'train' / '_annotations.coco.json'
+    content = json.loads(file.read_text())
+    content['annotations'].append({**content['annotations'][0], 'id': 9, 'image_id': 99})
+    write_json(file, content)
+    assert main(['convert', 'coco', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 0
+    assert 'left out: 1 annotations of images that no file lists' in capsys.readouterr().out
+
+
 def test_no_zip_is_one_line(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / 'in.zip').write_bytes(b'PK no')
     assert main(['convert', 'cvat', str(tmp_path / 'in.zip'), '--out', str(tmp_path / 'o')]) == 2

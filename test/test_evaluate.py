@@ -355,6 +355,47 @@ def test_any_float_type_is_taken(dtype: Any, tmp_path: Path) -> None:
     assert row['ap'] == pytest.approx(0.5)
 
 
+def test_what_float32_makes_one_of_many_scores_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(20, 6, (20, 30))
+    labels = [[int(value > 30) for value in row] for row in logits]
+    for name, scores in (('logits', logits), ('probabilities', 1 / (1 + np.exp(-logits)))):
+        folder = tmp_path / name
+        folder.mkdir()
+        run_maps(write_maps(folder, [(scores.tolist(), labels)], np.float64), folder / 'out')
+    (said,) = {record.getMessage() for record in caplog.records if 'float32' in record.message}
+    assert 'probabilities' in said
+    assert 'save logits or log-odds instead' in said
+
+
+def test_scores_beyond_float32_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = write_maps(tmp_path, [([[1e300, 2.0]], [[1, 0]])], np.float64)
+    assert main(['evaluate', *arguments, '--out', str(tmp_path / 'out')]) == 2
+    assert 'holds float64 scores beyond float32' in capsys.readouterr().err
+
+
+def test_infinite_scores_warn_of_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    pair = ([[np.inf, np.inf, 1.0, -np.inf, -np.inf, -np.inf]], [[1, 1, 0, 0, 0, 0]])
+    assert run_maps(write_maps(tmp_path, [pair]), tmp_path / 'out')['ap'] == 1.0
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
+
+
+def test_a_label_that_is_no_id_has_a_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = write_maps(tmp_path, [([[2.0, 1.0]], [[1, 0]])])
+    (tmp_path / 'labels' / 'f00.png').unlink()
+    np.save(tmp_path / 'labels' / 'f00.npy', np.array([[1, -1]], np.int16))
+    assert main(['evaluate', *arguments, '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert 'holds label -1; ' in error
+    assert error.strip().endswith('store it as an id of 0 to 65535')
+
+
 def test_labels_may_be_numpy_files(tmp_path: Path) -> None:
     arguments = write_maps(tmp_path, [([[2.0, 1.0, 0.0]], [[1, 0, 255]])])
     (tmp_path / 'labels' / 'f00.png').unlink()

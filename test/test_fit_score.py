@@ -264,6 +264,28 @@ def test_a_new_gamma_drops_statistics_and_calibrations_and_says_so(
 
 
 @pytest.mark.parametrize(
+    ('score', 'more', 'error'),
+    [
+        ('msp', ('--gamma', '0'), 'gamma is 0.0; it must be'),
+        ('msp,void', (), "score 'void' needs logits, void_logit; model 'bisenetv2' gives"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_fitted(
+    score: str,
+    more: tuple[str, ...],
+    error: str,
+    fitted: Path,
+    frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fit(fitted, frames, tmp_path / 'out', score, *more) == 2
+    said = capsys.readouterr()
+    assert said.out == ''
+    assert error in said.err
+
+
+@pytest.mark.parametrize(
     ('score', 'option', 'message'),
     [
         ('sml', 'sml', "option 'sml' is not of the form score.key=value"),

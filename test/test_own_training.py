@@ -390,6 +390,44 @@ def test_the_estimate_leaves_the_network_as_it_was(own: Path, start: Path, tmp_p
     assert all(p.grad is None for p in trainer.model.parameters())
 
 
+def test_a_run_does_not_go_on_with_other_classes(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Two classes that changed places would be learned by each other's channel."""
+    monkeypatch.setattr(automatic, 'available_gigabytes', lambda: 16.0)
+    own, run = write_own(tmp_path / 'set'), tmp_path / 'run'
+    changes = ['warmup_steps=1', 'input_size=[64, 96]', 'batch_size=2', 'report=false']
+    assert train(run, own, start, *changes, 'epochs=1') == 0
+    file = own / 'classes.yaml'
+    text = file.read_text()
+    for other, now in (
+        (
+            'classes: [{name: floor, id: 1}, {name: sky, id: 0}, {name: cart, id: 2}]',
+            'floor, sky, cart',
+        ),
+        (text.replace(']', ', {name: cone, id: 3}]'), 'sky, floor, cart, cone'),
+    ):
+        file.write_text(other)
+        capsys.readouterr()
+        assert train(run, own, start, *changes, 'epochs=2', '--resume') == 2
+        error = capsys.readouterr().err
+        assert (
+            f'{str(run)!r} began with the classes sky, floor, cart, and the data have {now}'
+            in error
+        )
+    file.write_text(text)
+    assert train(run, own, start, *changes, 'epochs=2', '--resume') == 0
+
+
+@pytest.mark.parametrize('change', ['epochs=two', 'batch_size=two'])
+def test_a_number_that_is_none_is_named(
+    change: str, own: Path, start: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert train(tmp_path / 'run', own, start, change) == 2
+    key = change.partition('=')[0]
+    assert f"{key} is 'two'; it must be of type int" in capsys.readouterr().err
+
+
 def test_a_run_may_start_from_a_public_weights_file(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -164,7 +164,7 @@ def parse_wanted(text: str) -> list[str]:
     Raises:
         ValueError: An unknown name, or none.
     """
-    wanted = [part.strip() for part in text.split(',') if part.strip()]
+    wanted = list(dict.fromkeys(part.strip() for part in text.split(',') if part.strip()))
     for name in wanted or ['']:
         if name not in (known := (*sorted(SCORES), *METHODS, TEMPERATURE)):
             raise ValueError(f'unknown score {name!r}; choose of: {", ".join(known)}')

@@ -55,7 +55,7 @@ def _export(folder: Path, mark: str, kind: str) -> Export:
         raise FileNotFoundError(f'no JSON file of COCO {kind} in {str(folder)!r}')
     names: dict[str, dict[str, Any]] = {}
     annotated: list[Annotated] = []
-    left = 0
+    left = orphans = 0
     try:
         for path, content in files:
             for category in content['categories']:
@@ -64,6 +64,8 @@ def _export(folder: Path, mark: str, kind: str) -> Export:
             own: dict[str, list[Mapping[str, Any]]] = {}
             for annotation in content['annotations']:
                 own.setdefault(str(annotation['image_id']), []).append(annotation)
+            ids = {str(image['id']) for image in content['images']}
+            orphans += sum(len(found) for key, found in own.items() if key not in ids)
             for image in content['images']:
                 if found := own.get(str(image['id'])):
                     annotated.append((path, image, found))
@@ -79,6 +81,7 @@ def _export(folder: Path, mark: str, kind: str) -> Export:
             f'a file of COCO {kind} in {str(folder)!r} is broken: {error!r}'
         ) from None
     left_out = [f'{left} images without annotation'] if left else []
+    left_out += [f'{orphans} annotations of images that no file lists'] if orphans else []
     frames = _frames(folder, annotated, classes_of, kind)
     return Export(list(names.values()), frames, len(annotated), left_out)
 

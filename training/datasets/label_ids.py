@@ -25,6 +25,9 @@ AS_IS = {0: 0, 1: 1, IGNORE: IGNORE}
 BY_LABEL_MAP = '; say what it means, as --label-map {}=1'
 """The way out of an unknown id where `--label-map` is taken."""
 
+NO_ID = '; store it as an id of 0 to 65535'
+"""The way out of a number that is no id at all."""
+
 MEANINGS = {0: 'normal', 1: 'anomaly', IGNORE: 'ignored'}
 """What anomaly labels say of a pixel."""
 
@@ -130,7 +133,9 @@ class LabelTable:
             known = ', '.join(map(str, sorted(self._known)[:40]))
             raise ValueError(
                 f'{str(path)!r} holds label {strange[0]}; {self._owner} has {known}'
-                + self._way_out.replace('{}', str(strange[0]))
+                + (self._way_out if 0 <= strange[0] < MOST_IDS else NO_ID).replace(
+                    '{}', str(strange[0])
+                )
             )
         meaning: NDArray[np.uint8] = self._table[ids]
         return meaning

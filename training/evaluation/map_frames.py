@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import logging
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,6 +24,13 @@ from training.datasets.label_ids import (
 
 from .frame import Bytes, Floats, Frame
 from .resizing import truth_size
+
+_logger = logging.getLogger(__name__)
+
+SAMPLED = 1 << 14
+"""Scores of a map that are looked at for what float32 makes of them, about."""
+LEAST_KEPT = 0.9
+"""Share of the different ones that is kept where nothing is said."""
 
 SUFFIX = '_score'
 """What `predict --save score` puts behind the stem."""
@@ -93,7 +102,8 @@ def read_map(path: Path) -> Floats:
     """Reads a score map of any float type as float32.
 
     Raises:
-        ValueError: No NumPy file, or not an (H, W) array of a float type.
+        ValueError: No NumPy file, not an (H, W) array of a float type, or one that holds numbers
+            beyond float32.
     """
     values = _load(path)
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating):
@@ -101,8 +111,28 @@ def read_map(path: Path) -> Floats:
             f'{str(path)!r} holds {values.dtype} of shape {values.shape}; a score map is an '
             '(H, W) array of a float type'
         )
-    with np.errstate(over='ignore'):
-        return values.astype(np.float32)
+    with np.errstate(over='ignore', under='ignore'):
+        found = values.astype(np.float32)
+    if values.dtype.itemsize > found.dtype.itemsize:
+        if np.isinf(found).sum() > np.isinf(values).sum():
+            raise ValueError(
+                f'{str(path)!r} holds {values.dtype} scores beyond float32, in which they are '
+                'measured; save them scaled, or their logarithm'
+            )
+        _say_merged(values, found, path)
+    return found
+
+
+def _say_merged(values: NDArray[Any], found: Floats, path: Path) -> None:
+    """Warns where float32 makes one score of many: their order, and with it AP, would be lost."""
+    step = max(values.size // SAMPLED, 1)
+    kept, had = (np.unique(each.ravel()[::step]).size for each in (found, values))
+    if kept < LEAST_KEPT * had:
+        _logger.warning(
+            '%r: float32, in which scores are measured, keeps %d of %d different %s scores; save '
+            'logits or log-odds instead of probabilities near 0 or 1',
+            str(path), kept, had, values.dtype,
+        )  # fmt: skip
 
 
 def read_truth(path: Path, table: LabelTable) -> tuple[Bytes, frozenset[int]]:

@@ -115,7 +115,8 @@ class FirstPass:
                 row |= self._single(values, frame)
             self.rows[index, score] = row
             if valid.any():
-                low, high = np.percentile(values[valid][::16], (50, 99.9))
+                # Between two infinite ones there is nothing to take the mean of.
+                low, high = np.percentile(values[valid][::16], (50, 99.9), method='higher')
                 self.ranges[index, score] = (float(low), float(high))
             if self.settings.towns and self.confusion.classes:
                 self._add_half(score, values, frame)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import shutil
 from typing import Any
 
@@ -14,8 +14,9 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import FrameFit
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.folder import engine_folders
+from anomaly_seg_ros.models.forward import run_fields
 from anomaly_seg_ros.provenance import code_version
-from anomaly_seg_ros.scores import is_tempered, score_class, SCORES
+from anomaly_seg_ros.scores import check_needs, is_tempered, score_class, SCORES
 from training.datasets import Dataset
 from training.evaluation.network_pass import open_pass
 
@@ -78,8 +79,14 @@ def check_fit(
     """Checks before the work that frames fit what is to be fitted.
 
     Raises:
-        ValueError: Class labels are needed, and the dataset has others than the checkpoint.
+        ValueError: Class labels are needed, and the dataset has others than the checkpoint; or
+            a score needs what the network lacks.
     """
+    if request.gamma is not None:
+        replace(checkpoint.meta, gamma=request.gamma)  # refused before anything is said
+    fields = run_fields(checkpoint.network(), checkpoint.meta.void_index)
+    for score in request.scores:
+        check_needs(score, checkpoint.meta.model, fields)
     if request.temperature:
         check_classes(checkpoint.meta, validation)
     check_frames(checkpoint.meta, request.fitted, training)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import json
 import math
 from pathlib import Path
@@ -150,6 +150,7 @@ class Trainer:
             MAY_DIFFER,
             lambda state: int(state['progress']['epoch']),
         )
+        self._check_classes(state)
         self.model.load_state_dict(state['model'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.objective.load_state_dict(state['objective'])
@@ -160,6 +161,20 @@ class Trainer:
             self.ema.load_state_dict(state['ema'])
         self.progress = Progress(**state['progress'])
 
+    def _check_classes(self, state: Mapping[str, Any]) -> None:
+        """Refuses a state of other classes: its channels would be taken for those of today.
+
+        Raises:
+            ValueError: The data have others than the run began with, or in another order.
+        """
+        # States of before did not say.
+        began, now = state.get('class_names'), list(self.train_set.classes.names)
+        if began is not None and began != now:
+            raise ValueError(
+                f'{str(self.out)!r} began with the classes {", ".join(began)}, and the data have '
+                f'{", ".join(now)}; give them back, or begin again with another --out'
+            )
+
     def _state(self) -> dict[str, Any]:
         state = {
             'model': self.model,
@@ -168,6 +183,7 @@ class Trainer:
             'precision': self.fabric.strategy.precision.state_dict(),
             'progress': vars(self.progress),
             'config': self.config.as_dict(),
+            'class_names': list(self.train_set.classes.names),
         }
         if self.own_optimizer is not None:
             state['own_optimizer'] = self.own_optimizer

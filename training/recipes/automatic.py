@@ -22,6 +22,8 @@ from anomaly_seg_ros.registry import read_fact
 from training.datasets import build_dataset, Dataset
 from training.negatives.coco import ROAD_CATEGORIES
 
+from .typed_values import convert
+
 AUTO = 'auto'
 
 BATCH = 8
@@ -206,11 +208,12 @@ def _fill_frames(values: dict[str, Any], wanted: Sequence[str], facts: SetFacts)
         pixels = math.prod(values['crop']) / (256 * 320)
         room = int(available_gigabytes() / 2 / (GIGABYTES_A_CROP * pixels))
         values['batch_size'] = max(2, min(BATCH, facts.frames, room))
-    per_epoch = max(facts.frames // int(values.get('batch_size', BATCH)), 1)
+    batch = convert('batch_size', 'int', values.get('batch_size', BATCH))
+    per_epoch = max(facts.frames // max(batch, 1), 1)
     steps = round(STEPS * math.sqrt(facts.frames))
     if 'epochs' in wanted:
         values['epochs'] = math.ceil(steps / per_epoch)
-    epochs = int(values['epochs'])
+    epochs = convert('epochs', 'int', values['epochs'])
     if 'val_every' in wanted:
         values['val_every'] = max(1, round(epochs / VALIDATIONS))
     if 'warmup_steps' in wanted:
