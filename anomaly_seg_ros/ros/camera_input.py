@@ -13,6 +13,9 @@ from rclpy.qos import ReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 
+from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.input_watch import InputState
@@ -26,6 +29,28 @@ THROTTLE_S = 5.0
 """Seconds between two log lines of the same kind."""
 REMEMBERED = 100
 """Images that may still come by the other one of two subscriptions, at most."""
+
+
+def frame_of(message: ImageInput, bits: SignificantBits) -> CameraFrame:
+    """Gives the image of a message of either kind.
+
+    Args:
+        message: What came.
+        bits: What is known of the camera's 16-bit images.
+
+    Raises:
+        ValueError: It is no image that can be read.
+    """
+    if isinstance(message, Image):
+        return to_frame(message, bits)
+    return compressed_to_frame(message, bits)
+
+
+def stamp_s(message: ImageInput) -> float:
+    """Gives the stamp of a message as one number."""
+    stamp = message.header.stamp
+    seconds: float = stamp.sec + stamp.nanosec * 1e-9
+    return seconds
 
 
 class CameraInput:
