@@ -158,6 +158,18 @@ def test_a_camera_whose_images_the_node_drops_is_bad(
 
 @pytest.mark.ros
 @pytest.mark.slow
+def test_a_name_that_is_none_is_one_line(root: Path) -> None:
+    pytest.importorskip('rclpy')
+    for topic in ('bad topic', '/9cam', 'a//b'):
+        size, said = look(topic, root)
+        assert size == 'size None'
+        assert said.startswith('not ready: topic: ROS does not start: '), said
+        assert f'image:={topic}' in said
+        assert said.endswith('next: write the name of a topic')
+
+
+@pytest.mark.ros
+@pytest.mark.slow
 def test_a_camera_and_a_frame_there_and_back(bench: Any, image_message: Any, root: Path) -> None:
     from sensor_msgs.msg import Image
 

@@ -20,7 +20,7 @@ from anomaly_seg_ros.node.topics import IMAGE
 from anomaly_seg_ros.node.watchdog import Status
 from anomaly_seg_ros.ros.camera_input import CameraInput, frame_of, ImageInput, stamp_s
 from anomaly_seg_ros.ros.compat import make_executor
-from anomaly_seg_ros.ros.joining import join_ros
+from anomaly_seg_ros.ros.joining import join_ros, plain_errors
 
 DISCOVERY_S = 3.0
 NO_LIMIT_S = 0.0
@@ -49,7 +49,8 @@ class TopicReport(NamedTuple):
 def _looking(topic: str) -> Iterator[Node]:
     join_ros([])
     try:
-        node = Node('anomaly_seg_doctor', cli_args=['--ros-args', '-r', f'{IMAGE}:={topic}'])
+        with plain_errors():
+            node = Node('anomaly_seg_doctor', cli_args=['--ros-args', '-r', f'{IMAGE}:={topic}'])
         try:
             yield node
         finally:
