@@ -59,13 +59,17 @@ class FrameStatistics:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._events: dict[str, deque[tuple[float, int]]] = {}
+        self._last: dict[str, float] = {}
         self._done: deque[Done] = deque(maxlen=REMEMBERED)
         self._problem = ('', -np.inf)
         self.encoding = ''
         self.size = (0, 0)
 
     def reset(self) -> None:
-        """Begins to count anew; what is in work now counts as received then."""
+        """Begins to count anew; what is in work now counts as received then.
+
+        When the last frame of a kind was is no count, and stays.
+        """
         with self._lock:
             ended = sum(self._counts[what] for what in ('processed', *UNPROCESSED))
             in_work = self._counts['received'] - ended
@@ -126,7 +130,8 @@ class FrameStatistics:
         with self._lock:
             self._counts[what] += count
             events = self._events.setdefault(what, deque(maxlen=REMEMBERED))
-            events.append((time.monotonic(), count))
+            self._last[what] = time.monotonic()
+            events.append((self._last[what], count))
 
     def count(self, what: str) -> int:
         """Gives how many frames were 'received', 'processed', 'lost' or in `UNPROCESSED`.
@@ -179,8 +184,7 @@ class FrameStatistics:
     def since_s(self, what: str) -> float | None:
         """Gives the seconds since the last frame of a kind; None before the first one."""
         with self._lock:
-            events = self._events.get(what)
-            return time.monotonic() - events[-1][0] if events else None
+            return time.monotonic() - self._last[what] if what in self._last else None
 
     def recent_done(self) -> list[Done]:
         """Gives the frames that went all the way in the last seconds, the newest last."""
