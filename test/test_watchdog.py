@@ -159,6 +159,26 @@ def test_silence_comes_before_a_problem_and_a_problem_before_skips(clock: FakeTi
     assert silent.message.startswith('no image for 9 s')
 
 
+def test_the_share_of_unusable_images_is_said_of_them_alone(clock: FakeTime) -> None:
+    frames = frames_at(clock, 30.0, '-' * 20)
+    frames.strange('images carry no stamp (0); mend the camera driver')
+    status = input_status(state(), frames)
+    assert (status.level, status.message) == (
+        Level.WARN,
+        'images carry no stamp (0); mend the camera driver',
+    )
+    silent = inference_status(frames, WorkState(True, waiting_s=7.0))
+    assert silent.message.endswith('it hangs, or is far too slow')
+    for _ in range(15):
+        frames.dropped('failed', 'image dropped: unknown encoding')
+        frames.strange('images carry no stamp (0); mend the camera driver')
+    status = input_status(state(), frames)
+    assert (status.level, status.message) == (
+        Level.ERROR,
+        'image dropped: unknown encoding (75 % of the images of the last 5 s)',
+    )
+
+
 def test_every_count_is_shown(clock: FakeTime) -> None:
     frames = frames_at(clock, 10.0, '-s')
     for why in ('too_old', 'failed', 'failed', 'discarded'):

@@ -102,12 +102,11 @@ def _input_problems(state: InputState, frames: FrameStatistics) -> Iterator[Prob
         level = Level.ERROR if state.waiting_s > LASTING_S else Level.WARN
         yield level, _why_silent(state)
     if problem := frames.recent_problem():
-        unusable = frames.share(*UNUSABLE)
-        if unusable is None:
-            yield Level.WARN, problem
-        else:
-            level = Level.ERROR if unusable > MOST else Level.WARN
-            yield level, f'{problem} ({_of_images(unusable)})'
+        unusable = frames.share(*UNUSABLE) or 0.0
+        level = Level.ERROR if unusable > MOST else Level.WARN
+        yield level, f'{problem} ({_of_images(unusable)})' if unusable else problem
+    if oddity := frames.recent_oddity():
+        yield Level.WARN, oddity
     if state.clock_stands:
         yield (
             Level.WARN,
