@@ -267,10 +267,9 @@ class Camera:
             return f'{text}; in force until cleanup: calibration_file is empty'
         try:
             keep(self._checkpoint, self.name, score, own, file, shift)
-        except OSError as error:
-            raise OSError(
-                f'{text}; in force until cleanup, not kept: {explain(error, None)}'
-            ) from None
+        except (OSError, ValueError) as error:
+            why = explain(error, None) if isinstance(error, OSError) else str(error)
+            raise ValueError(f'{text}; in force until cleanup, not kept: {why}') from None
         return f'{text}; kept in {file!r}'
 
     def fail(self, error: Exception) -> None:
