@@ -2002,6 +2002,31 @@ def test_an_override_that_makes_no_sense_is_an_error_and_no_hang(rig: Any, capfd
     assert 'history' in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('name', 'value', 'way_out'),
+    [
+        ('~/overlay.publisher.reliability', 'sloppy', 'choose one of: .*reliable, best_effort'),
+        ('~/overlay.publisher.depth', -3, 'write a whole number from 0 to 2147483647'),
+        ('~/camera_info.publisher.history', 'unknown', 'choose one of: .*keep_last, keep_all'),
+        ('image.subscription.depth', 'deep', 'write a whole number'),
+        ('image.subscription.depth', 2**31, 'write a whole number'),
+        ('image.subscription.history', True, 'choose one of: '),
+    ],
+)
+def test_an_override_that_does_not_exist_is_one_line_with_what_it_may_be(
+    name: str, value: Any, way_out: str, rig: Any, capfd: Any
+) -> None:
+    topic, _, policy = name.partition('.')
+    parameter = f'qos_overrides.{rig.name(topic)}.{policy}'
+    node = rig.start(**{parameter: value})
+    if node.trigger_configure() == SUCCESS:
+        assert node.trigger_activate() == FAILURE
+    assert state(node) == ('inactive' if topic == 'image' else 'unconfigured')
+    assert re.match(re.escape(f'parameter {parameter} is {value!r}; ') + way_out, node.problem)
+    (line,) = errors(capfd.readouterr().err)
+    assert node.problem in line
+
+
 def test_the_image_can_be_remapped(rig: Any, image_message: Callable[..., Any]) -> None:
     camera = f'{rig.namespace}/camera/image_raw'
     node = rig.add(

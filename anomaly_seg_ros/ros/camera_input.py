@@ -97,7 +97,11 @@ class CameraInput:
         self._came_by: dict[tuple[int, int], int] = {}
 
     def start(self) -> None:
-        """Reads the camera from now on, whenever something is wanted."""
+        """Reads the camera from now on, whenever something is wanted.
+
+        Raises:
+            ValueError: A user has set its quality of service to what there is not.
+        """
         self.active, self._reads_since = True, time.monotonic()
         self._subscribe()  # in any case once: what was said of its quality of service is tried out
         self.review()
@@ -134,6 +138,8 @@ class CameraInput:
             self.subscription = self._make_subscription()
 
     def _make_subscription(self, **events: Any) -> Any:
+        overrides = qos.image_input_overrides()
+        qos.check_overrides(self._node, self.topic, 'subscription', overrides)
         return self._node.create_subscription(
             self._type,
             self.topic,
@@ -142,7 +148,7 @@ class CameraInput:
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible_qos, **events
             ),
-            qos_overriding_options=qos.image_input_overrides(),
+            qos_overriding_options=overrides,
         )
 
     def _hear(self, turn: int, message: ImageInput) -> None:
