@@ -1814,6 +1814,28 @@ def test_nobody_publishes(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 'config/fastdds_shm.xml' in status.message
 
 
+def test_nobody_publishes_for_one_of_several_cameras(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_watch, 'INPUT_TIMEOUT_S', 0.2)
+    node = rig.start(cameras=['front', 'left'])
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    rig.camera(topic=rig.name('front/image'))
+    left = rig.name('left/image')
+    next_status(rig, 'front input', lambda s: values(s)['publishers'] == '1')
+    status = next_status(rig, 'left input', lambda s: s.level == DiagnosticStatus.WARN)
+    assert status.message == (
+        f'nobody publishes {left}; remap left/image to the camera topic, or start the camera with '
+        'the ROS_DOMAIN_ID of this node'
+    )
+    other = rig.camera(topic=rig.name('camera/image_raw')).topic_name
+    status = next_status(rig, 'left input', lambda s: 'image_raw' in s.message)
+    assert status.message == (
+        f'nobody publishes {left}; remap left/image to one that has images: {other}'
+    )
+
+
 def test_strange_stamps_are_said_and_the_images_processed(
     rig: Any, image_message: Callable[..., Any], capfd: Any
 ) -> None:

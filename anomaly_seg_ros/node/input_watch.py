@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S, UNPROCESSED, UNUSABLE
 from anomaly_seg_ros.node.watchdog import IDLE, LASTING_S, Level, PAUSED, Problem, Status
 
@@ -38,10 +39,12 @@ class InputState:
         waiting_s: Seconds since the last frame, or since the topic is read.
         idle: Whether it is not read, because nobody listens to an output.
         paused: Whether somebody has asked for that.
-        elsewhere: Topics with images, where this one has no publisher of them.
+        elsewhere: Topics with images that this node does not read, where this one has no publisher
+            of them.
         other_transport: What `input_transport` would have to be for a publisher there is; or ''.
         middleware: As 'rmw_fastrtps_cpp'.
         clock_stands: Whether `use_sim_time` is set and no time has come.
+        remapped: The name that a remap rule gives another topic to.
     """
 
     topic: str
@@ -57,6 +60,7 @@ class InputState:
     other_transport: str = ''
     middleware: str = 'rmw_fastrtps_cpp'
     clock_stands: bool = False
+    remapped: str = topics.IMAGE
 
 
 def input_status(state: InputState, frames: FrameStatistics) -> Status:
@@ -162,10 +166,11 @@ def _other_topic(state: InputState) -> str:
     if state.other_transport:
         return f'set input_transport to {state.other_transport}'
     if not state.elsewhere:
-        return 'remap image to the camera topic'
+        return f'remap {state.remapped} to the camera topic'
     named = ', '.join(state.elsewhere[:NAMED])
     more = len(state.elsewhere) - NAMED
-    return f'remap image to one that has images: {named}{f" and {more} more" if more > 0 else ""}'
+    named += f' and {more} more' if more > 0 else ''
+    return f'remap {state.remapped} to one that has images: {named}'
 
 
 def _why_other_kind(state: InputState) -> str:

@@ -82,11 +82,17 @@ class CameraInput:
         self._node, self._statistics = node, statistics
         self._receive, self._is_wanted = receive, is_wanted
         self._asked = config.input_reliability
-        self._type: type[ImageInput] = Image
-        # Resolved first, so that a remap of the image reaches its compressed topic too.
-        self.topic = node.resolve_topic_name(topics.of_camera(topics.IMAGE, camera))
-        if config.input_transport == 'compressed':
-            self._type, self.topic = CompressedImage, topics.compressed(self.topic)
+        compressed = config.input_transport == 'compressed'
+        self._type: type[ImageInput] = CompressedImage if compressed else Image
+        self._name = topics.of_camera(topics.IMAGE, camera)
+
+        def resolved(name: str) -> str:
+            # Resolved first, so that a remap of the image reaches its compressed topic too.
+            topic = node.resolve_topic_name(name)
+            return topics.compressed(topic) if compressed else topic
+
+        self.topic = resolved(self._name)
+        self._read = {resolved(topics.of_camera(topics.IMAGE, name)) for name in config.cameras}
         self._kind = f'sensor_msgs/msg/{self._type.__name__}'
         self.subscription: Any = None
         self.active = False
@@ -222,6 +228,7 @@ class CameraInput:
             clock_stands=isinstance(clock, ROSClock)
             and clock.ros_time_is_active
             and not clock.now().nanoseconds,
+            remapped=self._name,
         )
 
     def _other_transport(self) -> str:
@@ -231,13 +238,13 @@ class CameraInput:
         return 'compressed' if self._node.count_publishers(compressed) else ''
 
     def _elsewhere(self) -> tuple[str, ...]:
-        """Gives the topics that carry images and are not made by this node."""
+        """Gives the topics that carry images and are neither made nor read by this node."""
         own = f'{self._node.get_fully_qualified_name()}/'
         return tuple(
             name
             for name, kinds in sorted(self._node.get_topic_names_and_types())
             if self._kind in kinds
-            and name != self.topic
+            and name not in self._read
             and not name.startswith(own)
             and self._node.count_publishers(name)
         )
