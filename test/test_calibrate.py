@@ -274,6 +274,30 @@ def test_it_says_why_it_does_not_calibrate(
 
 @pytest.mark.ros
 @pytest.mark.timeout(180)
+def test_a_pause_ends_it_and_keeps_it_from_beginning(rig: Any) -> None:
+    from std_srvs.srv import SetBool
+
+    node = rig.activate(cameras=['front', 'left'])
+    enable = rig.user.create_client(SetBool, rig.name('~/front/enable'))
+    rig.spin_until(enable.service_is_ready, 'the service')
+    front, left = node.cameras
+    caller, other = Caller(rig, 'front'), Caller(rig, 'left')
+    future, its = caller.call(), other.call()
+    rig.spin_until(lambda: front.calibrator.at_work and left.calibrator.at_work, 'both to begin')
+    paused = enable.call_async(SetBool.Request(data=False))
+    rig.spin_until(paused.done, 'the pause')
+    said = 'paused by ~/enable, so no frame comes; call that with true, then ~/calibrate'
+    for answer in (caller.answer(future), caller.answer(caller.call())):
+        assert (answer.success, answer.message) == (False, f'front: {said}')
+    assert not its.done()
+    again = enable.call_async(SetBool.Request(data=True))
+    rig.spin_until(again.done, 'the end of the pause')
+    caller.call()
+    rig.spin_until(lambda: front.calibrator.at_work, 'it to begin')
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(180)
 def test_what_cannot_be_kept_is_in_force_and_said(
     rig: Any, image_message: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -38,6 +38,9 @@ from anomaly_seg_ros.ros.camera_input import (
 from anomaly_seg_ros.ros.publications import Publications
 from anomaly_seg_ros.whole_frame.methods import fit_camera, FrameJudge, said_of_camera
 
+NO_FRAMES = f'{watchdog.PAUSED}, so no frame comes; call that with true, then ~/calibrate'
+"""Why a camera that is paused is not calibrated."""
+
 
 class Camera:
     """Owns all that there is once a camera, from configure to cleanup; the engine is shared.
@@ -234,10 +237,15 @@ class Camera:
     def pause(self, paused: bool) -> None:
         """Leaves images alone from now on, or not any more."""
         self._paused = paused
+        if paused:
+            self.calibrator.cancel(NO_FRAMES)
         self.input.review()
 
     def calibrate(self, frames: int, answer: Any) -> None:
         """Takes the next frames as ordinary, and sets in the future `answer` what came of it."""
+        if self._paused:
+            answer.set_result((False, NO_FRAMES))
+            return
         self.calibrator.begin(frames, answer)
         self.input.review()  # it wants images now, though nobody may listen
 
