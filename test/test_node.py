@@ -1814,6 +1814,28 @@ def test_nobody_publishes(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 'config/fastdds_shm.xml' in status.message
 
 
+def test_it_waits_for_the_first_image_after_each_activate(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_watch, 'INPUT_TIMEOUT_S', 60.0)
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    for _ in range(2):
+        waiting = next_status(rig, 'input')
+        assert (waiting.level, waiting.message) == (
+            DiagnosticStatus.OK,
+            'waits for the first image',
+        )
+        rig.send(image_message(picture()))
+        next_status(rig, 'input', lambda s: s.message == 'images arrive')
+        assert ask(rig, topics.RESET_STATISTICS).success
+        status = next_status(rig, 'input', lambda s: values(s)['frames_received'] == '0')
+        assert status.message == 'images arrive'
+        assert node.trigger_deactivate() == SUCCESS
+        assert node.trigger_activate() == SUCCESS
+        rig.spin_until(rig.publisher.get_subscription_count, 'the camera to match')
+
+
 def test_nobody_publishes_for_one_of_several_cameras(
     rig: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,14 @@ def test_a_silent_camera_and_its_likely_cause(changes: dict[str, Any], words: st
     assert (in_time.level, in_time.message) == (Level.OK, 'images arrive')
 
 
+def test_no_image_arrives_before_the_first_one() -> None:
+    status = input_status(state(came=False), FrameStatistics())
+    assert (status.level, status.message) == (Level.OK, 'waits for the first image')
+    assert input_status(state(came=False, idle=True), FrameStatistics()).message == IDLE
+    late = input_status(state(came=False, waiting_s=INPUT_TIMEOUT_S + 0.1), FrameStatistics())
+    assert late.message.startswith('no image for 2 s')
+
+
 @pytest.mark.parametrize(
     ('skips', 'share'),
     [('-' * 30, None), ('-s' * 15, None), ('-ss' * 10, '67 %'), ('-sssss' * 5, '83 %')],

@@ -34,6 +34,7 @@ class InputState:
         kind: The message type that is read.
         reliability: Of our subscription: 'reliable' or 'best_effort'.
         publishers: Publishers of the topic, of any type.
+        came: Whether an image has come since the topic is read.
         other_kinds: Types that some of them publish and this node does not read there.
         incompatible: Those of them, now, whose QoS keeps their images from this subscription.
         waiting_s: Seconds since the last frame, or since the topic is read.
@@ -53,6 +54,7 @@ class InputState:
     publishers: int
     incompatible: int
     waiting_s: float
+    came: bool = True
     other_kinds: tuple[str, ...] = ()
     idle: bool = False
     paused: bool = False
@@ -65,7 +67,8 @@ class InputState:
 
 def input_status(state: InputState, frames: FrameStatistics) -> Status:
     """Says whether images come in and are taken, and if not, why probably."""
-    fine = IDLE if state.idle else 'images arrive'
+    fine = 'images arrive' if state.came else 'waits for the first image'
+    fine = IDLE if state.idle else fine
     fine = PAUSED if state.paused else fine
     # The worst; of equals the first.
     level, message = max(

@@ -220,6 +220,7 @@ class CameraInput:
             publishers=len(kinds),
             incompatible=qos.incompatible(self._node, self.topic, self._kind, profile),
             waiting_s=self.since_s('received'),
+            came=self._came(),
             other_kinds=others,
             idle=self.subscription is None,
             elsewhere=self._elsewhere() if len(others) == len(kinds) else (),
@@ -248,6 +249,10 @@ class CameraInput:
             and not name.startswith(own)
             and self._node.count_publishers(name)
         )
+
+    def _came(self) -> bool:
+        since = self._statistics.since_s('received')
+        return since is not None and since < time.monotonic() - self._reads_since
 
     def since_s(self, what: str) -> float:
         """Gives the seconds since the last frame of a kind, or since it has been read."""
