@@ -22,7 +22,8 @@ from anomaly_seg_ros.ros.camera_input import CameraInput, frame_of, ImageInput, 
 from anomaly_seg_ros.ros.compat import make_executor
 from anomaly_seg_ros.ros.joining import join_ros, plain_errors
 
-DISCOVERY_S = 3.0
+DISCOVERY_S = 10.0
+"""At most, until a publisher is known: DDS repeats who is there every 3 s."""
 NO_LIMIT_S = 0.0
 """No image is too old, unless a user sets `max_age_s`."""
 
