@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import errno
 import json
 from pathlib import Path
+import re
 from typing import Any
 
 import numpy as np
@@ -134,6 +136,24 @@ def test_a_broken_file_is_one_clear_error(
         camera_checkpoint(Checkpoint.open(fake_checkpoint), '', 'max_logit', str(file))
 
 
+def test_a_file_that_cannot_be_read_is_one_clear_error(
+    fake_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Checkpoint.open(fake_checkpoint)
+    said = f'cannot use calibration_file {str(tmp_path)!r}: is a directory; give a file'
+    with pytest.raises(ValueError, match=re.escape(said)):
+        camera_checkpoint(checkpoint, '', 'max_logit', str(tmp_path))
+    with pytest.raises(ValueError, match=re.escape(said)):
+        keep(checkpoint, '', 'max_logit', OWN, str(tmp_path))
+
+    def refuse(self: Path) -> bool:
+        raise PermissionError(errno.EACCES, 'Permission denied', str(self))
+
+    monkeypatch.setattr(Path, 'exists', refuse)  # root may read everything
+    with pytest.raises(ValueError, match="calibration_file '/kept': permission denied; change"):
+        camera_checkpoint(checkpoint, '', 'max_logit', '/kept')
+
+
 def test_a_camera_of_the_checkpoint_comes_before_the_common_calibration(
     fake_checkpoint: Path,
 ) -> None:
@@ -254,6 +274,30 @@ def test_it_says_why_it_does_not_calibrate(
 
 @pytest.mark.ros
 @pytest.mark.timeout(180)
+def test_a_pause_ends_it_and_keeps_it_from_beginning(rig: Any) -> None:
+    from std_srvs.srv import SetBool
+
+    node = rig.activate(cameras=['front', 'left'])
+    enable = rig.user.create_client(SetBool, rig.name('~/front/enable'))
+    rig.spin_until(enable.service_is_ready, 'the service')
+    front, left = node.cameras
+    caller, other = Caller(rig, 'front'), Caller(rig, 'left')
+    future, its = caller.call(), other.call()
+    rig.spin_until(lambda: front.calibrator.at_work and left.calibrator.at_work, 'both to begin')
+    paused = enable.call_async(SetBool.Request(data=False))
+    rig.spin_until(paused.done, 'the pause')
+    said = 'paused by ~/enable, so no frame comes; call that with true, then ~/calibrate'
+    for answer in (caller.answer(future), caller.answer(caller.call())):
+        assert (answer.success, answer.message) == (False, f'front: {said}')
+    assert not its.done()
+    again = enable.call_async(SetBool.Request(data=True))
+    rig.spin_until(again.done, 'the end of the pause')
+    caller.call()
+    rig.spin_until(lambda: front.calibrator.at_work, 'it to begin')
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(180)
 def test_what_cannot_be_kept_is_in_force_and_said(
     rig: Any, image_message: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -278,6 +322,16 @@ def test_what_cannot_be_kept_is_in_force_and_said(
     assert not answer.success
     assert answer.message.startswith('front: calibrated on 10 of 10 frames')
     assert 'in force until cleanup, not kept: ' in answer.message
+    # Somebody has put a folder there since the start.
+    (tmp_path / 'file').unlink()
+    (tmp_path / 'file' / 'kept.json').mkdir(parents=True)
+    future = caller.call()
+    rig.spin_until(lambda: front.calibrator.at_work, 'it to begin')
+    for number in range(10):
+        rig.send(image_message(ordinary(number)))
+        rig.settle()
+    answer = caller.answer(future)
+    assert 'in force until cleanup, not kept: cannot use calibration_file ' in answer.message
     assert front._checkpoint.meta.calibrations != left._checkpoint.meta.calibrations
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 import importlib.util
 import logging
 from pathlib import Path
@@ -20,6 +22,7 @@ from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands import doctor
 from anomaly_seg_ros.doctor import machine
 from anomaly_seg_ros.doctor.findings import BAD, DOUBTFUL, Observation, verdict
+from anomaly_seg_ros.frames.images import encode_image
 from anomaly_seg_ros.node import launch_support
 
 MIB = 2**20
@@ -80,14 +83,9 @@ def test_without_ros_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys:
     )
 
 
-@pytest.mark.ros
-@pytest.mark.slow
-def test_a_camera_and_a_frame_there_and_back(bench: Any, image_message: Any, root: Path) -> None:
-    from sensor_msgs.msg import Image
-
-    topic = f'{bench.namespace}/camera/image_raw'
-    camera = bench.user.create_publisher(Image, topic, 1)
-    message = image_message(np.zeros((72, 96, 3), np.uint8))
+@contextmanager
+def playing(camera: Any, message: Any) -> Iterator[None]:
+    """Publishes a message ten times a second."""
     over = threading.Event()
 
     def play() -> None:
@@ -97,13 +95,92 @@ def test_a_camera_and_a_frame_there_and_back(bench: Any, image_message: Any, roo
     thread = threading.Thread(target=play)
     thread.start()
     try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+LOOK = """
+import sys
+from anomaly_seg_ros.commands import doctor
+from anomaly_seg_ros.doctor.findings import verdict
+
+def look():
+    print(f'size {(yield from doctor.camera(sys.argv[1]))}')
+
+print(verdict(list(look())))
+"""
+
+
+def look(topic: str, root: Path) -> list[str]:
+    """Gives the size and the verdict that the doctor has of a topic, each in a line."""
+    done = subprocess.run(
+        [sys.executable, '-c', LOOK, topic],
+        cwd=root, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_a_camera_whose_images_the_node_drops_is_bad(
+    bench: Any, image_message: Any, root: Path
+) -> None:
+    from sensor_msgs.msg import CompressedImage, Image
+
+    topic = f'{bench.namespace}/camera/image_raw'
+    depth = image_message(np.zeros((72, 96, 1), np.float32), '32FC1')
+    with playing(bench.user.create_publisher(Image, topic, 1), depth):
+        size, said = look(topic, root)
+    assert size == 'size None'
+    assert said.startswith(f"not ready: topic: {topic}: image dropped: unknown encoding '32FC1'")
+    topic = f'{topic}/compressed'
+    camera = bench.user.create_publisher(CompressedImage, topic, 1)
+    with playing(camera, CompressedImage(format='jpeg', data=b'garbage')):
+        size, said = look(topic, root)
+    assert size == 'size None'
+    assert said.startswith(f'not ready: topic: {topic}: image dropped: cannot decode 7 bytes')
+    assert 'the node needs input_transport:=compressed' in said
+    # It is never stamped, which the node says and takes the images all the same.
+    data = encode_image(np.zeros((72, 96, 3), np.uint8), '.png')
+    with playing(camera, CompressedImage(format='png', data=data)):
+        size, said = look(topic, root)
+    assert size == 'size (72, 96)'
+    assert said.startswith(f'ready, but: topic: {topic}: images carry no stamp (0)')
+    message = CompressedImage(format='png', data=data, header=depth.header)
+    with playing(camera, message):
+        assert look(topic, root) == [
+            'size (72, 96)', 'ready: start the node with input_transport:=compressed'
+        ]  # fmt: skip
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_a_name_that_is_none_is_one_line(root: Path) -> None:
+    pytest.importorskip('rclpy')
+    for topic in ('bad topic', '/9cam', 'a//b'):
+        size, said = look(topic, root)
+        assert size == 'size None'
+        assert said.startswith('not ready: topic: ROS does not start: '), said
+        assert f'image:={topic}' in said
+        assert said.endswith('next: write the name of a topic')
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_a_camera_and_a_frame_there_and_back(bench: Any, image_message: Any, root: Path) -> None:
+    from sensor_msgs.msg import Image
+
+    topic = f'{bench.namespace}/camera/image_raw'
+    camera = bench.user.create_publisher(Image, topic, 1)
+    message = image_message(np.zeros((72, 96, 3), np.uint8))
+    with playing(camera, message):
         done = subprocess.run(
             [sys.executable, '-m', 'anomaly_seg_ros', 'doctor', '--topic', topic],
             cwd=root, capture_output=True, text=True, check=False, timeout=100,
         )  # fmt: skip
-    finally:
-        over.set()
-        thread.join()
     assert done.returncode == 0, done.stdout + done.stderr
     lines = {line[10:21].strip(): line for line in done.stdout.splitlines() if line[:1] in 'gdb'}
     assert 'sensor_msgs/msg/Image, reliable, volatile' in lines['publisher']

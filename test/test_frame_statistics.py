@@ -102,3 +102,13 @@ def test_only_frames_of_the_last_seconds_are_kept(clock: FakeTime) -> None:
         clock.now += 1.0
         statistics.done({}, 0.0)
     assert len(statistics._done) == RECENT_S + 1
+
+
+def test_counting_anew_does_not_forget_when_the_last_frame_was(clock: FakeTime) -> None:
+    statistics = FrameStatistics()
+    statistics.arrived()
+    statistics.done({}, 0.0)
+    clock.now += 0.5
+    statistics.reset()
+    assert (statistics.count('received'), statistics.count('processed')) == (0, 0)
+    assert statistics.since_s('received') == statistics.since_s('processed') == 0.5

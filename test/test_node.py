@@ -1814,6 +1814,50 @@ def test_nobody_publishes(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 'config/fastdds_shm.xml' in status.message
 
 
+def test_it_waits_for_the_first_image_after_each_activate(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_watch, 'INPUT_TIMEOUT_S', 60.0)
+    node = rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    for _ in range(2):
+        waiting = next_status(rig, 'input')
+        assert (waiting.level, waiting.message) == (
+            DiagnosticStatus.OK,
+            'waits for the first image',
+        )
+        rig.send(image_message(picture()))
+        next_status(rig, 'input', lambda s: s.message == 'images arrive')
+        assert ask(rig, topics.RESET_STATISTICS).success
+        status = next_status(rig, 'input', lambda s: values(s)['frames_received'] == '0')
+        assert status.message == 'images arrive'
+        assert node.trigger_deactivate() == SUCCESS
+        assert node.trigger_activate() == SUCCESS
+        rig.spin_until(rig.publisher.get_subscription_count, 'the camera to match')
+
+
+def test_nobody_publishes_for_one_of_several_cameras(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_watch, 'INPUT_TIMEOUT_S', 0.2)
+    node = rig.start(cameras=['front', 'left'])
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    rig.camera(topic=rig.name('front/image'))
+    left = rig.name('left/image')
+    next_status(rig, 'front input', lambda s: values(s)['publishers'] == '1')
+    status = next_status(rig, 'left input', lambda s: s.level == DiagnosticStatus.WARN)
+    assert status.message == (
+        f'nobody publishes {left}; remap left/image to the camera topic, or start the camera with '
+        'the ROS_DOMAIN_ID of this node'
+    )
+    other = rig.camera(topic=rig.name('camera/image_raw')).topic_name
+    status = next_status(rig, 'left input', lambda s: 'image_raw' in s.message)
+    assert status.message == (
+        f'nobody publishes {left}; remap left/image to one that has images: {other}'
+    )
+
+
 def test_strange_stamps_are_said_and_the_images_processed(
     rig: Any, image_message: Callable[..., Any], capfd: Any
 ) -> None:
@@ -2000,6 +2044,31 @@ def test_an_override_that_makes_no_sense_is_an_error_and_no_hang(rig: Any, capfd
     assert state(node) in ('inactive', 'unconfigured')
     assert node._worker is None
     assert 'history' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'way_out'),
+    [
+        ('~/overlay.publisher.reliability', 'sloppy', 'choose one of: .*reliable, best_effort'),
+        ('~/overlay.publisher.depth', -3, 'write a whole number from 0 to 2147483647'),
+        ('~/camera_info.publisher.history', 'unknown', 'choose one of: .*keep_last, keep_all'),
+        ('image.subscription.depth', 'deep', 'write a whole number'),
+        ('image.subscription.depth', 2**31, 'write a whole number'),
+        ('image.subscription.history', True, 'choose one of: '),
+    ],
+)
+def test_an_override_that_does_not_exist_is_one_line_with_what_it_may_be(
+    name: str, value: Any, way_out: str, rig: Any, capfd: Any
+) -> None:
+    topic, _, policy = name.partition('.')
+    parameter = f'qos_overrides.{rig.name(topic)}.{policy}'
+    node = rig.start(**{parameter: value})
+    if node.trigger_configure() == SUCCESS:
+        assert node.trigger_activate() == FAILURE
+    assert state(node) == ('inactive' if topic == 'image' else 'unconfigured')
+    assert re.match(re.escape(f'parameter {parameter} is {value!r}; ') + way_out, node.problem)
+    (line,) = errors(capfd.readouterr().err)
+    assert node.problem in line
 
 
 def test_the_image_can_be_remapped(rig: Any, image_message: Callable[..., Any]) -> None:

@@ -172,6 +172,9 @@ ONE_LINE: list[tuple[list[str], dict[str, str], str]] = [
     ([], {'ROS_DOMAIN_ID': 'abc'}, "ROS_DOMAIN_ID is 'abc'"),
     ([], {'HOME': '', 'ROS_LOG_DIR': ''}, 'HOME is not set'),
     ([], {'ROS_LOG_DIR': '{broken}/x'}, 'ROS cannot write its logs'),
+    (['--ros-args', '-p', 'cameras:=[]'], {}, 'cameras must be a list of names, one at least; '),
+    (['--ros-args', '-p', 'cameras:=front'], {}, 'one at least; write it like [front, left]'),
+    (['--ros-args', '-p', 'threshold:=[]'], {}, 'threshold must be of type float; write it like'),
     (['--ros-args', '-p', 'treshold:=0.5'], {}, "'treshold'; did you mean 'threshold'?"),
 ]
 RUN_ALL = """

@@ -112,6 +112,14 @@ def test_a_silent_camera_and_its_likely_cause(changes: dict[str, Any], words: st
     assert (in_time.level, in_time.message) == (Level.OK, 'images arrive')
 
 
+def test_no_image_arrives_before_the_first_one() -> None:
+    status = input_status(state(came=False), FrameStatistics())
+    assert (status.level, status.message) == (Level.OK, 'waits for the first image')
+    assert input_status(state(came=False, idle=True), FrameStatistics()).message == IDLE
+    late = input_status(state(came=False, waiting_s=INPUT_TIMEOUT_S + 0.1), FrameStatistics())
+    assert late.message.startswith('no image for 2 s')
+
+
 @pytest.mark.parametrize(
     ('skips', 'share'),
     [('-' * 30, None), ('-s' * 15, None), ('-ss' * 10, '67 %'), ('-sssss' * 5, '83 %')],
@@ -157,6 +165,26 @@ def test_silence_comes_before_a_problem_and_a_problem_before_skips(clock: FakeTi
     )
     silent = input_status(state(waiting_s=9.0), frames)
     assert silent.message.startswith('no image for 9 s')
+
+
+def test_the_share_of_unusable_images_is_said_of_them_alone(clock: FakeTime) -> None:
+    frames = frames_at(clock, 30.0, '-' * 20)
+    frames.strange('images carry no stamp (0); mend the camera driver')
+    status = input_status(state(), frames)
+    assert (status.level, status.message) == (
+        Level.WARN,
+        'images carry no stamp (0); mend the camera driver',
+    )
+    silent = inference_status(frames, WorkState(True, waiting_s=7.0))
+    assert silent.message.endswith('it hangs, or is far too slow')
+    for _ in range(15):
+        frames.dropped('failed', 'image dropped: unknown encoding')
+        frames.strange('images carry no stamp (0); mend the camera driver')
+    status = input_status(state(), frames)
+    assert (status.level, status.message) == (
+        Level.ERROR,
+        'image dropped: unknown encoding (75 % of the images of the last 5 s)',
+    )
 
 
 def test_every_count_is_shown(clock: FakeTime) -> None:

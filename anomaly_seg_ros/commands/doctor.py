@@ -19,6 +19,8 @@ from anomaly_seg_ros.node.watchdog import Level
 LISTEN_S = 4.0
 """Longer than the silence after which the watchdog speaks."""
 USUAL = (1080, 1920)
+COMPRESSED = 'input_transport:=compressed'
+"""What the node is to be told of a topic of compressed images."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +61,7 @@ def examine(checkpoint: Checkpoint, topic: str | None) -> Iterator[Observation]:
 
 
 def camera(topic: str) -> Generator[Observation, None, tuple[int, int] | None]:
-    """Gives what is on a topic; returns the size of its images, None where none came."""
+    """Gives what is on a topic; returns the size of its images, None where none can be read."""
     from anomaly_seg_ros.ros.topic_probe import probe
 
     try:
@@ -79,9 +81,13 @@ def camera(topic: str) -> Generator[Observation, None, tuple[int, int] | None]:
         rate = f', {rate:.1f} frames/s' if isinstance(rate, float) else ''
         about = ', '.join(str(values[key]) for key in ('size', 'encoding') if values[key])
         text += f' ({arrived} in {LISTEN_S:.0f} s{rate}{", " + about if about else ""})'
-    else:
+    if arrived == values['frames_failed']:  # of no image too
         state = BAD
-    yield Observation('topic', text, state, '' if state == GOOD else 'as it says')
+    step = '' if state == GOOD else 'as it says'
+    if report.compressed:
+        text += f'; the node needs {COMPRESSED}'
+        step = step or f'start the node with {COMPRESSED}'
+    yield Observation('topic', text, state, step)
     return report.size
 
 

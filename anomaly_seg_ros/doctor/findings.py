@@ -38,4 +38,5 @@ def verdict(findings: Sequence[Observation]) -> str:
             if finding.state == state:
                 step = f'; next: {finding.next_step}' if finding.next_step else ''
                 return f'{word}: {finding.what}: {finding.text}{step}'
-    return 'ready: start the node'
+    steps = [finding.next_step for finding in findings if finding.next_step]
+    return f'ready: {steps[0] if steps else "start the node"}'

@@ -11,6 +11,7 @@ from anomaly_seg_ros.checkpoint.calibrated import camera_calibration, CameraCali
 from anomaly_seg_ros.checkpoint.fields import or_none, text
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import frame_shift, FrameShift
+from anomaly_seg_ros.process.path_errors import explain
 from anomaly_seg_ros.process.whole_file import whole_file
 
 FORMAT = 1
@@ -35,7 +36,7 @@ def camera_checkpoint(
         file: Path of the file, which need not be there yet; '' for none.
 
     Raises:
-        ValueError: The file is there and is not one of ours.
+        ValueError: The file is there and cannot be read, or is not one of ours.
     """
     checkpoint = checkpoint.in_memory(checkpoint.meta.of_camera(camera))
     entry = _read(Path(file).expanduser()).get(camera, {}).get(score) if file else None
@@ -78,7 +79,7 @@ def keep(
 
     Raises:
         OSError: It cannot be written.
-        ValueError: What is there is not one of ours.
+        ValueError: What is there cannot be read, or is not one of ours.
     """
     path = Path(file).expanduser()
     cameras = {
@@ -103,9 +104,9 @@ def _entry(
 
 def _read(path: Path) -> dict[str, dict[str, Kept]]:
     """Gives camera to score to what is kept of it; nothing of no file."""
-    if not path.exists():
-        return {}
     try:
+        if not path.exists():
+            return {}
         values = json.loads(path.read_text(encoding='utf-8'))
         if not isinstance(values, dict) or values.get('format') != FORMAT:
             raise ValueError(f'it holds no JSON object of format {FORMAT}')
@@ -113,6 +114,8 @@ def _read(path: Path) -> dict[str, dict[str, Kept]]:
             camera: {score: _parsed(f'{camera}.{score}', entry) for score, entry in own.items()}
             for camera, own in values['cameras'].items()
         }
+    except OSError as error:
+        raise ValueError(f'cannot use calibration_file {explain(error, None)}') from None
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(
             f'cannot use calibration_file {str(path)!r}: {error}; remove it and call ~/calibrate'

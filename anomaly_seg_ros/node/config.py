@@ -47,6 +47,13 @@ class Parameter(NamedTuple):
     range: tuple[float, float] | None
     choices: tuple[str, ...]
 
+    @property
+    def form(self) -> str:
+        """What a value must be, and how it is written."""
+        if isinstance(self.default, tuple):
+            return 'a list of names, one at least; write it like [front, left]'
+        return f'of type {type(self.default).__name__}; write it like {self.default!r}'
+
     def check(self, value: Any) -> None:
         """Refuses a value that does not fit.
 
@@ -54,8 +61,9 @@ class Parameter(NamedTuple):
             ValueError: Another type, out of range, or not one of the choices.
         """
         kind = type(self.default)
-        if kind is tuple and not (type(value) is tuple and all(type(v) is str for v in value)):
-            raise ValueError(f'parameter {self.name} is {value!r}; it must be a list of names')
+        is_list = type(value) is tuple and value and all(type(v) is str for v in value)
+        if kind is tuple and not is_list:
+            raise ValueError(f'parameter {self.name} is {value!r}; it must be {self.form}')
         if type(value) is not kind:
             hint = f'; write {float(value)}' if kind is float and type(value) is int else ''
             raise ValueError(
@@ -286,7 +294,7 @@ def _check_cameras(names: tuple[str, ...]) -> None:
         raise ValueError(
             f'parameter cameras holds {wrong!r}; a name is a letter, then letters, digits or _'
         )
-    if not names or len(set(names)) < len(names):
+    if len(set(names)) < len(names):
         raise ValueError(f'parameter cameras is {list(names)}; give each camera once')
 
 

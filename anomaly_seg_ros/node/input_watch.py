@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S, UNPROCESSED, UNUSABLE
 from anomaly_seg_ros.node.watchdog import IDLE, LASTING_S, Level, PAUSED, Problem, Status
 
@@ -33,15 +34,18 @@ class InputState:
         kind: The message type that is read.
         reliability: Of our subscription: 'reliable' or 'best_effort'.
         publishers: Publishers of the topic, of any type.
+        came: Whether an image has come since the topic is read.
         other_kinds: Types that some of them publish and this node does not read there.
         incompatible: Those of them, now, whose QoS keeps their images from this subscription.
         waiting_s: Seconds since the last frame, or since the topic is read.
         idle: Whether it is not read, because nobody listens to an output.
         paused: Whether somebody has asked for that.
-        elsewhere: Topics with images, where this one has no publisher of them.
+        elsewhere: Topics with images that this node does not read, where this one has no publisher
+            of them.
         other_transport: What `input_transport` would have to be for a publisher there is; or ''.
         middleware: As 'rmw_fastrtps_cpp'.
         clock_stands: Whether `use_sim_time` is set and no time has come.
+        remapped: The name that a remap rule gives another topic to.
     """
 
     topic: str
@@ -50,6 +54,7 @@ class InputState:
     publishers: int
     incompatible: int
     waiting_s: float
+    came: bool = True
     other_kinds: tuple[str, ...] = ()
     idle: bool = False
     paused: bool = False
@@ -57,11 +62,13 @@ class InputState:
     other_transport: str = ''
     middleware: str = 'rmw_fastrtps_cpp'
     clock_stands: bool = False
+    remapped: str = topics.IMAGE
 
 
 def input_status(state: InputState, frames: FrameStatistics) -> Status:
     """Says whether images come in and are taken, and if not, why probably."""
-    fine = IDLE if state.idle else 'images arrive'
+    fine = 'images arrive' if state.came else 'waits for the first image'
+    fine = IDLE if state.idle else fine
     fine = PAUSED if state.paused else fine
     # The worst; of equals the first.
     level, message = max(
@@ -102,12 +109,11 @@ def _input_problems(state: InputState, frames: FrameStatistics) -> Iterator[Prob
         level = Level.ERROR if state.waiting_s > LASTING_S else Level.WARN
         yield level, _why_silent(state)
     if problem := frames.recent_problem():
-        unusable = frames.share(*UNUSABLE)
-        if unusable is None:
-            yield Level.WARN, problem
-        else:
-            level = Level.ERROR if unusable > MOST else Level.WARN
-            yield level, f'{problem} ({_of_images(unusable)})'
+        unusable = frames.share(*UNUSABLE) or 0.0
+        level = Level.ERROR if unusable > MOST else Level.WARN
+        yield level, f'{problem} ({_of_images(unusable)})' if unusable else problem
+    if oddity := frames.recent_oddity():
+        yield Level.WARN, oddity
     if state.clock_stands:
         yield (
             Level.WARN,
@@ -163,10 +169,11 @@ def _other_topic(state: InputState) -> str:
     if state.other_transport:
         return f'set input_transport to {state.other_transport}'
     if not state.elsewhere:
-        return 'remap image to the camera topic'
+        return f'remap {state.remapped} to the camera topic'
     named = ', '.join(state.elsewhere[:NAMED])
     more = len(state.elsewhere) - NAMED
-    return f'remap image to one that has images: {named}{f" and {more} more" if more > 0 else ""}'
+    named += f' and {more} more' if more > 0 else ''
+    return f'remap {state.remapped} to one that has images: {named}'
 
 
 def _why_other_kind(state: InputState) -> str:

@@ -28,6 +28,8 @@ UNPROCESSED = ('idle', 'skipped', 'too_old', 'failed', 'discarded')
 turn, its stamp was too old, it could not be used, or it waited when the node was deactivated."""
 UNUSABLE = ('too_old', 'failed')
 """Those of them that have a problem."""
+NOTHING = ('', -np.inf)
+"""What is said of no frame, and when that was."""
 
 
 class Done(NamedTuple):
@@ -59,13 +61,17 @@ class FrameStatistics:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._events: dict[str, deque[tuple[float, int]]] = {}
+        self._last: dict[str, float] = {}
         self._done: deque[Done] = deque(maxlen=REMEMBERED)
-        self._problem = ('', -np.inf)
+        self._problem = self._oddity = NOTHING
         self.encoding = ''
         self.size = (0, 0)
 
     def reset(self) -> None:
-        """Begins to count anew; what is in work now counts as received then."""
+        """Begins to count anew; what is in work now counts as received then.
+
+        When the last frame of a kind was is no count, and stays.
+        """
         with self._lock:
             ended = sum(self._counts[what] for what in ('processed', *UNPROCESSED))
             in_work = self._counts['received'] - ended
@@ -73,7 +79,7 @@ class FrameStatistics:
             self._counts['received'] = in_work
             self._events.clear()
             self._done.clear()
-            self._problem = ('', -np.inf)
+            self._problem = self._oddity = NOTHING
 
     def arrived(self) -> None:
         """Notes that a message came in."""
@@ -111,12 +117,13 @@ class FrameStatistics:
         """
         self._note(why)
         if problem:
-            self.strange(problem)
+            with self._lock:
+                self._problem = problem, time.monotonic()
 
     def strange(self, problem: str) -> None:
         """Notes what a user should know of a frame that is processed all the same."""
         with self._lock:
-            self._problem = (problem, time.monotonic())
+            self._oddity = problem, time.monotonic()
 
     def stamps_back(self) -> None:
         """Notes that a stamp lies before that of the frame before."""
@@ -126,7 +133,8 @@ class FrameStatistics:
         with self._lock:
             self._counts[what] += count
             events = self._events.setdefault(what, deque(maxlen=REMEMBERED))
-            events.append((time.monotonic(), count))
+            self._last[what] = time.monotonic()
+            events.append((self._last[what], count))
 
     def count(self, what: str) -> int:
         """Gives how many frames were 'received', 'processed', 'lost' or in `UNPROCESSED`.
@@ -137,10 +145,16 @@ class FrameStatistics:
             return self._counts[what]
 
     def recent_problem(self) -> str:
-        """Gives the last problem, or '' when it is more than `RECENT_S` ago."""
-        with self._lock:
-            problem, when = self._problem
-        return problem if time.monotonic() - when <= RECENT_S else ''
+        """Gives the last problem of a frame that was not processed; '' after `RECENT_S`."""
+        return self._if_recent(self._problem)
+
+    def recent_oddity(self) -> str:
+        """Gives what was strange of the last frame that was processed so; '' after `RECENT_S`."""
+        return self._if_recent(self._oddity)
+
+    def _if_recent(self, said: tuple[str, float]) -> str:
+        text, when = said
+        return text if time.monotonic() - when <= RECENT_S else ''
 
     def rate_hz(self, what: str = 'received') -> float | None:
         """Gives the rate of the recent frames of a kind; None with fewer than two."""
@@ -179,8 +193,7 @@ class FrameStatistics:
     def since_s(self, what: str) -> float | None:
         """Gives the seconds since the last frame of a kind; None before the first one."""
         with self._lock:
-            events = self._events.get(what)
-            return time.monotonic() - events[-1][0] if events else None
+            return time.monotonic() - self._last[what] if what in self._last else None
 
     def recent_done(self) -> list[Done]:
         """Gives the frames that went all the way in the last seconds, the newest last."""

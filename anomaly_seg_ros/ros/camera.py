@@ -10,12 +10,10 @@ from typing import Any
 
 import rclpy
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import Image
 
 from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
 from anomaly_seg_ros.checkpoint.calibrated import CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.result import Prepared, Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
@@ -30,9 +28,18 @@ from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine, Prediction
 from anomaly_seg_ros.process.path_errors import explain
 from anomaly_seg_ros.ros.calibrator import Calibrator
-from anomaly_seg_ros.ros.camera_input import CameraInput, ImageInput, THROTTLE_S
+from anomaly_seg_ros.ros.camera_input import (
+    CameraInput,
+    frame_of,
+    ImageInput,
+    stamp_s,
+    THROTTLE_S,
+)
 from anomaly_seg_ros.ros.publications import Publications
 from anomaly_seg_ros.whole_frame.methods import fit_camera, FrameJudge, said_of_camera
+
+NO_FRAMES = f'{watchdog.PAUSED}, so no frame comes; call that with true, then ~/calibrate'
+"""Why a camera that is paused is not calibrated."""
 
 
 class Camera:
@@ -160,10 +167,7 @@ class Camera:
         if self._is_left(message, self._config.max_age_s):
             return None
         began = time.perf_counter()
-        if isinstance(message, Image):
-            frame = to_frame(message, self._bits)
-        else:
-            frame = compressed_to_frame(message, self._bits)
+        frame = frame_of(message, self._bits)
         self._note_encoding(frame.encoding)
         self.statistics.size = frame.size
         return self._pipeline.prepare(frame, began)
@@ -179,10 +183,10 @@ class Camera:
         """Makes and publishes what somebody listens to."""
         began = time.perf_counter()
         config = self._config
-        stamp_s = _seconds(message.header.stamp)
-        if stamp_s < self._finished_s:
+        taken_s = stamp_s(message)
+        if taken_s < self._finished_s:
             self._pipeline.forget()
-        self._finished_s = stamp_s
+        self._finished_s = taken_s
         result = self._pipeline.finish(prepared, prediction)
         result = result.at(config.output_resolution == 'input')
         published_ms = self._publications.publish(result, message.header, config)
@@ -233,10 +237,15 @@ class Camera:
     def pause(self, paused: bool) -> None:
         """Leaves images alone from now on, or not any more."""
         self._paused = paused
+        if paused:
+            self.calibrator.cancel(NO_FRAMES)
         self.input.review()
 
     def calibrate(self, frames: int, answer: Any) -> None:
         """Takes the next frames as ordinary, and sets in the future `answer` what came of it."""
+        if self._paused:
+            answer.set_result((False, NO_FRAMES))
+            return
         self.calibrator.begin(frames, answer)
         self.input.review()  # it wants images now, though nobody may listen
 
@@ -266,10 +275,9 @@ class Camera:
             return f'{text}; in force until cleanup: calibration_file is empty'
         try:
             keep(self._checkpoint, self.name, score, own, file, shift)
-        except OSError as error:
-            raise OSError(
-                f'{text}; in force until cleanup, not kept: {explain(error, None)}'
-            ) from None
+        except (OSError, ValueError) as error:
+            why = explain(error, None) if isinstance(error, OSError) else str(error)
+            raise ValueError(f'{text}; in force until cleanup, not kept: {why}') from None
         return f'{text}; kept in {file!r}'
 
     def fail(self, error: Exception) -> None:
@@ -292,17 +300,17 @@ class Camera:
 
     def _is_left(self, message: ImageInput, max_age_s: float) -> bool:
         """Whether an image is not to be processed because of its stamp; says what is wrong."""
-        stamp_s = _seconds(message.header.stamp)
-        if stamp_s < self._prepared_s:
+        taken_s = stamp_s(message)
+        if taken_s < self._prepared_s:
             self.statistics.stamps_back()
             self._node.get_logger().info(
-                f'{self._prefix}stamps went back by {self._prepared_s - stamp_s:.1f} s: a bag '
+                f'{self._prefix}stamps went back by {self._prepared_s - taken_s:.1f} s: a bag '
                 'began again, or the clock of the camera was set',
                 throttle_duration_sec=THROTTLE_S,
             )
-        self._prepared_s = stamp_s
+        self._prepared_s = taken_s
         now_s = self._node.get_clock().now().nanoseconds * 1e-9
-        problem, why = input_watch.stamp_problem(stamp_s, now_s, max_age_s)
+        problem, why = input_watch.stamp_problem(taken_s, now_s, max_age_s)
         if why:
             self._drop(why, problem)
         elif problem:
@@ -333,9 +341,3 @@ class Camera:
             waiting_s=min(self.input.since_s('processed'), self.input.since_s('idle')),
             paused=self._paused,
         )
-
-
-def _seconds(stamp: Any) -> float:
-    """Gives a stamp of a header as one number."""
-    seconds: float = stamp.sec + stamp.nanosec * 1e-9
-    return seconds

@@ -13,6 +13,9 @@ from rclpy.qos import ReliabilityPolicy
 from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 
+from anomaly_seg_ros.frames.camera_frame import CameraFrame
+from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.input_watch import InputState
@@ -26,6 +29,28 @@ THROTTLE_S = 5.0
 """Seconds between two log lines of the same kind."""
 REMEMBERED = 100
 """Images that may still come by the other one of two subscriptions, at most."""
+
+
+def frame_of(message: ImageInput, bits: SignificantBits) -> CameraFrame:
+    """Gives the image of a message of either kind.
+
+    Args:
+        message: What came.
+        bits: What is known of the camera's 16-bit images.
+
+    Raises:
+        ValueError: It is no image that can be read.
+    """
+    if isinstance(message, Image):
+        return to_frame(message, bits)
+    return compressed_to_frame(message, bits)
+
+
+def stamp_s(message: ImageInput) -> float:
+    """Gives the stamp of a message as one number."""
+    stamp = message.header.stamp
+    seconds: float = stamp.sec + stamp.nanosec * 1e-9
+    return seconds
 
 
 class CameraInput:
@@ -57,11 +82,17 @@ class CameraInput:
         self._node, self._statistics = node, statistics
         self._receive, self._is_wanted = receive, is_wanted
         self._asked = config.input_reliability
-        self._type: type[ImageInput] = Image
-        # Resolved first, so that a remap of the image reaches its compressed topic too.
-        self.topic = node.resolve_topic_name(topics.of_camera(topics.IMAGE, camera))
-        if config.input_transport == 'compressed':
-            self._type, self.topic = CompressedImage, topics.compressed(self.topic)
+        compressed = config.input_transport == 'compressed'
+        self._type: type[ImageInput] = CompressedImage if compressed else Image
+        self._name = topics.of_camera(topics.IMAGE, camera)
+
+        def resolved(name: str) -> str:
+            # Resolved first, so that a remap of the image reaches its compressed topic too.
+            topic = node.resolve_topic_name(name)
+            return topics.compressed(topic) if compressed else topic
+
+        self.topic = resolved(self._name)
+        self._read = {resolved(topics.of_camera(topics.IMAGE, name)) for name in config.cameras}
         self._kind = f'sensor_msgs/msg/{self._type.__name__}'
         self.subscription: Any = None
         self.active = False
@@ -72,7 +103,11 @@ class CameraInput:
         self._came_by: dict[tuple[int, int], int] = {}
 
     def start(self) -> None:
-        """Reads the camera from now on, whenever something is wanted."""
+        """Reads the camera from now on, whenever something is wanted.
+
+        Raises:
+            ValueError: A user has set its quality of service to what there is not.
+        """
         self.active, self._reads_since = True, time.monotonic()
         self._subscribe()  # in any case once: what was said of its quality of service is tried out
         self.review()
@@ -109,6 +144,8 @@ class CameraInput:
             self.subscription = self._make_subscription()
 
     def _make_subscription(self, **events: Any) -> Any:
+        overrides = qos.image_input_overrides()
+        qos.check_overrides(self._node, self.topic, 'subscription', overrides)
         return self._node.create_subscription(
             self._type,
             self.topic,
@@ -117,7 +154,7 @@ class CameraInput:
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible_qos, **events
             ),
-            qos_overriding_options=qos.image_input_overrides(),
+            qos_overriding_options=overrides,
         )
 
     def _hear(self, turn: int, message: ImageInput) -> None:
@@ -183,6 +220,7 @@ class CameraInput:
             publishers=len(kinds),
             incompatible=qos.incompatible(self._node, self.topic, self._kind, profile),
             waiting_s=self.since_s('received'),
+            came=self._came(),
             other_kinds=others,
             idle=self.subscription is None,
             elsewhere=self._elsewhere() if len(others) == len(kinds) else (),
@@ -191,6 +229,7 @@ class CameraInput:
             clock_stands=isinstance(clock, ROSClock)
             and clock.ros_time_is_active
             and not clock.now().nanoseconds,
+            remapped=self._name,
         )
 
     def _other_transport(self) -> str:
@@ -200,16 +239,20 @@ class CameraInput:
         return 'compressed' if self._node.count_publishers(compressed) else ''
 
     def _elsewhere(self) -> tuple[str, ...]:
-        """Gives the topics that carry images and are not made by this node."""
+        """Gives the topics that carry images and are neither made nor read by this node."""
         own = f'{self._node.get_fully_qualified_name()}/'
         return tuple(
             name
             for name, kinds in sorted(self._node.get_topic_names_and_types())
             if self._kind in kinds
-            and name != self.topic
+            and name not in self._read
             and not name.startswith(own)
             and self._node.count_publishers(name)
         )
+
+    def _came(self) -> bool:
+        since = self._statistics.since_s('received')
+        return since is not None and since < time.monotonic() - self._reads_since
 
     def since_s(self, what: str) -> float:
         """Gives the seconds since the last frame of a kind, or since it has been read."""

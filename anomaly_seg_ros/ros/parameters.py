@@ -69,18 +69,17 @@ def unused_overrides(node: Node) -> list[str]:
 
 
 def _declare(node: Node, parameter: Parameter) -> None:
+    default = parameter.default
+    value = list(default) if isinstance(default, tuple) else default
     try:
-        default = parameter.default
-        value = list(default) if isinstance(default, tuple) else default
-        node.declare_parameter(parameter.name, value, descriptor(parameter))
+        declared = node.declare_parameter(parameter.name, value, descriptor(parameter))
+        fits = declared.type_ != RosParameter.Type.NOT_SET  # rcl leaves an empty list so
     except InvalidParameterTypeException:
-        kind = type(parameter.default).__name__
-        raise ValueError(
-            f'parameter {parameter.name} must be of type {kind}; '
-            f'write it like {parameter.default!r}'
-        ) from None
+        fits = False
     except InvalidParameterValueException as error:
         raise ValueError(f'parameter {parameter.name}: {error}') from None
+    if not fits:
+        raise ValueError(f'parameter {parameter.name} must be {parameter.form}')
 
 
 def unknown(node: Node, names: Iterable[str]) -> str:

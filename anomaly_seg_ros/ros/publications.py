@@ -60,7 +60,11 @@ class Publications:
         self._latched: dict[str, tuple[Any, Writer]] = {}
 
     def make(self) -> None:
-        """Makes the publishers; those whose message package is not installed are left out."""
+        """Makes the publishers; those whose message package is not installed are left out.
+
+        Raises:
+            ValueError: A user has set their quality of service to what there is not.
+        """
         for topic, output in OUTPUTS.items():
             kind = self._installed(topic, output.kind)
             if kind is not None:
@@ -79,13 +83,17 @@ class Publications:
         self.camera_info.advertise(self._lifecycle_publisher)
 
     def _lifecycle_publisher(self, topic: str, kind: type) -> Any:
+        name, overrides = topics.of_camera(topic, self._camera), qos.output_overrides()
+        resolved = self._node.resolve_topic_name(name)
+        qos.check_overrides(self._node, resolved, 'publisher', overrides)
+
         def make(events: PublisherEventCallbacks) -> Any:
             return self._node.create_lifecycle_publisher(
                 kind,
-                topics.of_camera(topic, self._camera),
+                name,
                 qos.output(),
                 event_callbacks=events,
-                qos_overriding_options=qos.output_overrides(),
+                qos_overriding_options=overrides,
             )
 
         try:

@@ -6,6 +6,8 @@ given.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
@@ -17,6 +19,17 @@ from rclpy.qos import (
     ReliabilityPolicy,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from anomaly_seg_ros.ros.compat import start_up_values
+from anomaly_seg_ros.ros.parameters import QOS_OVERRIDES
+
+MOST_DEPTH = 2**31 - 1
+"""What DDS counts up to."""
+WORDS: dict[QoSPolicyKind, Iterable[HistoryPolicy | ReliabilityPolicy]] = {
+    QoSPolicyKind.HISTORY: HistoryPolicy,
+    QoSPolicyKind.RELIABILITY: ReliabilityPolicy,
+}
+"""What the policies may be that users may change and that are no number."""
 
 
 def output() -> QoSProfile:
@@ -53,6 +66,35 @@ def image_input_overrides() -> QoSOverridingOptions:
     hold for all later ones, and 'auto' could never follow the camera.
     """
     return QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH))
+
+
+def check_overrides(node: Node, topic: str, entity: str, options: QoSOverridingOptions) -> None:
+    """Refuses what a user has set of a topic and ROS itself would refuse badly, or not at all.
+
+    Args:
+        node: With the parameters that it was started with.
+        topic: Fully resolved name.
+        entity: 'publisher' or 'subscription'.
+        options: What may be changed.
+
+    Raises:
+        ValueError: Names the parameter and what it may be.
+    """
+    given = start_up_values(node)
+    for kind in options.policy_kinds:
+        name = f'{QOS_OVERRIDES}{topic}.{entity}.{kind.name.lower()}'
+        if name not in given:
+            continue
+        value = given[name].value
+        if kind == QoSPolicyKind.DEPTH:
+            fits = type(value) is int and 0 <= value <= MOST_DEPTH
+            way_out = f'write a whole number from 0 to {MOST_DEPTH}'
+        else:
+            words = [policy.name.lower() for policy in WORDS[kind] if policy.name != 'UNKNOWN']
+            fits = isinstance(value, str) and value.lower() in words
+            way_out = f'choose one of: {", ".join(words)}'
+        if not fits:
+            raise ValueError(f'parameter {name} is {value!r}; {way_out}')
 
 
 def _newest(reliability: ReliabilityPolicy) -> QoSProfile:

@@ -11,17 +11,21 @@ import rclpy
 from rclpy.node import Node
 from rclpy.utilities import get_rmw_implementation_identifier
 
+from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.input_watch import input_status
+from anomaly_seg_ros.node.input_watch import input_status, stamp_problem
 from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.node.topics import IMAGE
 from anomaly_seg_ros.node.watchdog import Status
-from anomaly_seg_ros.ros.camera_input import CameraInput, ImageInput
+from anomaly_seg_ros.ros.camera_input import CameraInput, frame_of, ImageInput, stamp_s
 from anomaly_seg_ros.ros.compat import make_executor
-from anomaly_seg_ros.ros.joining import join_ros
+from anomaly_seg_ros.ros.joining import join_ros, plain_errors
 
-DISCOVERY_S = 3.0
+DISCOVERY_S = 10.0
+"""At most, until a publisher is known: DDS repeats who is there every 3 s."""
+NO_LIMIT_S = 0.0
+"""No image is too old, unless a user sets `max_age_s`."""
 
 
 class TopicReport(NamedTuple):
@@ -30,13 +34,15 @@ class TopicReport(NamedTuple):
     Attributes:
         publishers: One line each: node, type, QoS.
         status: What the node's diagnostics would say of its input.
-        size: (height, width) of the last image; None where none came, or of a compressed one.
+        size: (height, width) of the last image that could be read; None where none could.
+        compressed: Whether the topic carries compressed images.
         middleware: As 'rmw_fastrtps_cpp'.
     """
 
     publishers: list[str]
     status: Status
     size: tuple[int, int] | None
+    compressed: bool
     middleware: str
 
 
@@ -44,7 +50,8 @@ class TopicReport(NamedTuple):
 def _looking(topic: str) -> Iterator[Node]:
     join_ros([])
     try:
-        node = Node('anomaly_seg_doctor', cli_args=['--ros-args', '-r', f'{IMAGE}:={topic}'])
+        with plain_errors():
+            node = Node('anomaly_seg_doctor', cli_args=['--ros-args', '-r', f'{IMAGE}:={topic}'])
         try:
             yield node
         finally:
@@ -70,13 +77,11 @@ def probe(topic: str, seconds: float) -> TopicReport:
                     return
 
         spin(time.monotonic() + DISCOVERY_S, at_least=False)
-        frames = FrameStatistics()
+        frames, bits = FrameStatistics(), SignificantBits()
 
         def receive(message: ImageInput) -> None:
             frames.arrived()
-            if hasattr(message, 'encoding'):
-                frames.encoding = message.encoding
-                frames.size = (message.height, message.width)
+            _judge(message, frames, bits, node.get_clock().now().nanoseconds * 1e-9)
 
         offered = node.get_publishers_info_by_topic(node.resolve_topic_name(IMAGE))
         compressed = any(info.topic_type == COMPRESSED_IMAGE for info in offered)
@@ -93,8 +98,24 @@ def probe(topic: str, seconds: float) -> TopicReport:
             ],
             input_status(camera.state(), frames),
             frames.size if frames.size[0] else None,
+            compressed,
             get_rmw_implementation_identifier(),
         )
         camera.stop()
         executor.shutdown()
         return report
+
+
+def _judge(
+    message: ImageInput, frames: FrameStatistics, bits: SignificantBits, now_s: float
+) -> None:
+    """Notes what the node would say of an image: of its stamp, and where it cannot be read."""
+    problem, _ = stamp_problem(stamp_s(message), now_s, NO_LIMIT_S)
+    if problem:
+        frames.strange(problem)
+    try:
+        frame = frame_of(message, bits)
+    except ValueError as error:
+        frames.dropped('failed', f'image dropped: {error}')
+    else:
+        frames.encoding, frames.size = frame.encoding, frame.size
