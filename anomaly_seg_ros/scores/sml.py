@@ -32,7 +32,7 @@ class SML(AnomalyScore):
 
     >>> import torch
     >>> score = SML(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 1.0]))
-    >>> score(ModelOutput(torch.tensor([[[[4.0]], [[3.0]]]]))).item()
+    >>> round(score(ModelOutput(torch.tensor([[[[4.0]], [[3.0]]]]))).item(), 5)
     -1.5
     """
 
