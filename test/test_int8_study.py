@@ -30,6 +30,20 @@ def test_crops_are_normalised_and_differ() -> None:
     assert torch.equal(next(int8.crops(images, scored, seed=0)), first)
 
 
+def test_crops_are_mirrored_and_keep_their_colours() -> None:
+    scored = load_scored_model(Checkpoint.open('default'), 'dense_hybrid_odds').eval()
+    image = np.zeros((448, 576, 3), np.uint8)
+    image[..., 0] = 200  # red
+    image[..., 1] = np.linspace(0, 100, 576)  # green rises to the right
+    batches = int8.crops([image], scored, seed=0)
+    crops = torch.cat([next(batches) for _ in range(3)]) * scored.std + scored.mean
+    red, green, blue = crops.unbind(1)
+    assert (red > green).all()
+    assert (green + 1e-5 >= blue).all()
+    rises = green[:, :, -1].mean(1) > green[:, :, 0].mean(1)
+    assert 0 < rises.sum() < len(crops)
+
+
 def test_the_maps_are_those_of_the_network() -> None:
     scored = load_scored_model(Checkpoint.open('default'), 'dense_hybrid_odds').eval()
     image = torch.rand(1, 3, 64, 96)

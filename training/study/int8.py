@@ -64,7 +64,7 @@ def crops(images: Sequence[Image], scored: ScoredModel, seed: int) -> Iterator[T
             zoom = chance.uniform(*ZOOM)
             image = cv2.resize(images[int(chance.integers(len(images)))], None, fx=zoom, fy=zoom)
             y, x = (chance.integers(a - b + 1) for a, b in zip(image.shape, CROP, strict=False))
-            crop = image[y : y + height, x : x + width, :: chance.choice((-1, 1))] / 255
+            crop = image[y : y + height, x : x + width][:, :: chance.choice((-1, 1))] / 255
             lit = (crop ** chance.uniform(*GAMMA) * chance.uniform(*BRIGHTNESS)).clip(0, 1)
             batch.append(torch.from_numpy(lit.astype(np.float32)).permute(2, 0, 1))
         yield (torch.stack(batch) - scored.mean) / scored.std
@@ -107,7 +107,7 @@ def fine_tuned(
             with torch.no_grad():
                 wanted = teacher(batch)
             errors = [(a - b).square().mean() for a, b in zip(rounded(batch), wanted, strict=True)]
-            loss = errors[0] + OOD_WEIGHT * torch.stack(errors[1:] or [errors[0] * 0]).sum()
+            loss = errors[0] + OOD_WEIGHT * sum(errors[1:])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()
