@@ -336,6 +336,11 @@ def facts_of(folder: Path, config: dict[str, Any], processor: dict[str, Any] | N
             (480, 960),
         ),
         (
+            {'size': {'height': 384, 'width': 672}, 'keep_aspect_ratio': True},
+            {},
+            (384, 672),
+        ),
+        (
             {
                 'image_processor_type': 'BeitImageProcessor',
                 'size': 256,

@@ -11,12 +11,11 @@ from typing import Any
 
 from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, LabelSet, STREETHAZARDS
 from anomaly_seg_ros.models.parts.hf_kinds import kind_of
+from anomaly_seg_ros.models.parts.public_layout import HALF, IMAGENET
 from training.datasets.classes_file import display_colors
 
 CONFIG = 'config.json'
 PROCESSORS = ('preprocessor_config.json', 'processor_config.json')
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 OF_HALF = ('dpt', 'beit', 'vit', 'deit')
 """Image processors of the library that normalise so where their file says nothing."""
 OF_SHORT_SIDE = ('mask2former', 'maskformer', 'oneformer', 'eomt')
@@ -199,8 +198,9 @@ def _input_size(
         size = {'shortest_edge': size, 'longest_edge': processor.get('max_size')}
     if isinstance(size, Mapping) and 'height' in size and 'width' in size:
         height, width = int(size['height']), int(size['width'])
-        # Square by the library's habit: the whole picture, as wide as it is.
-        return height, WIDEST * width if processor.get('keep_aspect_ratio') else width
+        # A square that keeps the aspect says how long the shorter side is.
+        keeps = processor.get('keep_aspect_ratio') and height == width
+        return height, WIDEST * width if keeps else width
     if isinstance(size, Mapping):
         short = int(size.get('shortest_edge') or size.get('longest_edge') or INPUT_SIZE[0])
         return short, min(int(size.get('longest_edge') or WIDEST * short), WIDEST * short)
