@@ -60,6 +60,7 @@ class MapFrames:
         self.scores: tuple[str, ...] = (scores.resolve().name,)
         self._protocol = protocol
         self._table = truth_table(label_map)
+        self._said = False
         label_files = files_by_stem(labels, LABEL_SUFFIXES)
         score_files = _without_suffix(files_by_stem(scores, ('.npy',)), label_files)
         if alone := sorted(score_files.keys() ^ label_files.keys()):
@@ -82,7 +83,10 @@ class MapFrames:
             ValueError: A file cannot be read, or the sizes differ.
         """
         stem, score_path, label_path = self._pairs[index]
-        score = read_map(score_path)
+        score, merged = read_map(score_path)
+        if merged and not self._said:
+            self._said = True  # the others of the folder are mostly like it
+            _logger.warning('%s', merged)
         truth, stored = read_truth(label_path, self._table)
         size = (score.shape[0], score.shape[1])
         truth = truth_size(truth, size, self._protocol)
@@ -98,8 +102,12 @@ class MapFrames:
         return self.first(index)
 
 
-def read_map(path: Path) -> Floats:
+def read_map(path: Path) -> tuple[Floats, str]:
     """Reads a score map of any float type as float32.
+
+    Returns:
+        (H, W), and what a user should know where float32 makes one score of many: their order, and
+        with it AP, is lost; '' where it does not.
 
     Raises:
         ValueError: No NumPy file, not an (H, W) array of a float type, or one that holds numbers
@@ -119,20 +127,19 @@ def read_map(path: Path) -> Floats:
                 f'{str(path)!r} holds {values.dtype} scores beyond float32, in which they are '
                 'measured; save them scaled, or their logarithm'
             )
-        _say_merged(values, found, path)
-    return found
+        return found, _merged(values, found, path)
+    return found, ''
 
 
-def _say_merged(values: NDArray[Any], found: Floats, path: Path) -> None:
-    """Warns where float32 makes one score of many: their order, and with it AP, would be lost."""
+def _merged(values: NDArray[Any], found: Floats, path: Path) -> str:
     step = max(values.size // SAMPLED, 1)
     kept, had = (np.unique(each.ravel()[::step]).size for each in (found, values))
-    if kept < LEAST_KEPT * had:
-        _logger.warning(
-            '%r: float32, in which scores are measured, keeps %d of %d different %s scores; save '
-            'logits or log-odds instead of probabilities near 0 or 1',
-            str(path), kept, had, values.dtype,
-        )  # fmt: skip
+    if kept >= LEAST_KEPT * had:
+        return ''
+    return (
+        f'{str(path)!r}: float32, in which scores are measured, keeps {kept} of {had} different '
+        f'{values.dtype} scores; save logits or log-odds instead of probabilities near 0 or 1'
+    )
 
 
 def read_truth(path: Path, table: LabelTable) -> tuple[Bytes, frozenset[int]]:
