@@ -20,6 +20,7 @@ from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.models.forward import run_fields
+from anomaly_seg_ros.process.whole_file import whole_file
 from anomaly_seg_ros.scores import score_class
 from training.loop.run_folder import KEPT_FOLDER
 from training.results import FORMAT, read_results, ResultRow, RESULTS_FILE
@@ -138,8 +139,9 @@ def comparison_steps(subject: Subject, data: Data, study: Path, out: Path) -> li
     if trained != BASELINE and not Path(trained).is_dir():
         return []
     checkpoint, made = Checkpoint.open(trained), folder / FITTED_FOLDER
-    scores = scores_of(subject, checkpoint)
-    first_fit = ['temperature'] if 'logits' in fields_of(checkpoint) else []
+    fields = run_fields(checkpoint.network(), checkpoint.meta.void_index)
+    scores = scores_of(subject, fields)
+    first_fit = ['temperature'] if 'logits' in fields else []
     fitting: tuple[str, ...] = ('fit_score', '--checkpoint', trained, '--dataset', 'camvid')
     fitting += ('--score', ','.join([*first_fit, *scores]), '--root', str(data.camvid))
     weights = checkpoint.weights_sha256
@@ -210,16 +212,10 @@ def digest(subject: Subject, study: Path) -> str | None:
     return Checkpoint.open(trained).weights_sha256[:12]
 
 
-def scores_of(subject: Subject, checkpoint: Checkpoint) -> list[str]:
-    """Gives the scores of a method that its checkpoint can give."""
-    fields = fields_of(checkpoint)
+def scores_of(subject: Subject, fields: set[str]) -> list[str]:
+    """Gives the scores of a method that a network with such fields can give."""
     wanted = dict.fromkeys(('max_logit', *subject.scores))
     return [score for score in wanted if score_class(score).reads(fields) <= fields]
-
-
-def fields_of(checkpoint: Checkpoint) -> set[str]:
-    """Gives the names of what its network gives."""
-    return run_fields(checkpoint.network(), checkpoint.meta.void_index)
 
 
 def _sets(data: Data) -> dict[str, tuple[str, Path]]:
@@ -314,7 +310,8 @@ def merge_rows(folder: Path, rows: Iterable[ResultRow]) -> None:
     lines = ',\n'.join(json.dumps(_short(row.to_json()), allow_nan=False) for row in known)
     folder.mkdir(parents=True, exist_ok=True)
     text = f'{{"format": {FORMAT}, "rows": [\n{lines}\n]}}\n'
-    (folder / RESULTS_FILE).write_text(text, encoding='utf-8')
+    with whole_file(folder / RESULTS_FILE) as part:
+        part.write_text(text, encoding='utf-8')
 
 
 def _place(row: ResultRow) -> tuple[Any, ...]:
