@@ -34,7 +34,7 @@ from anomaly_seg_ros.frames.ignore_mask import read_ignored
 from anomaly_seg_ros.frames.images import find_images, printable, read_image
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
-from anomaly_seg_ros.node.config import CAMERA_NAME
+from anomaly_seg_ros.node.config import CAMERA_NAME, CAMERA_RULE
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.whole_frame.methods import fit_camera, frame_judge, said_of_camera
 
@@ -102,10 +102,7 @@ def main(args: argparse.Namespace) -> int:
     if not 0 < rate < 1:
         raise ValueError(f'false-positive rate {rate} must lie between 0 and 1')
     if args.camera and not re.fullmatch(CAMERA_NAME, args.camera):
-        raise ValueError(
-            f'camera {args.camera!r} cannot be one of a node; a name is a letter, then letters, '
-            'digits or _'
-        )
+        raise ValueError(f'camera {args.camera!r} cannot be one of a node; {CAMERA_RULE}')
     checkpoint = Checkpoint.open(args.checkpoint)
     total, frames = open_frames(args.frames, args.topic)
     engine = open_engine(checkpoint, args.engine, args.score, args.precision)

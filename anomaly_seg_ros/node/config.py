@@ -286,14 +286,14 @@ class NodeConfig:
 
 CAMERA_NAME = '[A-Za-z][A-Za-z0-9_]*'
 """What a camera of a node may be called."""
+CAMERA_RULE = 'a name is a letter, then letters, digits or _'
+"""The same in words."""
 
 
 def _check_cameras(names: tuple[str, ...]) -> None:
     wrong = next((name for name in names if not re.fullmatch(CAMERA_NAME, name)), None)
     if wrong is not None and names != ('',):
-        raise ValueError(
-            f'parameter cameras holds {wrong!r}; a name is a letter, then letters, digits or _'
-        )
+        raise ValueError(f'parameter cameras holds {wrong!r}; {CAMERA_RULE}')
     if len(set(names)) < len(names):
         raise ValueError(f'parameter cameras is {list(names)}; give each camera once')
 

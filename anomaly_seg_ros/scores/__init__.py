@@ -175,12 +175,12 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise ValueError(
                 f'option {key!r} of score {name!r} is {value!r}; it must be like {like!r}'
             )
-        if type(usual) is int and usual > 0 and value < 1:
-            raise ValueError(f'option {key!r} of score {name!r} is {value}; it must be 1 or more')
-        if key == STEP and (isinstance(value, bool) or value not in STEPS):
+        if key == STEP and value not in STEPS:
             raise ValueError(
                 f'option {key!r} of score {name!r} is {value}; it must be one of {STEPS}'
             )
+        if type(usual) is int and usual > 0 and value < 1:
+            raise ValueError(f'option {key!r} of score {name!r} is {value}; it must be 1 or more')
 
 
 def fit_parameters(name: str) -> dict[str, inspect.Parameter]:

@@ -1,1 +1,1 @@
-"""A folder or repository of Hugging Face becomes a recipe's network, or a checkpoint."""
+"""What others publish becomes a recipe's network or a checkpoint: Hugging Face, Detectron2."""

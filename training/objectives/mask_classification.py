@@ -38,12 +38,12 @@ class MaskClassification(Objective):
     (Mask2Former), 2022, section 4.
     """
 
+    reads = frozenset({'class_logits', 'mask_logits'})
+
     @classmethod
     def score(cls, options: Mapping[str, Any]) -> str | None:
         """Gives 'mask_msp', from what the queries show and nothing else."""
         return 'mask_msp'
-
-    reads = frozenset({'class_logits', 'mask_logits'})
 
     def __init__(
         self,
