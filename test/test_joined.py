@@ -78,6 +78,8 @@ def test_frames_are_squeezed_to_the_size_with_their_labels(tmp_path: Path) -> No
     [
         ({'root': 'x'}, 'needs dataset and root'),
         ({'dataset': 'camvid', 'root': 'x', 'nmaes': {}}, 'may have split, names, repeat, size'),
+        ({'dataset': 'camvid', 'root': 'x', 'labels': 'no'}, "labels is 'no'"),
+        ({'dataset': 'camvid', 'root': 'x', 'labels': False, 'names': {'a': 'b'}}, 'has a name'),
         ({'dataset': 'camvid', 'root': 'x', 'repeat': 0}, 'repeat is 0'),
         ({'dataset': 'camvid', 'root': 'x', 'size': [4]}, r'size is \[4\]'),
         ({'dataset': 'camvid', 'root': 'x', 'names': ['a']}, 'names is'),
@@ -87,6 +89,23 @@ def test_frames_are_squeezed_to_the_size_with_their_labels(tmp_path: Path) -> No
 def test_a_wrong_entry_is_said_before_anything_is_read(wrong: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         check_entry(wrong)
+
+
+def test_frames_are_joined_without_their_labels(tmp_path: Path) -> None:
+    first, root = camvid(tmp_path / 'camvid'), cityscapes(tmp_path / 'city')
+    photos = {'dataset': 'frames', 'root': str(tmp_path / 'photos'), 'split': 'all'}
+    store(tmp_path / 'photos' / 'deep' / 'bear.png', np.full((6, 10, 3), 40, np.uint8))
+    both = join(
+        first, [{**entry(root), 'labels': False}, {**photos, 'size': [3, 5], 'labels': False}]
+    )
+    assert both.classes == CAMVID
+    assert both[2].name.startswith('ulm')
+    assert (both[2].labels == 255).all()
+    assert both[3].image.shape == (3, 5, 3)
+    assert (both[3].image == 40).all()
+    assert (both[3].labels == 255).all()
+    with pytest.raises(ValueError, match='no class is left of frame'):
+        join(first, [photos])
 
 
 def test_unknown_names_of_either_side_are_said(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from anomaly_seg_ros.frames.nearest import resize_ids
 from . import build_dataset
 from .dataset import Dataset, Sample
 
-KEYS = ('dataset', 'root', 'split', 'names', 'repeat', 'size')
+KEYS = ('dataset', 'root', 'split', 'names', 'repeat', 'size', 'labels')
 
 
 class Renamed(Dataset):
@@ -25,7 +25,7 @@ class Renamed(Dataset):
         dataset: Samples with train ids.
         classes: What the ids shall mean.
         names: The dataset's class names to those of `classes`; a name that stands in both needs
-            no entry, and pixels of all others become 255.
+            no entry, and pixels of all others become 255. None: all pixels do.
         size: (height, width) that frames are resized to; None: as they are.
 
     Raises:
@@ -36,17 +36,19 @@ class Renamed(Dataset):
         self,
         dataset: Dataset,
         classes: LabelSet,
-        names: Mapping[str, str],
+        names: Mapping[str, str] | None,
         size: tuple[int, int] | None = None,
     ):
         self.dataset, self.classes, self.size = dataset, classes, size
+        self.table = np.full(256, IGNORE, np.uint8)
+        if names is None:
+            return
         theirs, ours = dataset.classes.names, classes.names
         for kind, given, known in (('', names, theirs), ('own ', names.values(), ours)):
             if unknown := sorted(set(given) - set(known)):
                 raise ValueError(
                     f'names has the unknown {kind}classes {unknown}; there are: {", ".join(known)}'
                 )
-        self.table = np.full(256, IGNORE, np.uint8)
         for number, name in enumerate(theirs):
             if (renamed := names.get(name, name)) in ours:
                 self.table[number] = ours.index(renamed)
@@ -93,8 +95,9 @@ def join(first: Dataset, also: Sequence[Mapping[str, Any]]) -> Dataset:
     Args:
         first: Its classes are those of all.
         also: Mappings that `check_entry` lets through: `dataset` and `root`, perhaps `split`
-            ('train'), `names` and `size` as in `Renamed`, and `repeat` (1), how often each frame
-            comes in an epoch.
+            ('train'), `names` and `size` as in `Renamed`, `repeat` (1), how often each frame comes
+            in an epoch, and `labels` (true); false: all pixels are 255, whatever its labels say,
+            so that a dataset without classes can be joined.
 
     Raises:
         ValueError: Unknown dataset or split, or names that do not fit.
@@ -108,9 +111,8 @@ def join(first: Dataset, also: Sequence[Mapping[str, Any]]) -> Dataset:
             entry.get('split', 'train'),
         )
         size = entry.get('size')
-        renamed = Renamed(
-            dataset, first.classes, entry.get('names', {}), None if size is None else tuple(size)
-        )
+        names = entry.get('names', {}) if entry.get('labels', True) else None
+        renamed = Renamed(dataset, first.classes, names, None if size is None else tuple(size))
         others.append((renamed, int(entry.get('repeat', 1))))
     return Joined(first, others) if others else first
 
@@ -122,8 +124,10 @@ def entry_name(entry: Mapping[str, Any]) -> str:
     'cityscapes train'
     >>> entry_name({'dataset': 'classes', 'root': 'out/dashcam'})
     'classes dashcam train'
+    >>> entry_name({'dataset': 'frames', 'root': '/data/photos', 'split': 'all'})
+    'frames photos all'
     """
-    own = [Path(str(entry['root'])).name] if entry['dataset'] == 'classes' else []
+    own = [Path(str(entry['root'])).name] if entry['dataset'] in ('classes', 'frames') else []
     return ' '.join([str(entry['dataset']), *own, str(entry.get('split', 'train'))])
 
 
@@ -147,5 +151,11 @@ def check_entry(entry: Mapping[str, Any]) -> None:
         and all(isinstance(side, int) and side > 0 for side in size)
     ):
         raise ValueError(f'also: size is {size!r}; it must be [height, width]')
+    labels = entry.get('labels', True)
+    if not isinstance(labels, bool) or (names and not labels):
+        raise ValueError(
+            f'also: labels is {labels!r} beside names {names!r}; it must be true or false, and '
+            'without labels nothing has a name'
+        )
     if not isinstance(names, Mapping):
         raise ValueError(f'also: names is {names!r}; it must map their classes to ours')

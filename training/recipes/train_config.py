@@ -51,7 +51,7 @@ class TrainConfig:
         dataset: A key of `DATASETS`; `root` is its folder.
         train_split: Split that is learned; `val_split` is validated on.
         also: Further datasets that are learned beside it, see `join`: mappings with `dataset`,
-            `root` and perhaps `split`, `names`, `size`, `repeat`.
+            `root` and perhaps `split`, `names`, `size`, `repeat`, `labels`.
         model: A key of `MODELS`; `model_options` go to its constructor. `hf:FOLDER_OR_REPO` is the
             network of a configuration of transformers, with its normalisation and size where the
             recipe has none; its weights are taken by `init: hf:FOLDER_OR_REPO` alone.
