@@ -220,7 +220,7 @@ def test_divergence_gradient() -> None:
         ('dense_hybrid', False, False, "'dense_hybrid' learns from pasted outliers, but outl"),
         ('dense_hybrid', True, True, "void is true, .* but objective 'dense_hybrid' keeps them"),
         ('nflow_js', False, True, "objective 'nflow_js' keeps them out"),
-        ('dense', True, False, "unknown objective 'dense'; choose one of: dense_hybrid, mask2an"),
+        ('dense', True, False, "unknown objective 'dense'; choose one of: dense_hybrid, distil"),
     ],
 )
 def test_an_objective_is_held_against_the_recipe(
@@ -248,5 +248,7 @@ def test_a_network_is_checked_before_it_learns() -> None:
         r'features\.last, mask_logits; choose one of: mask2anomaly, mask_classification, rba, uno',
     ):
         check_network('segmentation', 'hf', masks)
-    with pytest.raises(ValueError, match=r'choose one of: dense_hybrid, nflow_js, segmentation$'):
+    with pytest.raises(
+        ValueError, match=r'choose one of: dense_hybrid, distillation, nflow_js, segm'
+    ):
         check_network('mask_classification', 'enet', {'logits'})

@@ -299,6 +299,27 @@ def test_a_flow_is_trained_jointly_in_mixed_precision(
         run(recipe, tmp_path / 'other', *joint, 'precision=16-mixed')
 
 
+def test_a_network_learns_from_a_teacher_and_photos_without_labels(
+    recipe: Path, tmp_path: Path, save
+) -> None:
+    run(recipe, tmp_path / 'first', 'epochs=1')
+    teacher = tmp_path / 'first' / 'checkpoint'
+    save(tmp_path / 'photos', list(np.full((3, 40, 50, 3), 90, np.uint8)))
+    photos = f'{{dataset: frames, root: {tmp_path / "photos"}, split: all, labels: false}}'
+    changes = [
+        'objective=distillation', f'objective_options={{teacher: {teacher}, sizes: [1, 2]}}',
+        f'init={teacher}', f'also=[{photos}]', 'epochs=1', 'precision=bf16-mixed',
+    ]  # fmt: skip
+    assert run(recipe, tmp_path / 'run', *changes) == 0
+    assert set(table(tmp_path / 'run')[0]) >= {'loss_classes', 'loss_likelihood'}
+    meta = Checkpoint.open(tmp_path / 'run' / 'checkpoint').meta
+    assert 'frames photos all' in meta.trained_on
+    assert meta.score == Checkpoint.open(teacher).meta.score
+    Checkpoint.open(teacher).with_meta(class_names=('street', *meta.class_names[1:]))
+    with pytest.raises(ValueError, match=r'the teacher has the classes street, .* the data have '):
+        run(recipe, tmp_path / 'other', *changes)
+
+
 class TwoOptimizers(Objective):
     """A made objective with a parameter and an optimiser of its own, and something to show."""
 

@@ -48,8 +48,11 @@ class ImageModel(nn.Module):
             images: (N, H, W, 3) uint8 RGB.
         """
         # Cast before permuting: TensorRT takes bytes at the edge of its graph only.
-        scaled = images.float().permute(0, 3, 1, 2) / 255
-        normal = normalised(scaled, self.mean, self.std, self.gamma).to(self.network_type)
+        return self.of_unit(images.float().permute(0, 3, 1, 2) / 255)
+
+    def of_unit(self, images: Tensor) -> ModelOutput:
+        """Gives the same of (N, 3, H, W) float32 RGB in 0..1."""
+        normal = normalised(images, self.mean, self.std, self.gamma).to(self.network_type)
         return run_network(self.model, normal, self.void_index)
 
     def scored(self, score: AnomalyScore, images: Tensor, output: ModelOutput) -> Tensor:

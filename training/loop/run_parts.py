@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from lightning.fabric import Fabric
@@ -19,7 +19,7 @@ from training.feeding.transforms import Augmentation
 from training.losses import build_loss
 from training.losses.class_weights import class_weights
 from training.objectives import build_objective
-from training.objectives.objective import SplitsGradients
+from training.objectives.objective import HasTeacher, SplitsGradients
 from training.recipes.train_config import TrainConfig
 
 from .kept_checkpoint import default_score
@@ -114,8 +114,9 @@ def build_training_objective(
     """Gives the objective around the recipe's losses and its own optimiser, or None.
 
     Raises:
-        ValueError: It has an optimiser of its own, which 16-mixed would let fall behind: where
-            Fabric skips a step for an overflow, the two optimisers part.
+        ValueError: Its teacher has other classes; or it has an optimiser of its own, which
+            16-mixed would let fall behind: where Fabric skips a step for an overflow, the two
+            optimisers part.
     """
     weights = class_weights(config.class_weights, dataset, config.void)
     if weights is not None:
@@ -125,6 +126,9 @@ def build_training_objective(
     objective = build_objective(config.objective, loss, options).to(fabric.device)
     if isinstance(objective, SplitsGradients):
         objective.backward = fabric.backward
+    if isinstance(objective, HasTeacher):
+        _check_teacher(objective.class_names, dataset.classes.names)
+        objective.autocast = fabric.autocast
     own = objective.build_optimizer()
     if own is not None and config.precision == '16-mixed':
         raise ValueError(
@@ -132,3 +136,16 @@ def build_training_objective(
             '16-mixed cannot scale with the other; set precision: bf16-mixed or 32-true'
         )
     return objective, None if own is None else fabric.setup_optimizers(own)
+
+
+def _check_teacher(theirs: Sequence[str], ours: Sequence[str]) -> None:
+    """Checks that a channel of a teacher means what it means in the data.
+
+    Raises:
+        ValueError: It does not.
+    """
+    if tuple(theirs) != tuple(ours):
+        raise ValueError(
+            f'the teacher has the classes {", ".join(theirs)}, and the data have '
+            f'{", ".join(ours)}; choose a teacher that was trained on data like these'
+        )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OBJECTIVES = {
     'dense_hybrid': 'training.objectives.dense_hybrid:DenseHybrid',
+    'distillation': 'training.objectives.distillation:Distillation',
     'mask2anomaly': 'training.objectives.mask2anomaly:Mask2Anomaly',
     'mask_classification': 'training.objectives.mask_classification:MaskClassification',
     'nflow_js': 'training.objectives.nflow_js:NFlowJS',

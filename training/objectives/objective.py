@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -66,6 +67,20 @@ class SplitsGradients(Protocol):
     """
 
     backward: Backward
+
+
+@runtime_checkable
+class HasTeacher(Protocol):
+    """An objective that runs another network beside the one that learns.
+
+    Attributes:
+        class_names: Its classes in train-id order, which are those of the data.
+        autocast: In what it runs; the run puts Fabric's own in its place, so that the teacher
+            computes in the run's precision.
+    """
+
+    class_names: Sequence[str]
+    autocast: Callable[[], AbstractContextManager[Any]]
 
 
 @runtime_checkable

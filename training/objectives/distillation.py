@@ -1,0 +1,178 @@
+"""Distillation: a network learns to say of an image what a teacher says of it at several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.engines.scored_model import ImageModel
+from anomaly_seg_ros.model_output import ModelOutput
+from anomaly_seg_ros.scores import score_class
+from training.feeding.loading import Batch
+from training.losses import Loss
+from training.recipes.typed_values import convert
+
+from .objective import Forward, Objective
+
+
+class Said(NamedTuple):
+    """The logits that classes and anomaly are decided by, in float32."""
+
+    logits: Tensor
+    """(N, K, H, W) of the classes."""
+    head: Tensor | None
+    """(N, 2, H, W) of the outlier head, channel 1 = outlier; None without one."""
+
+    @classmethod
+    def of(cls, output: ModelOutput) -> Said:
+        """Takes the fields of a network's output."""
+        head = output.ood_logits
+        return cls(output.given('logits').float(), None if head is None else head.float())
+
+    @property
+    def likelihood(self) -> Tensor:
+        """(N, H, W) `ln sum_c exp(l_c)`, unnormalised."""
+        return self.logits.logsumexp(1)
+
+    def brought_to(self, size: torch.Size) -> Said:
+        """Gives the same enlarged or reduced to (height, width)."""
+        logits, head = (
+            None if maps is None else functional.interpolate(maps, size, mode='bilinear')
+            for maps in self
+        )
+        assert logits is not None
+        return Said(logits, head)
+
+
+class Distillation(Objective):
+    """`KL(p_teacher || p) + weight * ((L_teacher - L)^2 + (O_teacher - O)^2)`, mean of all pixels.
+
+    p are the probabilities of the classes, L is `ln sum_c exp(l_c)`, the unnormalised
+    log-likelihood, and O the log-odds of the outlier head: all that the scores of DenseHybrid and
+    the labels are made of, and with p and L every logit. O is left out where the network has no
+    outlier head.
+
+    The teacher sees the image at several sizes, and the mean of its logits is learned: small, it
+    sees at once what fills the picture, and large, what is far off. The network learns to say the
+    same of one size, in the time of one. Where the teacher is the network that the run begins
+    with, nothing else is needed, and no label is read: frames without labels are as good.
+
+    Args:
+        loss: Not used.
+        aux_weight: Not used.
+        teacher: Checkpoint folder with the classes of the data, or 'default'; must be given.
+        sizes: Factors on the sides of the image that the teacher sees.
+        weight: Of the two squared errors.
+
+    Attributes:
+        class_names: Of the teacher, in train-id order.
+        autocast: See `HasTeacher`.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015,
+    https://arxiv.org/abs/1503.02531, and the mean over sizes of Chen et al., "Attention to Scale",
+    2016, https://arxiv.org/abs/1511.03339, without its attention. The squared errors are ours.
+    """
+
+    ignores_outliers = True
+
+    @classmethod
+    def score(cls, options: Mapping[str, Any]) -> str | None:
+        """Gives the teacher's own score where that needs no statistics."""
+        name = _opened(options.get('teacher', '')).meta.score
+        return None if score_class(name).statistics else name
+
+    def __init__(
+        self,
+        loss: Loss,
+        aux_weight: float = 1.0,
+        *,
+        teacher: str = '',
+        sizes: Sequence[float] = (0.5, 1.0, 2.0),
+        weight: float = 0.05,
+    ):
+        super().__init__()
+        self.sizes = convert('sizes', 'tuple[float, ...]', sizes)
+        if not self.sizes or not min(self.sizes) > 0:
+            raise ValueError(f'sizes is {sizes}; distillation needs factors above 0')
+        if not weight > 0:
+            raise ValueError(f'weight is {weight}; distillation needs one above 0')
+        self.weight = weight
+        checkpoint = _opened(teacher)
+        self.class_names = checkpoint.meta.class_names
+        model = ImageModel(checkpoint.network(), checkpoint.meta).eval().requires_grad_(False)
+        model.float().model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._teacher = (model,)  # no part of the state that a run saves
+        self.autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def forward(self, network: Forward, batch: Batch) -> dict[str, Tensor]:
+        """Gives the terms of one batch.
+
+        Raises:
+            ValueError: The network has an outlier head that the teacher lacks.
+        """
+        images = batch.images.float() / 255
+        wanted, found = self.taught(images), Said.of(network(images))
+        if found.head is not None and wanted.head is None:
+            raise ValueError(
+                'the network has an outlier head, of which the teacher without one says nothing; '
+                'set model_options.outlier_head=false, or choose another teacher'
+            )
+        divergence = functional.kl_div(
+            found.logits.log_softmax(1),
+            wanted.logits.log_softmax(1),
+            reduction='none',
+            log_target=True,
+        )
+        likelihood = functional.mse_loss(found.likelihood, wanted.likelihood)
+        terms = {'classes': divergence.sum(1).mean(), 'likelihood': self.weight * likelihood}
+        if found.head is not None and wanted.head is not None:
+            error = functional.mse_loss(_odds(found.head), _odds(wanted.head))
+            terms['odds'] = self.weight * error
+        return terms
+
+    @torch.no_grad()
+    def taught(self, images: Tensor) -> Said:
+        """Gives the mean of what the teacher says of the images at each size.
+
+        Args:
+            images: (N, 3, H, W) float RGB in 0..1.
+        """
+        seen = [self._seen(images, factor) for factor in self.sizes]
+        heads = [said.head for said in seen if said.head is not None]
+        logits = torch.stack([said.logits for said in seen]).mean(0)
+        return Said(logits, torch.stack(heads).mean(0) if heads else None)
+
+    def _seen(self, images: Tensor, factor: float) -> Said:
+        """Gives what the teacher says at one size, enlarged or reduced to that of the images."""
+        model, size = self._teacher[0].to(images.device), images.shape[2:]
+        if factor != 1:
+            sides = [max(round(side * factor), 1) for side in size]
+            images = functional.interpolate(images, sides, mode='bilinear', antialias=True)
+        with self.autocast():
+            output = model.of_unit(images)
+        return Said.of(output).brought_to(size)
+
+
+def _odds(head: Tensor) -> Tensor:
+    return head[:, 1] - head[:, 0]
+
+
+def _opened(teacher: str) -> Checkpoint:
+    """Opens the folder of a teacher.
+
+    Raises:
+        ValueError: None is given, or it is not usable.
+        FileNotFoundError: There is no such folder.
+    """
+    if not teacher:
+        raise ValueError(
+            "distillation needs a 'teacher'; type objective_options.teacher=DIR, a checkpoint "
+            "folder, or 'default'"
+        )
+    return Checkpoint.open(teacher)
