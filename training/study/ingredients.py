@@ -223,12 +223,14 @@ def pasted(images: Iterable[Image], objects: Path) -> list[Frame]:
     return frames
 
 
-def labelled(dataset: str, root: Path, size: tuple[int, int]) -> list[Frame]:
-    """Gives the frames of a dataset with anomalies."""
+def labelled(dataset: str, root: Path, size: tuple[int, int], beginning: str = '') -> list[Frame]:
+    """Gives the frames of a dataset with anomalies whose names begin so."""
     frames: list[Frame] = []
     data = build_dataset(dataset, root, 'all')
     for index in range(len(data)):
         sample = data[index]
+        if not sample.name.startswith(beginning):
+            continue
         assert sample.anomaly is not None
         frames.append((to_input_size(sample.image, size), resize_ids(sample.anomaly, size)))
     return frames
