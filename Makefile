@@ -60,19 +60,29 @@ bench: $(VENV)/.test
 study: $(VENV)/.test
 	$(BIN)/python -m training.study $(ARGS)
 
-# About three hours on two idle cores; started again, it goes on where it was stopped.
+# About four hours on two idle cores; started again, it goes on where it was stopped.
 train-default: $(VENV)/.test out/default.done
 
-# Two parts of either seed's last stage, one of the stage that both began from.
-out/default.done: out/lite_last.done out/lite_last_1.done
-	$(BIN)/python -m training.preparation.average out/lite_objects/checkpoint \
-	  out/lite_last_1/checkpoint out/lite_last_1/checkpoint \
-	  out/lite_last/checkpoint out/lite_last/checkpoint --out out/lite_mean
-	$(BIN)/python -m anomaly_seg_ros fit_score --checkpoint out/lite_mean \
+# Half of what the last stage began from, a quarter of where either seed ends.
+out/default.done: out/lite_taught.done out/lite_taught_1.done
+	$(BIN)/python -m training.preparation.average out/lite_mean out/lite_mean \
+	  out/lite_taught/checkpoint out/lite_taught_1/checkpoint --out out/lite_taught_mean
+	$(BIN)/python -m anomaly_seg_ros fit_score --checkpoint out/lite_taught_mean \
 	  --score dense_hybrid_odds,dense_hybrid,max_logit,msp,entropy,energy,dfkde --sure \
 	  --own dense_hybrid_odds --dataset camvid --root $(DATA)/camvid --out out/default
 	$(BIN)/python -m anomaly_seg_ros export --checkpoint out/default \
 	  --out out/default/engines/openvino-dense_hybrid_odds
+	touch $@
+
+out/lite_taught_1.done: private CHANGES = seed=1
+out/lite_taught.done out/lite_taught_1.done: config/train/default.yaml out/lite_mean.done
+	$(TRAIN_STAGE)
+
+# Two parts of either seed's fourth stage, one of the stage that both began from.
+out/lite_mean.done: out/lite_last.done out/lite_last_1.done
+	$(BIN)/python -m training.preparation.average out/lite_objects/checkpoint \
+	  out/lite_last_1/checkpoint out/lite_last_1/checkpoint \
+	  out/lite_last/checkpoint out/lite_last/checkpoint --out out/lite_mean
 	touch $@
 
 out/lite_photos.done: config/train/efficientnet_lite_photos.yaml
@@ -85,13 +95,13 @@ out/lite_cameras.done out/lite_cameras_1.done: config/train/efficientnet_lite_ca
   out/lite_objects.done out/outlines.json out/dashcam.done
 	$(TRAIN_STAGE)
 
-out/lite_last.done: config/train/default.yaml out/lite_cameras.done
+out/lite_last.done: config/train/efficientnet_lite_overlap.yaml out/lite_cameras.done
 	$(TRAIN_STAGE)
 
-# The last two stages again with another seed.
+# The third and fourth stage again with another seed.
 out/lite_cameras_1.done: private CHANGES = seed=1
 out/lite_last_1.done: private CHANGES = seed=1 init=out/lite_cameras_1/checkpoint
-out/lite_last_1.done: config/train/default.yaml out/lite_cameras_1.done
+out/lite_last_1.done: config/train/efficientnet_lite_overlap.yaml out/lite_cameras_1.done
 	$(TRAIN_STAGE)
 
 out/outlines.json:

@@ -22,9 +22,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from anomaly_seg_ros.checkpoint.folder import save_checkpoint
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, LabelSet, STREETHAZARDS
 from anomaly_seg_ros.frames.images import write_image
-from anomaly_seg_ros.models import MODELS
+from anomaly_seg_ros.models import build_model, MODELS
 from anomaly_seg_ros.registry import lookup
 from training.datasets import Sample
 from training.datasets.frame_folders import FRAME
@@ -56,6 +58,7 @@ CLASSES = {
 TINY_FLOW: dict[str, Any] = {
     'blocks': [1, 1, 1], 'steps': [1, 1, 1], 'added': 2, 'hidden': 8, 'depth': 1, 'growth': 4,
 }  # fmt: skip
+TEACHER = 'efficientnet_lite_seg'
 CHANGES: dict[str, Any] = {
     'crop': [64, 64],
     'also': [],
@@ -122,7 +125,7 @@ class RecordedFlowTrainer(FlowTrainer):
 
 
 def make_assets(folder: Path) -> None:
-    """Writes photos for outliers and a flow."""
+    """Writes photos for outliers, a flow and a teacher."""
     (folder / 'photos').mkdir()
     for i in range(3):
         random = np.random.default_rng(100 + i)
@@ -130,6 +133,18 @@ def make_assets(folder: Path) -> None:
         write_image(folder / 'photos' / f'{i}.png', photo[..., ::-1])
     torch.manual_seed(0)
     save_flow(folder / 'flow.safetensors', DenseFlow(**TINY_FLOW))
+    options = {**lookup('model', MODELS, TEACHER).presets['tiny'], 'outlier_head': True}
+    meta = CheckpointMeta(
+        model=TEACHER,
+        model_options=options,
+        class_names=CAMVID.names,
+        class_colors=CAMVID.colors,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        input_size=SIZE,
+    )
+    network = build_model(TEACHER, len(CAMVID.names), options)
+    save_checkpoint(folder / 'teacher', meta, network.state_dict())
 
 
 def tiny_recipe(path: Path, assets: Path) -> TrainConfig:
@@ -152,6 +167,8 @@ def tiny_recipe(path: Path, assets: Path) -> TrainConfig:
     if 'flow' in recipe.objective_options:
         changes['objective_options.flow'] = str(assets / 'flow.safetensors')
         changes['objective_options.patch'] = [8, 24]
+    if 'teacher' in recipe.objective_options:
+        changes['objective_options.teacher'] = str(assets / 'teacher')
     return load_train_config(path, as_changes(changes))
 
 
