@@ -17,7 +17,7 @@ from anomaly_seg_ros.model_output import ModelOutput
 from training.feeding.loading import Batch
 from training.losses import build_loss
 from training.objectives import build_objective
-from training.objectives.distillation import Distillation, Said
+from training.objectives.distillation import Distillation, Taught
 
 
 def batch_of(images: Tensor) -> Batch:
@@ -61,7 +61,7 @@ def pixel(*channels: float) -> Tensor:
 def test_the_terms_by_hand(lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Teacher: p = (3/4, 1/4), L = ln 4, odds 2. Student: p = (1/2, 1/2), L = ln 2, odds -1.
     objective = distillation(teacher=str(lite), weight=0.1)
-    wanted = Said(pixel(math.log(3), 0.0), pixel(1.0, 3.0))
+    wanted = Taught(pixel(math.log(3), 0.0), pixel(1.0, 3.0))
     monkeypatch.setattr(Distillation, 'taught', lambda self, images: wanted)
     network = Fixed(pixel(0.0, 0.0), pixel(0.5, -0.5))
     terms = objective(network, batch_of(torch.zeros(1, 3, 1, 1)))

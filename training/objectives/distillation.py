@@ -21,7 +21,7 @@ from training.recipes.typed_values import convert
 from .objective import Forward, Objective
 
 
-class Said(NamedTuple):
+class Taught(NamedTuple):
     """The logits that classes and anomaly are decided by, in float32."""
 
     logits: Tensor
@@ -30,7 +30,7 @@ class Said(NamedTuple):
     """(N, 2, H, W) of the outlier head, channel 1 = outlier; None without one."""
 
     @classmethod
-    def of(cls, output: ModelOutput) -> Said:
+    def of(cls, output: ModelOutput) -> Taught:
         """Takes the fields of a network's output."""
         head = output.ood_logits
         return cls(output.given('logits').float(), None if head is None else head.float())
@@ -40,14 +40,14 @@ class Said(NamedTuple):
         """(N, H, W) `ln sum_c exp(l_c)`, unnormalised."""
         return self.logits.logsumexp(1)
 
-    def brought_to(self, size: torch.Size) -> Said:
+    def brought_to(self, size: torch.Size) -> Taught:
         """Gives the same enlarged or reduced to (height, width)."""
         logits, head = (
             None if maps is None else functional.interpolate(maps, size, mode='bilinear')
             for maps in self
         )
         assert logits is not None
-        return Said(logits, head)
+        return Taught(logits, head)
 
 
 class Distillation(Objective):
@@ -117,7 +117,7 @@ class Distillation(Objective):
             ValueError: The network has an outlier head that the teacher lacks.
         """
         images = batch.images.float() / 255
-        wanted, found = self.taught(images), Said.of(network(images))
+        wanted, found = self.taught(images), Taught.of(network(images))
         if found.head is not None and wanted.head is None:
             raise ValueError(
                 'the network has an outlier head, of which the teacher without one says nothing; '
@@ -137,7 +137,7 @@ class Distillation(Objective):
         return terms
 
     @torch.no_grad()
-    def taught(self, images: Tensor) -> Said:
+    def taught(self, images: Tensor) -> Taught:
         """Gives the mean of what the teacher says of the images at each size.
 
         Args:
@@ -146,9 +146,9 @@ class Distillation(Objective):
         seen = [self._seen(images, factor) for factor in self.sizes]
         heads = [said.head for said in seen if said.head is not None]
         logits = torch.stack([said.logits for said in seen]).mean(0)
-        return Said(logits, torch.stack(heads).mean(0) if heads else None)
+        return Taught(logits, torch.stack(heads).mean(0) if heads else None)
 
-    def _seen(self, images: Tensor, factor: float) -> Said:
+    def _seen(self, images: Tensor, factor: float) -> Taught:
         """Gives what the teacher says at one size, enlarged or reduced to that of the images."""
         model, size = self._teacher[0].to(images.device), images.shape[2:]
         if factor != 1:
@@ -156,7 +156,7 @@ class Distillation(Objective):
             images = functional.interpolate(images, sides, mode='bilinear', antialias=True)
         with self.autocast():
             output = model.of_unit(images)
-        return Said.of(output).brought_to(size)
+        return Taught.of(output).brought_to(size)
 
 
 def _odds(head: Tensor) -> Tensor:
