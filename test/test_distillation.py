@@ -17,7 +17,7 @@ from anomaly_seg_ros.model_output import ModelOutput
 from training.feeding.loading import Batch
 from training.losses import build_loss
 from training.objectives import build_objective
-from training.objectives.distillation import Distillation, Taught
+from training.objectives.distillation import Distillation
 
 
 def batch_of(images: Tensor) -> Batch:
@@ -61,7 +61,7 @@ def pixel(*channels: float) -> Tensor:
 def test_the_terms_by_hand(lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Teacher: p = (3/4, 1/4), L = ln 4, odds 2. Student: p = (1/2, 1/2), L = ln 2, odds -1.
     objective = distillation(teacher=str(lite), weight=0.1)
-    wanted = Taught(pixel(math.log(3), 0.0), pixel(1.0, 3.0))
+    wanted = ModelOutput(pixel(math.log(3), 0.0), ood_logits=pixel(1.0, 3.0))
     monkeypatch.setattr(Distillation, 'taught', lambda self, images: wanted)
     network = Fixed(pixel(0.0, 0.0), pixel(0.5, -0.5))
     terms = objective(network, batch_of(torch.zeros(1, 3, 1, 1)))
@@ -77,7 +77,9 @@ def test_the_terms_by_hand(lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert network.head.grad is not None
     assert network.logits.grad[0, 0].item() < 0
     assert network.head.grad.flatten().tolist() == pytest.approx([0.6, -0.6])
-    monkeypatch.setattr(Distillation, 'taught', lambda self, images: wanted._replace(head=None))
+    monkeypatch.setattr(
+        Distillation, 'taught', lambda self, images: wanted._replace(ood_logits=None)
+    )
     with pytest.raises(ValueError, match='of which the teacher without one says nothing'):
         objective(network, batch_of(torch.zeros(1, 3, 1, 1)))
     plain = Fixed(pixel(0.0, 0.0), None)
@@ -96,10 +98,10 @@ def test_who_says_what_the_teacher_says_has_nothing_to_learn(lite: Path) -> None
 def test_the_mean_of_all_sizes_is_taught(lite: Path) -> None:
     pictures = images((60, 90)).float() / 255  # what the network's stride does not divide
     alone = [distillation(teacher=str(lite), sizes=[factor]) for factor in (0.5, 1, 2)]
-    said = [objective.taught(pictures).logits for objective in alone]
+    said = [objective.taught(pictures).given('logits') for objective in alone]
     assert said[0].shape == (2, 11, 60, 90)
     assert not torch.allclose(said[0], said[2], atol=1e-3)
-    together = distillation(teacher=str(lite)).taught(pictures).logits
+    together = distillation(teacher=str(lite)).taught(pictures).given('logits')
     torch.testing.assert_close(together, sum(said) / 3)
     checkpoint = Checkpoint.open(lite)
     model = ImageModel(checkpoint.network(), checkpoint.meta).eval()
@@ -121,8 +123,8 @@ def test_the_teacher_is_no_part_of_what_is_trained_or_saved(lite: Path) -> None:
     assert not objective.state_dict()
     assert objective.build_optimizer() is None
     objective.train()
-    first = objective.taught(images().float() / 255).logits
-    torch.testing.assert_close(objective.taught(images().float() / 255).logits, first)
+    first = objective.taught(images().float() / 255).given('logits')
+    torch.testing.assert_close(objective.taught(images().float() / 255).given('logits'), first)
 
 
 def test_the_score_is_the_teachers(lite: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,35 +19,6 @@ from training.losses import Loss
 from training.recipes.typed_values import convert
 
 from .objective import Forward, Objective
-
-
-class Taught(NamedTuple):
-    """The logits that classes and anomaly are decided by, in float32."""
-
-    logits: Tensor
-    """(N, K, H, W) of the classes."""
-    head: Tensor | None
-    """(N, 2, H, W) of the outlier head, channel 1 = outlier; None without one."""
-
-    @classmethod
-    def of(cls, output: ModelOutput) -> Taught:
-        """Takes the fields of a network's output."""
-        head = output.ood_logits
-        return cls(output.given('logits').float(), None if head is None else head.float())
-
-    @property
-    def likelihood(self) -> Tensor:
-        """(N, H, W) `ln sum_c exp(l_c)`, unnormalised."""
-        return self.logits.logsumexp(1)
-
-    def brought_to(self, size: torch.Size) -> Taught:
-        """Gives the same enlarged or reduced to (height, width)."""
-        logits, head = (
-            None if maps is None else functional.interpolate(maps, size, mode='bilinear')
-            for maps in self
-        )
-        assert logits is not None
-        return Taught(logits, head)
 
 
 class Distillation(Objective):
@@ -117,38 +88,36 @@ class Distillation(Objective):
             ValueError: The network has an outlier head that the teacher lacks.
         """
         images = batch.images.float() / 255
-        wanted, found = self.taught(images), Taught.of(network(images))
-        if found.head is not None and wanted.head is None:
+        wanted, found = self.taught(images), network(images)
+        if found.ood_logits is not None and wanted.ood_logits is None:
             raise ValueError(
                 'the network has an outlier head, of which the teacher without one says nothing; '
                 'set model_options.outlier_head=false, or choose another teacher'
             )
+        theirs, ours = (output.given('logits').float() for output in (wanted, found))
         divergence = functional.kl_div(
-            found.logits.log_softmax(1),
-            wanted.logits.log_softmax(1),
-            reduction='none',
-            log_target=True,
+            ours.log_softmax(1), theirs.log_softmax(1), reduction='none', log_target=True
         )
-        likelihood = functional.mse_loss(found.likelihood, wanted.likelihood)
+        likelihood = functional.mse_loss(ours.logsumexp(1), theirs.logsumexp(1))
         terms = {'classes': divergence.sum(1).mean(), 'likelihood': self.weight * likelihood}
-        if found.head is not None and wanted.head is not None:
-            error = functional.mse_loss(_odds(found.head), _odds(wanted.head))
+        if found.ood_logits is not None and wanted.ood_logits is not None:
+            error = functional.mse_loss(_odds(found.ood_logits), _odds(wanted.ood_logits))
             terms['odds'] = self.weight * error
         return terms
 
     @torch.no_grad()
-    def taught(self, images: Tensor) -> Taught:
-        """Gives the mean of what the teacher says of the images at each size.
+    def taught(self, images: Tensor) -> ModelOutput:
+        """Gives the mean of what the teacher says of the images at each size, in float32.
 
         Args:
             images: (N, 3, H, W) float RGB in 0..1.
         """
         seen = [self._seen(images, factor) for factor in self.sizes]
-        heads = [said.head for said in seen if said.head is not None]
-        logits = torch.stack([said.logits for said in seen]).mean(0)
-        return Taught(logits, torch.stack(heads).mean(0) if heads else None)
+        logits = torch.stack([output.given('logits') for output in seen]).mean(0)
+        heads = [output.ood_logits for output in seen if output.ood_logits is not None]
+        return ModelOutput(logits, ood_logits=torch.stack(heads).mean(0) if heads else None)
 
-    def _seen(self, images: Tensor, factor: float) -> Taught:
+    def _seen(self, images: Tensor, factor: float) -> ModelOutput:
         """Gives what the teacher says at one size, enlarged or reduced to that of the images."""
         model, size = self._teacher[0].to(images.device), images.shape[2:]
         if factor != 1:
@@ -156,11 +125,13 @@ class Distillation(Objective):
             images = functional.interpolate(images, sides, mode='bilinear', antialias=True)
         with self.autocast():
             output = model.of_unit(images)
-        return Taught.of(output).brought_to(size)
+        return ModelOutput(output.given('logits'), ood_logits=output.ood_logits).over_pixels(
+            lambda maps: functional.interpolate(maps.float(), size, mode='bilinear')
+        )
 
 
 def _odds(head: Tensor) -> Tensor:
-    return head[:, 1] - head[:, 0]
+    return head[:, 1].float() - head[:, 0].float()
 
 
 def _opened(teacher: str) -> Checkpoint:

@@ -19,7 +19,6 @@ import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.scored_model import load_scored_model
-from anomaly_seg_ros.model_output import ModelOutput
 from training.losses import build_loss
 from training.objectives.distillation import Distillation
 from training.reporting.markdown import markdown_table
@@ -39,10 +38,9 @@ def taught(folder: str, sizes: Sequence[float]) -> Fitted:
 
     def maps(image: Image) -> Said:
         planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-        said = teacher.taught(planes / 255)
-        found = score(ModelOutput(said.logits, ood_logits=said.head))[0].numpy()
-        labels = said.logits[0].argmax(0).to(torch.uint8).numpy()
-        return Said(labels, found, np.zeros((1, 1, 1), np.float32))
+        output = teacher.taught(planes / 255)
+        labels = output.class_maps[0].argmax(0).to(torch.uint8).numpy()
+        return Said(labels, score(output)[0].numpy(), np.zeros((1, 1, 1), np.float32))
 
     return maps
 
