@@ -25,7 +25,7 @@ def generate_launch_description() -> LaunchDescription:
 def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """RViz with the topics of its file remapped to those of the node."""
     arguments = launch_actions.values(context, launch_support.RVIZ_ARGUMENTS)
-    overrides = launch_support.parameter_overrides(arguments)
+    overrides = launch_support.parameter_overrides({'use_sim_time': arguments['use_sim_time']})
     config = launch_actions.installed('config', launch_support.RVIZ_FILE)
     said = launch_actions.warned(FILE, context)
     return [
@@ -35,9 +35,7 @@ def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             executable='rviz2',
             arguments=['-d', config],
             parameters=[overrides] if overrides else [],
-            remappings=launch_support.rviz_remappings(
-                arguments['namespace'], arguments['node_name'], arguments['image_topic']
-            ),
+            remappings=launch_support.rviz_remappings(arguments),
             output='screen',
         ),
     ]

@@ -232,6 +232,9 @@ def test_rviz(start: Start) -> None:
     assert (ROOT / '/'.join(config.args[0][1:])).is_file()
     assert rviz.kwargs['parameters'] == [{'use_sim_time': True}]
     assert ('/anomaly_seg/overlay', '/front/anomaly_seg/overlay') in rviz.kwargs['remappings']
+    (rviz,) = start('rviz.launch.py', cameras='left,right', image_topic='/{camera}/image_raw')
+    assert rviz.kwargs['parameters'] == []  # no parameter of RViz
+    assert ('/image', '/left/image_raw') in rviz.kwargs['remappings']
 
 
 def test_each_camera_has_a_node_in_its_namespace(start: Start) -> None:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node.launch_files import LAUNCH_FILES, record_commands
 from anomaly_seg_ros.node.launch_support import (
     config_file,
     logger_name,
@@ -18,6 +19,7 @@ from anomaly_seg_ros.node.launch_support import (
     profile_environment,
     PROFILE_VARIABLE,
     ros_distro,
+    RVIZ_ARGUMENTS,
     rviz_remappings,
     segment_size,
     shm_profile_environment,
@@ -265,7 +267,7 @@ def test_only_what_the_user_set_overrides() -> None:
 def test_arguments() -> None:
     arguments = launch_support.NODE_ARGUMENTS
     assert [argument.name for argument in arguments] == [
-        'namespace', 'node_name', 'image_topic', 'use_sim_time', 'camera_info_topic', 'cameras',
+        'namespace', 'node_name', 'image_topic', 'use_sim_time', 'cameras', 'camera_info_topic',
         'params_file', 'checkpoint', 'engine', 'autostart', 'exit_on_failure', 'log_level',
         'respawn', 'respawn_delay', 'shm_profile', 'rviz',
     ]  # fmt: skip
@@ -306,6 +308,8 @@ def test_arguments_that_are_right() -> None:
 def test_an_including_file_may_have_arguments_of_its_own() -> None:
     names = ['params_file', 'robot', 'camera_name', 'image', 'threshold', 'chekpoint']
     given = ['robot:=7', 'threshold:=0.5']
+    # multi_camera.launch.py hands its own `image_topics` on.
+    names += [row.name for rows in LAUNCH_FILES.values() for row in rows]
     said = check_arguments(FILE, ('ros2', 'launch', 'robot', 'robot.launch.py'), given, names)
     assert said == [f"{FILE} has no argument 'chekpoint'; did you mean 'checkpoint'?"]
 
@@ -339,9 +343,29 @@ def test_logger_name(namespace: str, expected: str) -> None:
     assert logger_name(namespace, 'seg') == expected
 
 
+def test_a_replay_records_what_the_node_publishes(tmp_path: Path) -> None:
+    arguments = {'record': str(tmp_path / 'new'), 'namespace': 'car', 'node_name': 'seg'}
+    (command,) = record_commands({**arguments, 'cameras': ''}, 'kilted')
+    assert '/car/seg/semantic_mask' in command
+    (command,) = record_commands({**arguments, 'cameras': 'front,left'}, 'kilted')
+    assert '/car/seg/semantic_mask' not in command
+    assert {'/car/seg/front/semantic_mask', '/car/seg/left/regions_json'} < set(command)
+
+
 def test_rviz_remappings() -> None:
-    assert rviz_remappings('', topics.NODE_NAME, topics.IMAGE) == []
-    remapped = dict(rviz_remappings('front', topics.NODE_NAME, '/cam/image_raw'))
+    usual = {argument.name: argument.default for argument in RVIZ_ARGUMENTS}
+    assert rviz_remappings(usual) == []
+    remapped = dict(
+        rviz_remappings({**usual, 'namespace': 'front', 'image_topic': '/cam/image_raw'})
+    )
     assert remapped['/image'] == '/cam/image_raw'
     assert remapped['/image/compressed'] == '/cam/image_raw/compressed'
     assert remapped['/anomaly_seg/overlay'] == '/front/anomaly_seg/overlay'
+    # Of several cameras the first is shown.
+    several = {**usual, 'cameras': 'front,left'}
+    assert dict(rviz_remappings(several))['/image'] == '/front/image'
+    remapped = dict(rviz_remappings({**several, 'image_topic': '/{camera}/image_raw'}))
+    assert remapped['/image'] == '/front/image_raw'
+    assert remapped['/anomaly_seg/overlay'] == '/anomaly_seg/front/overlay'
+    with pytest.raises(ValueError, match='is one topic for 2 cameras'):
+        rviz_remappings({**several, 'image_topic': '/image_raw'})

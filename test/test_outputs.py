@@ -135,7 +135,8 @@ def test_a_line_is_written_by_bag(
 
 
 def test_a_line_is_seen_by_rviz_and_the_benchmark(new_outputs: None) -> None:
-    remapped = dict(launch_support.rviz_remappings('front', 'seg', 'image'))
+    node = {'namespace': 'front', 'node_name': 'seg', 'image_topic': 'image', 'cameras': ''}
+    remapped = dict(launch_support.rviz_remappings(node))
     assert remapped['/anomaly_seg/third'] == '/front/seg/third'
     assert '/anomaly_seg/words' not in remapped
     assert {'~/third', '~/twice'} < set(output_topics('all'))

@@ -82,8 +82,16 @@ def test_every_panel_has_its_window(rviz: dict[str, Any], displays: list[dict[st
     assert {display['Name'] for display in displays} <= set(rviz['Window Geometry'])
 
 
+ARGUMENTS = {
+    'namespace': 'camera/front',
+    'node_name': 'seg',
+    'image_topic': 'image_raw',
+    'cameras': '',
+}
+
+
 def test_launch_remaps_every_topic_of_the_file(displays: list[dict[str, Any]]) -> None:
-    remapped = dict(launch_support.rviz_remappings('camera/front', 'seg', 'image_raw'))
+    remapped = dict(launch_support.rviz_remappings(ARGUMENTS))
     targets = {remapped[display['Topic']['Value']] for display in displays}
     assert targets == {
         '/camera/front/image_raw',

@@ -128,7 +128,11 @@ def record_commands(arguments: Mapping[str, str], distro: str) -> list[list[str]
     if out.exists():
         raise ValueError(f"'{out}' is there already; choose another folder for record:=")
     node = arguments['namespace'], arguments['node_name']
-    names = [topics.resolve(topic, *node) for topic in recorded()]
+    names = [
+        topics.resolve(topics.of_camera(topic, camera), *node)
+        for camera in camera_names(arguments) or ['']
+        for topic in recorded()
+    ]
     # Without the word the topics are deprecated from Jazzy on; with it Humble refuses them.
     word = [] if distro == 'humble' else ['--topics']
     command = ['ros2', 'bag', 'record', '-s', 'mcap', '-o', str(out), '--use-sim-time']

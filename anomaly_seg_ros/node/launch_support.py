@@ -70,15 +70,16 @@ RVIZ_ARGUMENTS = (
         'image_topic', topics.IMAGE, 'camera image; a relative name gets the namespace'
     ),
     LaunchArgument('use_sim_time', '', 'take the time from /clock', ('', *SWITCH)),
+    LaunchArgument(
+        'cameras',
+        '',
+        'several cameras on one engine, as front,left; in both topics {camera} is the name then, '
+        'and RViz shows the first',
+    ),
 )
 NODE_ARGUMENTS = (
     *RVIZ_ARGUMENTS,
     LaunchArgument('camera_info_topic', topics.CAMERA_INFO, 'camera calibration'),
-    LaunchArgument(
-        'cameras',
-        '',
-        'several cameras on one engine, as front,left; in both topics {camera} is the name then',
-    ),
     LaunchArgument('params_file', '', 'parameter file; arguments win over what it says'),
     *(_parameter_argument(name) for name in PARAMETER_ARGUMENTS),
     LaunchArgument('log_level', 'info', 'of this node alone', ('debug', 'info', 'warn', 'error')),
@@ -374,14 +375,22 @@ def logger_name(namespace: str, node_name: str) -> str:
     return topics.resolve('~', namespace, node_name).strip('/').replace('/', '.')
 
 
-def rviz_remappings(namespace: str, node_name: str, image_topic: str) -> list[tuple[str, str]]:
+def rviz_remappings(arguments: Mapping[str, str]) -> list[tuple[str, str]]:
     """From the names in the RViz file, which stand for no namespace, to the real ones.
 
-    RViz asks for a compressed topic by its own full name, so that one is remapped too.
+    Of several cameras they are those of the first. RViz asks for a compressed topic by its own
+    full name, so that one is remapped too.
+
+    Raises:
+        ValueError: As of `input_remappings`.
     """
-    pairs = [(topics.resolve(topics.IMAGE), topics.resolve(image_topic, namespace, node_name))]
+    node = arguments['namespace'], arguments['node_name']
+    camera = (camera_names(arguments) or [''])[0]
+    inputs = dict(input_remappings({**arguments, 'camera_info_topic': topics.CAMERA_INFO}))
+    image = topics.of_camera(topics.IMAGE, camera)
+    pairs = [(topics.resolve(topics.IMAGE), topics.resolve(inputs.get(image, image), *node))]
     pairs += [
-        (topics.resolve(name), topics.resolve(name, namespace, node_name))
+        (topics.resolve(name), topics.resolve(topics.of_camera(name, camera), *node))
         for name in image_outputs()
     ]
     suffix = topics.COMPRESSED_SUFFIX

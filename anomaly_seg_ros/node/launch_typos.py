@@ -39,11 +39,12 @@ def check_arguments(
         if said:
             raise ValueError('; '.join(said))
         return []
+    ours = {argument.name for arguments in LAUNCH_FILES.values() for argument in arguments}
     guesses = {name: did_you_mean(name, known, VERY_LIKE) for name in set_names}
     return [
         f'{file} has no argument {name!r}{guess}'
         for name, guess in guesses.items()
-        if guess and name not in known
+        if guess and name not in ours  # one file includes another, and its arguments go along
     ]
 
 
