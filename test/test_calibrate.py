@@ -91,7 +91,10 @@ def test_the_file_holds_cameras_and_scores_apart(fake_checkpoint: Path, tmp_path
         assert note == ''
         assert own.meta.thresholds['max_logit'] == 0.98
         assert own.meta.calibrated_on['max_logit'] == OWN.calibrated_on
-    assert camera_checkpoint(checkpoint, '', 'max_logit', file)[0].meta == checkpoint.meta
+    unknown, note = camera_checkpoint(checkpoint, '', 'max_logit', file)
+    assert unknown.meta == checkpoint.meta
+    assert "holds no camera '' but 'front', 'left'; call ~/calibrate once" in note
+    assert camera_checkpoint(checkpoint, 'left', 'msp', file) == (checkpoint, '')
     assert [path.name for path in (tmp_path / 'new').iterdir()] == ['kept.json']
 
 
@@ -194,10 +197,15 @@ def test_the_next_frames_calibrate_the_node_and_outlive_it(
 ) -> None:
     from rclpy.lifecycle import TransitionCallbackReturn
     from std_msgs.msg import String
+    from std_srvs.srv import Trigger
 
     file = tmp_path / 'kept.json'
+    before = list(Checkpoint.open(rig.checkpoint).meta.calibrations['max_logit'].levels)
     node = rig.activate(
-        calibration_file=str(file), calibration_frames=10, idle_without_listeners=True
+        calibration_file=str(file),
+        calibration_frames=10,
+        idle_without_listeners=True,
+        snapshot_dir=str(tmp_path / 'shots'),
     )
     rig.listen(topics.LABEL_INFO_JSON, kind=String, latched=True)
     caller = Caller(rig)
@@ -224,6 +232,16 @@ def test_the_next_frames_calibrate_the_node_and_outlive_it(
     assert info['calibrated_on']['frames'] == 10
     low, high = info['calibrated_on']['interval']
     assert low < info['calibrated_on']['share'] < high
+    # Nodes of a camera each may share the file: it is called by the node's namespace.
+    assert list(json.loads(file.read_text())['cameras']) == [node.get_namespace().strip('/')]
+
+    # The last frame was marked by the calibration before, and so it is once more.
+    snapshots = rig.user.create_client(Trigger, rig.name(topics.SNAPSHOT))
+    rig.spin_until(snapshots.service_is_ready, 'the service')
+    future = snapshots.call_async(Trigger.Request())
+    rig.spin_until(future.done, 'the snapshot')
+    (shot,) = (tmp_path / 'shots').iterdir()
+    assert json.loads((shot / 'snapshot.json').read_text())['calibration'] == before
 
     assert node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
     assert node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS

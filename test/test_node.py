@@ -6,6 +6,7 @@ from array import array
 import base64
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 import json
 import logging
 from pathlib import Path
@@ -774,6 +775,18 @@ def test_a_snapshot_is_run_again(
     assert 'anomaly_mask.png: 0.0326% of the values differ, by at most 255' in said
     assert main(['replay_snapshot', str(tmp_path)]) == 2
     assert 'no snapshot in' in capsys.readouterr().err
+
+    # The engine is the folder that the node had, and one of another size is no comparison.
+    asked = []
+    other_size = copy(rig.engine)
+    other_size.input_size = (48, 64)
+    monkeypatch.setattr(command, lambda *args: asked.append(args[4:]) or other_size)
+    facts['parameters']['engine_path'] = str(tmp_path)
+    (folder / 'snapshot.json').write_text(json.dumps(facts))
+    assert main(['replay_snapshot', str(folder)]) == 2
+    assert asked == [(tmp_path,)]
+    said = capsys.readouterr().err
+    assert 'the snapshot was made at 24x32, and this engine is of 48x64; export one with' in said
 
     # A full disk, or a folder that is not ours: one line, and nothing is left.
     assert set_parameter(node, snapshot_dir='/proc/none').successful

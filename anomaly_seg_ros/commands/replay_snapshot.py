@@ -33,8 +33,16 @@ def main(args: argparse.Namespace) -> int:
             'give the right one by --checkpoint'
         )
     precision = was['precision'] if args.engine in (None, was['name']) else 'auto'
-    engine = open_engine(checkpoint, args.engine or was['name'], was['score'], precision)
+    folder = Path(snapshot.config.engine_path).expanduser()
+    path = folder if snapshot.config.engine_path and not args.engine and folder.is_dir() else None
+    engine = open_engine(checkpoint, args.engine or was['name'], was['score'], precision, path)
     with closing(engine):
+        if engine.input_size != tuple(was['input_size']):
+            sizes = ['x'.join(map(str, size)) for size in (was['input_size'], engine.input_size)]
+            raise ValueError(
+                f'the snapshot was made at {sizes[0]}, and this engine is of {sizes[1]}; export '
+                f'one with --size {sizes[0]} to its engine_path, {snapshot.config.engine_path!r}'
+            )
         result = snapshot.pipeline(engine, checkpoint)(snapshot.image())
         result = result.at(snapshot.config.output_resolution == 'input')
         differences = snapshot.differences(result)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+import fcntl
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +35,7 @@ def camera_checkpoint(
 
     Args:
         checkpoint: What the node runs; its `cameras` come first.
-        camera: '' is the only one.
+        camera: As `topics.camera_key` calls it.
         score: The score that the engine gives.
         file: Path of the file, which need not be there yet; '' for none.
 
@@ -39,9 +43,10 @@ def camera_checkpoint(
         ValueError: The file is there and cannot be read, or is not one of ours.
     """
     checkpoint = checkpoint.in_memory(checkpoint.meta.of_camera(camera))
-    entry = _read(Path(file).expanduser()).get(camera, {}).get(score) if file else None
+    cameras = _read(Path(file).expanduser()) if file else {}
+    entry = cameras.get(camera, {}).get(score)
     if entry is None:
-        return checkpoint, ''
+        return checkpoint, _other_cameras(cameras, camera, file)
     key, own, shift, weights = entry
     if key != checkpoint.score_key(score):
         return checkpoint, (
@@ -59,6 +64,17 @@ def camera_checkpoint(
     return checkpoint.in_memory(replace(meta, frame_cameras={'': shift})), ''
 
 
+def _other_cameras(known: Collection[str], camera: str, file: str) -> str:
+    """Gives a word on a file that knows other cameras alone; they may share it, or be this one."""
+    if not known or camera in known:
+        return ''
+    names = ', '.join(repr(name) for name in sorted(known))
+    return (
+        f'calibration_file {file!r} holds no camera {camera!r} but {names}; call ~/calibrate once '
+        'on this one'
+    )
+
+
 def keep(
     checkpoint: Checkpoint,
     camera: str,
@@ -71,7 +87,7 @@ def keep(
 
     Args:
         checkpoint: What the node runs.
-        camera: '' is the only one.
+        camera: As `topics.camera_key` calls it.
         score: That is calibrated.
         own: Its calibration.
         file: Path of the file.
@@ -82,17 +98,29 @@ def keep(
         ValueError: What is there cannot be read, or is not one of ours.
     """
     path = Path(file).expanduser()
-    cameras = {
-        name: {own_score: _entry(*found) for own_score, found in scores.items()}
-        for name, scores in _read(path).items()
-    }
-    cameras.setdefault(camera, {})[score] = _entry(
-        checkpoint.score_key(score), own, shift, checkpoint.meta.weights_sha256
-    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({'format': FORMAT, 'cameras': cameras}, indent=1)
-    with whole_file(path) as part:
-        part.write_text(f'{content}\n', encoding='utf-8')
+    with _alone_in(path.parent):
+        cameras = {
+            name: {own_score: _entry(*found) for own_score, found in scores.items()}
+            for name, scores in _read(path).items()
+        }
+        cameras.setdefault(camera, {})[score] = _entry(
+            checkpoint.score_key(score), own, shift, checkpoint.meta.weights_sha256
+        )
+        content = json.dumps({'format': FORMAT, 'cameras': cameras}, indent=1)
+        with whole_file(path) as part:
+            part.write_text(f'{content}\n', encoding='utf-8')
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Waits for other nodes that keep a calibration in the folder at this moment."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _entry(

@@ -192,7 +192,7 @@ class NodeConfig:
     ignore_mask: str = param(
         '',
         'image of the pixels that do not count (not black), the own bonnet for instance; {camera} '
-        'stands for the name of a camera; empty: none',
+        'stands for the name of a camera, or for the namespace of a node of one; empty: none',
     )
     significant_bits: int = param(
         0,

@@ -55,6 +55,7 @@ class Shot:
         camera: Name of one of several; '' is the only one.
         config: The parameters that held.
         ignored: (h, w) true at the network's size where the image did not count, or None.
+        checkpoint: As the camera had it, with its own calibration.
     """
 
     result: Result
@@ -64,14 +65,14 @@ class Shot:
     camera: str
     config: NodeConfig
     ignored: NDArray[np.bool_] | None
+    checkpoint: Checkpoint
 
 
-def write_snapshot(shot: Shot, checkpoint: Checkpoint, engine: Engine, folder: Path) -> Path:
+def write_snapshot(shot: Shot, engine: Engine, folder: Path) -> Path:
     """Writes a frame into a new folder, whole or not at all; gives the folder.
 
     Args:
         shot: The frame.
-        checkpoint: As the camera has it, with its own calibration.
         engine: That ran the network.
         folder: Where snapshots go; made where it is missing.
 
@@ -83,7 +84,7 @@ def write_snapshot(shot: Shot, checkpoint: Checkpoint, engine: Engine, folder: P
     target = folder / (f'{made}_{shot.camera}' if shot.camera else made)
     part = Path(tempfile.mkdtemp(prefix='.part_', dir=folder))
     try:
-        _write(part, shot, checkpoint, engine)
+        _write(part, shot, engine)
         part.chmod(0o755)
         part.rename(target)
     except BaseException:
@@ -92,8 +93,8 @@ def write_snapshot(shot: Shot, checkpoint: Checkpoint, engine: Engine, folder: P
     return target
 
 
-def _write(folder: Path, shot: Shot, checkpoint: Checkpoint, engine: Engine) -> None:
-    result = shot.result
+def _write(folder: Path, shot: Shot, engine: Engine) -> None:
+    result, checkpoint = shot.result, shot.checkpoint
     write_image(folder / IMAGE_FILE, shot.frame.rgb)
     _write_outputs(folder, result)
     before = result.maps.before

@@ -52,6 +52,17 @@ def of_camera(name: str, camera: str) -> str:
     return f'~/{camera}/{name[2:]}' if name.startswith('~/') else f'{camera}/{name}'
 
 
+def camera_key(camera: str, namespace: str) -> str:
+    """What files call a camera: its name of several, or the namespace of the node of it alone.
+
+    Nodes of a camera each may share a checkpoint, a `calibration_file` and an `ignore_mask`.
+
+    >>> camera_key('front', '/car'), camera_key('', '/car/left'), camera_key('', '/')
+    ('front', 'car/left', '')
+    """
+    return camera or namespace.strip('/')
+
+
 def compressed(topic: str) -> str:
     """The name of the compressed images of a resolved image topic; it may have been given itself.
 

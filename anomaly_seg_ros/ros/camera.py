@@ -17,7 +17,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.result import Prepared, Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
-from anomaly_seg_ros.node import input_watch, watchdog
+from anomaly_seg_ros.node import input_watch, topics, watchdog
 from anomaly_seg_ros.node.calibration_file import camera_checkpoint, keep
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import latched_contents
@@ -77,11 +77,12 @@ class Camera:
         )
         self._node = node
         self._engine = engine
+        self._key = topics.camera_key(name, node.get_namespace())
         self._checkpoint, note = camera_checkpoint(
-            checkpoint, name, engine.score_name, config.calibration_file
+            checkpoint, self._key, engine.score_name, config.calibration_file
         )
         self._config = config
-        self._pipeline = node_pipeline(engine, self._checkpoint, config, name)
+        self._pipeline = node_pipeline(engine, self._checkpoint, config, self._key)
         self._paused = False
         self._shot: Shot | None = None
         self.calibrator = Calibrator(self._adopt)
@@ -214,6 +215,7 @@ class Camera:
             self.name,
             self._config,
             self._pipeline.ignored,
+            self._checkpoint,
         )
 
     def snapshot(self) -> Path:
@@ -227,7 +229,7 @@ class Camera:
             raise ValueError('no image has been processed yet; listen to an output')
         folder = Path(self._config.snapshot_dir).expanduser()
         try:
-            return write_snapshot(shot, self._checkpoint, self._engine, folder)
+            return write_snapshot(shot, self._engine, folder)
         except OSError as error:
             raise ValueError(
                 f'cannot write below snapshot_dir {str(folder)!r}: {error.strerror or error}; '
@@ -274,7 +276,7 @@ class Camera:
         if not file:
             return f'{text}; in force until cleanup: calibration_file is empty'
         try:
-            keep(self._checkpoint, self.name, score, own, file, shift)
+            keep(self._checkpoint, self._key, score, own, file, shift)
         except (OSError, ValueError) as error:
             why = explain(error, None) if isinstance(error, OSError) else str(error)
             raise ValueError(f'{text}; in force until cleanup, not kept: {why}') from None
