@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import csv
+from dataclasses import replace
 import json
 import os
 from pathlib import Path
@@ -31,12 +32,14 @@ from anomaly_seg_ros.bags.reader import (
 )
 from anomaly_seg_ros.bags.storage import is_bag
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.checkpoint.frame_fit import FrameFit, FrameShift
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands.make_bag import START_NS, write_bag
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import topics
-from anomaly_seg_ros.node.config import parameters
-from training.evaluation.bag.many import INSTEAD, MEANINGLESS
+from anomaly_seg_ros.node.config import NodeConfig, parameters
+from training.evaluation.bag.many import INSTEAD, MEANINGLESS, Plan
 from training.results import read_results
 
 HEIGHT, WIDTH = 24, 32
@@ -706,6 +709,22 @@ def test_numbers_that_may_count_from_one_are_refused(
     assert not (tmp_path / 'out').exists()
 
 
+def test_ignored_pixels_are_no_part_of_the_numbers(
+    run: Callable[..., int], make: Any, tmp_path: Path, capsys: Any
+) -> None:
+    write_labels(tmp_path / 'labels', {'f00': left_half()})
+    own = np.zeros((HEIGHT, WIDTH), np.uint8)
+    own[12:] = 255  # below, 85 is an anomaly and 0 is none
+    write_image(tmp_path / 'own.png', own)
+    more = ['-p', f'ignore_mask:={tmp_path / "own.png"}', '-p', 'smoothing:=0.5']
+    assert run(make([quadrants()]), '--labels', str(tmp_path / 'labels'), *more) == 0
+    (row,) = json.loads((tmp_path / 'out' / 'results.json').read_text())['rows']
+    assert row['n_pixels'] == 12 * WIDTH
+    assert (row['ap'], row['fpr95'], row['operating']['recall']) == (1, 0, 1)
+    assert 'the numbers are of the raw score, frame by frame' in row['warnings'][0]
+    assert 'smoothing, min_region_area and persistence change the masks' in capsys.readouterr().err
+
+
 def test_rates_are_at_the_threshold_of_the_mask(
     run: Callable[..., int], make: Any, tmp_path: Path, capsys: Any
 ) -> None:
@@ -1063,12 +1082,47 @@ def test_shards_come_to_the_same_numbers_as_one(
     assert (tmp_path / 'parts' / 'drive3' / 'timeline.csv').stat().st_mtime_ns == written
     # Other parameters are another run, and a broken bag keeps none of the others back.
     cut(data_file(first), 0.0)
-    more = ['-p', 'min_region_area:=5', '--shard', '1/1']
-    assert run(others[0], str(first), str(others[1]), *more, out='parts') == 1
+    more = ['-p', 'min_region_area:=5']
+    assert run(first, *names, *more, '--shard', '1/1', out='parts') == 1
     said = capsys.readouterr()
     assert 'drive3: done already' not in said.out
     assert 'warning' in said.err
     assert '2 of 3 bags are done' in said.out
+
+
+def test_what_was_left_out_is_no_success_the_second_time_either(
+    run: Callable[..., int], make: Any, capsys: Any
+) -> None:
+    whole, bad = (make([box()] * 4, name=name) for name in ('whole', 'bad'))
+    (bad / 'metadata.yaml').unlink()
+    for said in ('bad: ', 'bad: done already'):
+        assert run(whole, str(bad), out='many') == 1
+        assert said in capsys.readouterr().out
+
+
+def test_another_fit_or_ignore_mask_is_another_run(
+    fake_checkpoint: Path, make_fake_engine: Callable[..., Any], tmp_path: Path
+) -> None:
+    checkpoint, engine = Checkpoint.open(fake_checkpoint), make_fake_engine()
+    mask = np.zeros((24, 32), np.uint8)
+    write_image(tmp_path / 'own.png', mask)
+    plain = Plan((), NodeConfig(), None)
+    masked = Plan((), NodeConfig(ignore_mask=str(tmp_path / 'own.png')), None)
+    fit = FrameFit(
+        method='dfkde', threshold=1.0, false_alarms=5.0, fitted_on='a', frames=9,
+        threshold_on='b', commit='c',
+    )  # fmt: skip
+    judged = checkpoint.in_memory(replace(checkpoint.meta, frame=fit))
+    moved = checkpoint.in_memory(
+        replace(judged.meta, frame_cameras={'': FrameShift((0.5,), 3.0, 10, 'camera')})
+    )
+    keys = [plain.key(each, engine) for each in (checkpoint, judged, moved)]
+    keys.append(masked.key(checkpoint, engine))
+    mask[:4] = 255
+    write_image(tmp_path / 'own.png', mask)
+    keys.append(masked.key(checkpoint, engine))
+    assert len(set(keys)) == len(keys)
+    assert plain.key(checkpoint, engine) == keys[0]
 
 
 def test_what_many_bags_do_not_take(

@@ -250,7 +250,10 @@ def test_make_bag_names_topic_rate_and_source(
 @pytest.mark.parametrize(
     ('more', 'message'),
     [
-        (['--rate', '0'], 'rate is 0.0; it must be above 0'),
+        (['--rate', '0'], 'rate is 0; it must lie above 0'),
+        (['--rate', 'inf'], 'rate is inf; it must lie above 0'),
+        (['--rate', 'nan'], 'rate is nan; it must lie above 0'),
+        (['--rate', '1e-10'], 'may not last until a stamp of 2147483648 s'),
         (['--topic', 'front image'], "'front image' is no topic; use letters"),
         (['--topic', '/'], 'is no topic'),
     ],

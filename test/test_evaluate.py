@@ -33,6 +33,7 @@ from training.commands import evaluate
 from training.evaluation.checkpoint_frames import check_room
 from training.evaluation.measure import FirstPass, MeasureSettings
 from training.evaluation.network_pass import open_pass, PassOutput
+from training.evaluation.origin import trained_on
 from training.evaluation.pictures import choose
 from training.evaluation.resizing import labels_at, network_input
 from training.results import FrameRow, read_curves, read_frames, read_pictures, read_results
@@ -634,6 +635,16 @@ def test_frames_that_were_trained_on_are_named(
     text = 'the checkpoint was trained on these frames (camvid test)'
     assert run(root, dataset='camvid')['warnings'] == [text]
     assert f'warning: {text}' in capsys.readouterr().err
+
+
+def test_frames_of_a_users_own_are_known_by_their_folder(
+    make_fake_meta: Callable[..., Any], tmp_path: Path
+) -> None:
+    meta = make_fake_meta(trained_on=('classes yard train', 'frames dashcam all'))
+    assert trained_on(meta, 'classes', tmp_path / 'yard', 'train')
+    assert trained_on(meta, 'frames', Path('/other/dashcam'), 'all')
+    assert not trained_on(meta, 'classes', tmp_path / 'street', 'train')
+    assert not trained_on(meta, 'classes', tmp_path / 'yard', 'val')
 
 
 def test_a_set_that_is_not_whole_is_named_in_the_row(

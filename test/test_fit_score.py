@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn
+from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
@@ -155,6 +155,22 @@ def test_options_are_kept_and_used(fitted: Path, frames: Path, tmp_path: Path) -
         assert not torch.allclose(
             load_scored_model(Checkpoint.open(fitted), 'sml')(images)['score'], score, atol=1e-2
         )
+
+
+def test_a_camera_loses_what_was_calibrated_on_another_graph(
+    fitted: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = Path(shutil.copytree(fitted, tmp_path / 'own')), tmp_path / 'out'
+    meta = Checkpoint.open(folder).meta
+    own = CameraCalibration(meta.calibrations['sml'], 0.9, meta.calibrated_on['sml'])
+    Checkpoint.open(folder).with_meta(cameras={'front': {'sml': own, 'msp': own}})
+    assert fit(folder, frames, out, 'sml') == 0  # the same graph
+    assert set(Checkpoint.open(out).meta.cameras['front']) == {'sml', 'msp'}
+    capsys.readouterr()
+    assert fit(folder, frames, out, 'sml', '--option', 'sml.boundary_suppression=false') == 0
+    assert set(Checkpoint.open(out).meta.cameras['front']) == {'msp'}
+    said = capsys.readouterr().out
+    assert "dropped the calibration of sml that camera 'front' had; run adapt --camera" in said
 
 
 def test_an_option_leaves_the_others_of_its_score_as_they_are(

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+import shutil
 
 import numpy as np
 import pytest
@@ -106,6 +107,42 @@ def test_evaluate_measures_normal_and_abnormal_frames(
     assert main(['report', str(out), '--out', str(page)]) == 0
     assert page.read_text().count('normal above, abnormal below') >= 2
     assert '<h3>dfkde of ' in page.read_text(), 'two methods on one folder could not be told apart'
+    # Another kind of result in the same folder leaves nothing of this one.
+    command = ['evaluate', '--checkpoint', str(fitted), '--dataset', 'frames', '--root', str(root)]
+    assert main([*command, '--out', str(out)]) == 2
+    assert '8 of the 16 frames lie below abnormal/, and all their' in capsys.readouterr().err
+    assert (out / 'frame_scores.csv').is_file()
+    assert main([*command, '--split', 'normal', '--out', str(out)]) == 0
+    assert not (out / 'frame_scores.csv').exists()
+    assert not list(out.glob('grid_*.png'))
+    assert (out / 'frames.csv').is_file()
+    assert main([*command, '--split', 'normal', '--score', 'dfkde', '--out', str(out)]) == 0
+    assert not (out / 'frames.csv').exists()
+    assert not (out / 'pictures').exists()
+
+
+def test_whole_frames_that_were_trained_on_are_named(
+    fitted: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(fitted, tmp_path / 'own'))
+    Checkpoint.open(folder).with_meta(trained_on=(f'frames {root.name} val',))
+    command = ['evaluate', '--checkpoint', str(folder), '--score', 'dfkde', '--dataset', 'frames']
+    command += ['--root', str(root), '--split', 'val', '--corrupt', 'black:5']
+    assert main([*command, '--out', str(tmp_path / 'out')]) == 0
+    text = f'the checkpoint was trained on these frames (frames {root.name} val)'
+    assert f'warning: {text}' in capsys.readouterr().err
+    rows = json.loads((tmp_path / 'out' / 'results.json').read_text())['rows']
+    assert {tuple(row['warnings']) for row in rows} == {(text,)}
+
+
+def test_abnormal_frames_calibrate_nothing(
+    fitted: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ['fit_score', '--checkpoint', str(fitted), '--score', 'max_logit']
+    command += ['--dataset', 'frames', '--root', str(root), '--out', str(tmp_path / 'out')]
+    assert main([*command, '--split', 'abnormal']) == 2
+    assert '8 of the 8 frames lie below abnormal/' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import math
 from pathlib import Path
 import shlex
+import shutil
 import sys
 from typing import Any
 
@@ -22,6 +23,10 @@ FRAMES_FILE = 'frames.csv'
 CURVES_FILE = 'curves.json'
 PICTURES_FILE = 'pictures.json'
 PICTURES_FOLDER = 'pictures'
+FRAME_SCORES_FILE = 'frame_scores.csv'
+GRID_FILES = {'worst': 'grid_worst.png', 'best': 'grid_best.png'}
+TABLES = (FRAMES_FILE, CURVES_FILE, PICTURES_FILE, FRAME_SCORES_FILE, *GRID_FILES.values())
+"""What may lie beside the results and `PICTURES_FOLDER`."""
 MAX_POINTS = 512
 """Points that a curve in `curves.json` has at most."""
 
@@ -145,6 +150,18 @@ class Picture:
 def typed_command() -> str:
     """Gives the running command as it was typed."""
     return shlex.join(['anomaly_seg', *sys.argv[1:]])
+
+
+def clear_results(out: Path) -> None:
+    """Removes what an earlier run has written to a result folder, so that nothing is mixed.
+
+    A folder without results is left alone: its `pictures` may be somebody's.
+    """
+    if not (out / RESULTS_FILE).is_file():
+        return
+    for name in (RESULTS_FILE, *TABLES):
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / PICTURES_FOLDER, ignore_errors=True)
 
 
 def write_results(out: Path, rows: Sequence[ResultRow]) -> None:

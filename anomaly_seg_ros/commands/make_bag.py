@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import math
 from pathlib import Path
 import shutil
 
@@ -17,6 +18,8 @@ from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
 
 START_NS = 1_700_000_000 * 10**9
+LATEST_S = 2**31
+"""Seconds of a stamp that ROS can write."""
 """Stamp of the first image; fixed, so that the same folder always gives the same bag."""
 
 FRAME_ID = 'camera'
@@ -39,14 +42,27 @@ def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg make_bag`."""
     if not args.images.is_dir():
         raise FileNotFoundError(f'no folder {str(args.images)!r}')
-    if not args.rate > 0:
-        raise ValueError(f'rate is {args.rate}; it must be above 0')
     paths = find_images([args.images])
+    check_rate(args.rate, len(paths))
     topic = image_topic(args.topic, args.compressed)
     bits = write_bag(paths, args.out, args.rate, topic, args.storage, args.compressed)
     wide = f' (of 16 bits, {bits.bits} of them significant)' if bits.bits else ''
     print(f'{args.out}: {len(paths)} images{wide} on {topic}; play it: ros2 bag play {args.out}')
     return 0
+
+
+def check_rate(rate_hz: float, images: int) -> None:
+    """Checks that so many images have stamps of their own, and that the last one's can be written.
+
+    Raises:
+        ValueError: They have not.
+    """
+    latest_s = START_NS / 1e9 + images / rate_hz if rate_hz > 0 else math.inf
+    if not (rate_hz <= 1e9 and latest_s < LATEST_S):
+        raise ValueError(
+            f'rate is {rate_hz:g}; it must lie above 0 and not above 1e9, and {images} images may '
+            f'not last until a stamp of {LATEST_S} s'
+        )
 
 
 def image_topic(name: str, compressed: str | None) -> str:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
+from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.node.label_info import latched_contents
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, warm_up
@@ -29,7 +30,7 @@ from training.evaluation.bag.frames import LabelledFrames
 from training.evaluation.bag.labels import FrameKey, match_labels, MatchedLabels, RULES
 from training.evaluation.bag.many import (
     bag_folders,
-    is_done,
+    finished,
     merge,
     parse_parameters,
     Plan,
@@ -37,14 +38,13 @@ from training.evaluation.bag.many import (
     write_json,
 )
 from training.evaluation.bag.outputs import (
-    clear_metrics,
     clear_output_bag,
     output_names,
     OutputBag,
     parse_outputs,
 )
 from training.evaluation.bag.timeline import frame_score_rule, Timeline
-from training.results import ResultRow, typed_command
+from training.results import clear_results, ResultRow, typed_command
 
 BAG_FOLDER = 'bag'
 TIMELINE_FILE = 'timeline.csv'
@@ -106,7 +106,8 @@ def main(args: argparse.Namespace) -> int:
     if args.labels and not alone:
         raise ValueError('--labels goes with one bag; run each labelled bag by itself')
     with ExitStack() as stack:
-        stack.enter_context(BagReader(args.bags[0]))  # what is wrong with it is said at once
+        if alone:
+            stack.enter_context(BagReader(args.bags[0]))  # what is wrong with it is said at once
         engine = open_engine(checkpoint, args.engine, args.score, args.precision)
         stack.callback(engine.close)
         warm_up(engine)
@@ -116,8 +117,9 @@ def main(args: argparse.Namespace) -> int:
         folders = bag_folders(args.bags, args.out)
         status = 0
         for bag, out in shard.part(folders):
-            if is_done(out, bag, key):
+            if (summary := finished(out, bag, key)) is not None:
                 print(f'{out}: done already')
+                status |= status_of(summary)
                 continue
             part = argparse.Namespace(**{**vars(args), 'bags': [bag], 'out': out})
             try:
@@ -154,7 +156,7 @@ def run_bag(
         pipeline = node_pipeline(engine, checkpoint, plan.config)
         prepare_out(args.out, path)
         store = stack.enter_context(tempfile.TemporaryDirectory(prefix='.labelled_', dir=args.out))
-        labelled = LabelledFrames(engine.score_name, Path(store), label_map)
+        labelled = LabelledFrames(engine.score_name, Path(store), label_map, pipeline.ignored)
         run = BagPass(pipeline, names, labels, labelled, plan.config)
         threshold = pipeline.settings.threshold
         explained = latched_contents(checkpoint, engine, threshold, plan.config)
@@ -201,7 +203,7 @@ def prepare_out(out: Path, bag: Path) -> None:
         raise ValueError(f'bag {str(bag)!r} lies where the new one goes; choose another --out')
     out.mkdir(parents=True, exist_ok=True)
     clear_output_bag(out / BAG_FOLDER)
-    clear_metrics(out)
+    clear_results(out)
 
 
 def summarise(run: BagPass, reader: BagReader, topic: str, engine: Engine) -> dict[str, Any]:
@@ -316,6 +318,13 @@ def row_warnings(run: BagPass, summary: Mapping[str, Any], shipped: float) -> li
         found.append(f'{len(left)} labels fit no frame of the bag; the first is {left[0]!r}')
     if run.labels and (unused := len(run.labels.files) - len(run.labelled)):
         found.append(f'{unused} labels belong to broken messages')
+    config = run.config
+    needed, _ = Persistence.parse(config.persistence)
+    if config.smoothing or config.min_region_area or needed > 1:
+        found.append(
+            'the numbers are of the raw score, frame by frame: smoothing, min_region_area and '
+            'persistence change the masks alone'
+        )
     if (given := summary['threshold']) != shipped:
         found.append(
             f'precision, recall and what is marked are at threshold {given:g} as given, not at '

@@ -20,7 +20,7 @@ from training.bench.engines import benchmark_size, BenchSettings
 from training.bench.frame import camera_images
 from training.bench.machine import describe_machine
 from training.bench.table import engine_table
-from training.results import ResultRow, typed_command, write_results
+from training.results import clear_results, ResultRow, typed_command, write_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +86,7 @@ def main(args: argparse.Namespace) -> int:
     for row in rows:
         row.command, row.commit, row.checkpoint = *about.values(), args.checkpoint
         row.extra = {**row.extra, 'machine': machine}
+    clear_results(args.out)
     write_results(args.out, rows)
     print(engine_table(rows))
     print(f'written to {args.out}; a page: anomaly_seg report {args.out} --out report.html')

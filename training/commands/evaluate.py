@@ -16,16 +16,21 @@ from anomaly_seg_ros.engines import ENGINES, open_engine
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import lookup
 from training.datasets import build_dataset, Dataset, DATASETS, takes_label_map
-from training.datasets.frame_folders import ABNORMAL
+from training.datasets.frame_folders import ABNORMAL, refuse_abnormal
 from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
 from training.datasets.missing import heard_warnings
 from training.evaluation.checkpoint_frames import CheckpointFrames
 from training.evaluation.map_frames import MapFrames
 from training.evaluation.measure import MeasureSettings
 from training.evaluation.network_pass import joined_times, latency, open_pass, peak_mb
-from training.evaluation.origin import cautions, network_origin, raw_thresholds
+from training.evaluation.origin import (
+    class_cautions,
+    network_origin,
+    raw_thresholds,
+    trained_on,
+)
 from training.evaluation.pictures import draw_pictures
-from training.evaluation.result_folder import clear_pictures, working_folder, write_evaluation
+from training.evaluation.result_folder import clear_folder, working_folder, write_evaluation
 from training.evaluation.rows import result_row
 from training.evaluation.run import evaluate_frames
 from training.evaluation.shards import Shards
@@ -174,7 +179,9 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
     split = args.split or default_split(args.dataset)
     with heard_warnings() as heard:
         label_map = parse_label_map(args.label_map) if args.label_map is not None else None
-        dataset = _corrupted(args, build_dataset(args.dataset, args.root, split, label_map))
+        dataset = build_dataset(args.dataset, args.root, split, label_map)
+    refuse_abnormal(dataset)
+    dataset = _corrupted(args, dataset)
     scores = parse_scores(args.score or meta.score)
     network = open_pass(checkpoint, args.engine or 'torch', scores)
     with working_folder(args.out) as store:
@@ -188,9 +195,12 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
         origin.extra['root'] = str(args.root)
         if args.corrupt:
             origin = replace(origin, split=f'{split}, {args.corrupt}')
-        known = cautions(meta, dataset, source, args.dataset, split)
+        known = [
+            *trained_on(meta, args.dataset, args.root, split),
+            *class_cautions(meta, dataset, source, args.dataset),
+        ]
         origin.extra['warnings'] = heard + known
-        clear_pictures(args.out, shards)
+        clear_folder(args.out, shards)
         pictures = draw_pictures(source, evaluation, shards, args.out)
     origin = replace(origin, peak_mb=round(max(shards.gather(peak_mb())), 1))
     times = joined_times(shards.gather(network.times_ms))
@@ -235,7 +245,9 @@ def _evaluate_frames(args: argparse.Namespace) -> None:
             f'{args.score} on it first'
         )
     split = args.split or default_split(args.dataset)
-    dataset = build_dataset(args.dataset, args.root, split)
+    with heard_warnings() as heard:
+        dataset = build_dataset(args.dataset, args.root, split)
+    known = trained_on(checkpoint.meta, args.dataset, args.root, split)
     engine = open_engine(checkpoint, args.engine or 'torch')
     judged = WholeFrames.open(engine, checkpoint)
     abnormal = getattr(dataset, 'abnormal', [False] * len(dataset))
@@ -259,8 +271,14 @@ def _evaluate_frames(args: argparse.Namespace) -> None:
         peak_mb=round(peak_mb(), 1),
         command=typed_command(),
         commit=code_version(),
-        extra={'root': str(args.root), 'device': engine.description, 'warnings': []},
+        extra={
+            'root': str(args.root),
+            'device': engine.description,
+            'warnings': [*heard, *known],
+        },
     )
+    for text in known:
+        print(f'warning: {text}', file=sys.stderr)
     rows = judged.rows(origin)
     judged.write(args.out, rows)
     print(frame_table(rows))
@@ -299,7 +317,7 @@ def _evaluate_maps(args: argparse.Namespace, shards: Shards) -> None:
         protocol=args.protocol, track=args.track or 'anomaly', label_map=label_map
     )
     evaluation = evaluate_frames(source, settings, shards)
-    clear_pictures(args.out, shards)
+    clear_folder(args.out, shards)
     pictures = draw_pictures(source, evaluation, shards, args.out)
     peak = max(shards.gather(peak_mb()))
     origin = ResultRow(

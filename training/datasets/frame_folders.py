@@ -48,6 +48,20 @@ class FrameFolders(Dataset):
         return Sample(name, image, np.zeros(image.shape[:2], np.uint8))
 
 
+def refuse_abnormal(dataset: Dataset) -> None:
+    """Refuses frames that are known to be abnormal, where all are taken for normal.
+
+    Raises:
+        ValueError: There are such frames.
+    """
+    if count := sum(getattr(dataset, 'abnormal', ())):
+        raise ValueError(
+            f'{count} of the {len(dataset)} frames lie below {ABNORMAL}/, and all their pixels '
+            f'would be taken for normal; give --split {NORMAL} (a method for whole frames is '
+            'measured on both)'
+        )
+
+
 def frame_folders(root: Path, split: str = 'all') -> FrameFolders:
     """Gives the images below ROOT/SPLIT, or below ROOT for the split 'all'.
 

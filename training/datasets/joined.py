@@ -118,7 +118,7 @@ def join(first: Dataset, also: Sequence[Mapping[str, Any]]) -> Dataset:
 
 
 def entry_name(entry: Mapping[str, Any]) -> str:
-    """Gives what a checkpoint calls the frames of one mapping of `also`.
+    """Gives what a checkpoint calls frames that it was trained on, by one mapping as of `also`.
 
     >>> entry_name({'dataset': 'cityscapes', 'root': '/data/cityscapes'})
     'cityscapes train'

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.provenance import code_version
 from training.datasets import Dataset
+from training.datasets.joined import entry_name
 from training.results import ResultRow, typed_command
 
 from .checkpoint_frames import CheckpointFrames
@@ -55,13 +57,19 @@ def raw_thresholds(meta: CheckpointMeta) -> dict[str, float]:
     }
 
 
-def cautions(
-    meta: CheckpointMeta, dataset: Dataset, source: CheckpointFrames, name: str, split: str
+def trained_on(meta: CheckpointMeta, name: str, root: Path, split: str) -> list[str]:
+    """Says that a checkpoint was trained on the frames of a dataset, if it was."""
+    called = entry_name({'dataset': name, 'root': root, 'split': split})
+    if called not in meta.trained_on:
+        return []
+    return [f'the checkpoint was trained on these frames ({called})']
+
+
+def class_cautions(
+    meta: CheckpointMeta, dataset: Dataset, source: CheckpointFrames, name: str
 ) -> list[str]:
-    """Gives what a reader of the numbers should know."""
+    """Says that a dataset of this name has other classes than a checkpoint, if it has."""
     found = []
-    if f'{name} {split}' in meta.trained_on:
-        found.append(f'the checkpoint was trained on these frames ({name} {split})')
     if source.has_classes and not source.classes.names:
         theirs, ours = dataset.classes.names, meta.class_names
         found.append(

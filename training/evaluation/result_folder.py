@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-import shutil
 import tempfile
 
 from training.results import (
+    clear_results,
     Picture,
-    PICTURES_FOLDER,
     ResultRow,
-    RESULTS_FILE,
     write_curves,
     write_frames,
     write_pictures,
@@ -32,10 +30,10 @@ def working_folder(out: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def clear_pictures(out: Path, shards: Shards) -> None:
-    """Removes the pictures of an earlier run in the same result folder."""
-    if shards.leads and (out / RESULTS_FILE).is_file():
-        shutil.rmtree(out / PICTURES_FOLDER, ignore_errors=True)
+def clear_folder(out: Path, shards: Shards) -> None:
+    """Removes what an earlier run has left in the same result folder."""
+    if shards.leads:
+        clear_results(out)
     shards.gather(None)
 
 

@@ -22,12 +22,16 @@ from anomaly_seg_ros.whole_frame.picture import is_dark, is_same, thumbnail
 from training.datasets import Dataset
 from training.frame_level.corruptions import corrupt, FROZEN
 from training.metrics.whole_frames import frame_metrics, WholeFrameMetrics
-from training.results import ResultRow, write_results
+from training.results import (
+    clear_results,
+    FRAME_SCORES_FILE,
+    GRID_FILES,
+    ResultRow,
+    write_results,
+)
 
 Image = NDArray[np.uint8]
 
-SCORES_FILE = 'frame_scores.csv'
-GRID_FILES = {'worst': 'grid_worst.png', 'best': 'grid_best.png'}
 NORMAL = 'normal'
 THRESHOLD = 0.5
 """Frame score from which on a frame is out of domain."""
@@ -163,7 +167,8 @@ class WholeFrames:
     def write(self, out: Path, rows: Sequence[ResultRow]) -> None:
         """Writes the scores, the grids of worst and best frames, and last the results."""
         out.mkdir(parents=True, exist_ok=True)
-        with (out / SCORES_FILE).open('w', newline='', encoding='utf-8') as file:
+        clear_results(out)
+        with (out / FRAME_SCORES_FILE).open('w', newline='', encoding='utf-8') as file:
             table = csv.writer(file)
             table.writerow(('frame', 'group', 'abnormal', 'score'))
             for frame in self.frames:

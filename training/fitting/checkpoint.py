@@ -18,6 +18,7 @@ from anomaly_seg_ros.models.forward import run_fields
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.scores import check_needs, is_tempered, score_class, SCORES
 from training.datasets import Dataset
+from training.datasets.frame_folders import refuse_abnormal
 from training.evaluation.network_pass import open_pass
 
 from .calibration import fit_calibration
@@ -90,6 +91,8 @@ def check_fit(
     if request.temperature:
         check_classes(checkpoint.meta, validation)
     check_frames(checkpoint.meta, request.fitted, training)
+    for frames in (validation, training):
+        refuse_abnormal(frames)
 
 
 def fit_checkpoint(
@@ -115,6 +118,7 @@ def fit_checkpoint(
     """
     if request.gamma is not None and request.gamma != checkpoint.meta.gamma:
         checkpoint = with_gamma(checkpoint, request, say)
+    before = {score: checkpoint.score_key(score) for score in checkpoint.meta.calibrations}
     if request.options:
         kept = checkpoint.meta.score_options
         added = {s: {**kept.get(s, {}), **options} for s, options in request.options.items()}
@@ -125,6 +129,10 @@ def fit_checkpoint(
         statistics = fit_statistics(checkpoint, request.fitted, training.frames)
         checkpoint = checkpoint.with_statistics(statistics, str(training))
         say(f'statistics of {", ".join(request.fitted)}: {len(training.frames)} frames')
+    outdated = {score for score, key in before.items() if checkpoint.score_key(score) != key}
+    if outdated:
+        say_cameras(checkpoint, outdated, say)
+        checkpoint = checkpoint.with_meta(**uncalibrated(checkpoint, outdated))
     remove_stale_engines(checkpoint, say)
     if request.method:
         checkpoint = with_frame_method(checkpoint, request, validation, training, say)
@@ -146,6 +154,7 @@ def with_gamma(checkpoint: Checkpoint, request: FitRequest, say: Say) -> Checkpo
             f'the temperature {meta.temperature:g} was fitted at gamma {meta.gamma:g}; fit it '
             'again with --score temperature'
         )
+    say_cameras(checkpoint, SCORES, say)
     if meta.fitted:
         checkpoint = checkpoint.with_statistics(dict.fromkeys(meta.fitted), '')
     if meta.frame is not None:
@@ -169,6 +178,7 @@ def with_temperature(
             f'dropped the calibrations of {", ".join(lost)}, made at temperature '
             f'{meta.temperature:g}; fit them again with --score {",".join(lost)}'
         )
+    say_cameras(checkpoint, outdated, say)
     about = {
         'fitted_on': str(validation),
         'ece_before': fit.ece_before,
@@ -216,6 +226,8 @@ def with_frame_method(
     engine.close()
     fitted = fit_frames(name, learned, ordinary, rate, request.sure)
     alarms = int(np.count_nonzero(fitted.method.raw(ordinary.values) >= fitted.threshold))
+    if lost := sorted(filter(None, checkpoint.meta.frame_cameras)):
+        say(f'dropped what cameras {", ".join(lost)} had of whole frames; run adapt anew')
     count = len(learned.values)
     where = f', {scenes_said(learned.scenes)} of {training} left out in turn'
     say(
@@ -255,6 +267,16 @@ def with_calibration(
         calibrated_on={**meta.calibrated_on, score: origin},
         thresholds={**meta.thresholds, score: round(1 - rate, 6)},
     )
+
+
+def say_cameras(checkpoint: Checkpoint, scores: Collection[str], say: Say) -> None:
+    """Says which cameras lose their own calibration of some scores with `uncalibrated`."""
+    for camera, own in sorted(checkpoint.meta.cameras.items()):
+        if lost := sorted(set(own) & set(scores)):
+            say(
+                f'dropped the calibration of {", ".join(lost)} that camera {camera!r} had; run '
+                f'adapt --camera {camera} anew'
+            )
 
 
 def uncalibrated(checkpoint: Checkpoint, scores: Collection[str]) -> dict[str, Any]:

@@ -59,7 +59,10 @@ def checkpoint_meta(
     options = {k: v for k, v in config.model_options.items() if k != 'aux_heads'}
     start = start_meta(config)
     seen = () if start is None else start.trained_on
-    now, split = (f'{config.dataset} {name}' for name in (config.train_split, config.val_split))
+    now, split = (
+        entry_name({'dataset': config.dataset, 'root': config.root, 'split': name})
+        for name in (config.train_split, config.val_split)
+    )
     learned = [*(entry_name(entry) for entry in config.also), now]
     return CheckpointMeta(
         model=config.model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.evaluation.whole_frames import GRID_FILES
+from training.results import GRID_FILES
 
 from .markup import Markup, tag
 from .pictures import picture_cell, PictureStore

@@ -124,10 +124,14 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     return [replace(run, rows=tuple(map(named, run.rows))) for run in runs]
 
 
+OWN_DATA = ('folder', 'classes', 'frames')
+"""Layouts of any data that a user has."""
+
+
 def data_source(values: Mapping[str, Any]) -> str:
-    """Gives what tells the data of rows apart: a folder by its path, a dataset by its name."""
+    """Gives what tells the data of rows apart: frames of a user by their path, else the name."""
     name = values.get('dataset')
-    if name == 'folder' and values.get('root'):
+    if name in OWN_DATA and values.get('root'):
         return str(values['root'])
     return '' if name is None else str(name)
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.result import Result
 from training.datasets import NO_CLASSES
 from training.datasets.label_ids import AS_IS
@@ -28,17 +31,26 @@ class LabelledFrames:
         score: Name of the score.
         store: An empty folder.
         label_map: What the ids of the label files mean: 0, 1 or 255.
+        ignored: (h, w) true where the image does not count, at the network's size; labels there
+            are 255.
     """
 
     has_anomalies = True
     has_images = True
     classes = NO_CLASSES
 
-    def __init__(self, score: str, store: Path, label_map: Mapping[int, int] = AS_IS):
+    def __init__(
+        self,
+        score: str,
+        store: Path,
+        label_map: Mapping[int, int] = AS_IS,
+        ignored: NDArray[np.bool_] | None = None,
+    ):
         self.scores: tuple[str, ...] = (score,)
         self._store = store
         self.label_map = label_map
         self._table = truth_table(label_map)
+        self._ignored = None if ignored is None else ignored.astype(np.uint8)
         self._frames: list[tuple[str, Path]] = []
 
     def __len__(self) -> int:
@@ -69,11 +81,14 @@ class LabelledFrames:
         """Gives a frame at the size of its labels."""
         name, label = self._frames[index]
         truth, stored = read_truth(label, self._table)
+        size = (truth.shape[0], truth.shape[1])
+        if self._ignored is not None:
+            truth = np.where(resize_ids(self._ignored, size), np.uint8(IGNORE), truth)
         score = np.load(self._store / f'{index}_score.npy')
         return Frame(
             name=name,
             truth=truth,
-            scores={self.scores[0]: score_at(score, (truth.shape[0], truth.shape[1]))},
+            scores={self.scores[0]: score_at(score, size)},
             image=np.load(self._store / f'{index}_image.npy'),
             stored=stored,
         )

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.frames.ignore_mask import read_ignored
 from anomaly_seg_ros.node.config import NodeConfig, refuse_unknown
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.process.whole_file import whole_file
@@ -54,15 +55,22 @@ class Plan:
     topic: str | None
 
     def key(self, checkpoint: Checkpoint, engine: Engine) -> str:
-        """Gives what is the same where the results would be."""
-        score = engine.score_name
-        calibration = checkpoint.meta.calibrations[score].levels
-        parts: list[Any] = [
-            checkpoint.score_key(score),
-            calibration,
-            checkpoint.meta.thresholds.get(score),
-        ]
+        """Gives what is the same where the results would be.
+
+        Raises:
+            FileNotFoundError: There is no such ignore mask.
+            ValueError: It cannot be used.
+        """
+        score, meta = engine.score_name, checkpoint.meta
+        calibration, threshold = meta.calibrations[score].levels, meta.thresholds.get(score)
+        parts: list[Any] = [checkpoint.score_key(score), calibration, threshold]
         parts += [engine.name, engine.precision, self.outputs, asdict(self.config), self.topic]
+        if meta.frame is not None:  # which judges whole frames by arrays in the weights file
+            shift = meta.frame_shift()
+            parts += [meta.weights_sha256, asdict(meta.frame), shift and asdict(shift)]
+        ignored = read_ignored(self.config.ignore_mask, '', engine.input_size)
+        if ignored is not None:
+            parts.append(hashlib.sha256(ignored.tobytes()).hexdigest())
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -104,16 +112,12 @@ def bag_folders(bags: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     return [(bag, out / name) for bag, name in zip(bags, names, strict=True)]
 
 
-def is_done(out: Path, bag: Path, key: str) -> bool:
-    """Tells whether a bag has been taken through whole, and in the same way."""
-    return _finished(out, bag, key) is not None
-
-
-def _finished(out: Path, bag: Path, key: str) -> Mapping[str, Any] | None:
+def finished(out: Path, bag: Path, key: str) -> Mapping[str, Any] | None:
+    """Gives the summary of a bag that has been taken through to its end, and in the same way."""
     try:
         summary: Mapping[str, Any] = json.loads((out / SUMMARY_FILE).read_text(encoding='utf-8'))
         same = summary['run'] == key and Path(summary['bag']).resolve() == bag.resolve()
-        return summary if same and not summary['stopped'] else None
+        return summary if same and summary['frames'] and not summary['stopped'] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -124,7 +128,7 @@ def merge(out: Path, folders: Sequence[tuple[Path, Path]], key: str) -> str:
     The same numbers come out however the bags were shared: counts are added in the order of the
     bags, and rates are taken of the sums.
     """
-    summaries = [_finished(folder, bag, key) for bag, folder in folders]
+    summaries = [finished(folder, bag, key) for bag, folder in folders]
     done = [summary for summary in summaries if summary is not None]
     if len(done) < len(folders):
         return f'{out}: {len(done)} of {len(folders)} bags are done'

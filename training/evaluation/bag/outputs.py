@@ -25,7 +25,6 @@ from anomaly_seg_ros.node.outputs import (
     TEXT,
 )
 from anomaly_seg_ros.node.regions import detections_fields
-from training.results import CURVES_FILE, FRAMES_FILE, PICTURES_FILE, PICTURES_FOLDER, RESULTS_FILE
 
 
 def output_names(outputs: Iterable[str] = OUTPUTS) -> list[str]:
@@ -131,10 +130,3 @@ def clear_output_bag(path: Path) -> None:
     ):
         raise ValueError(f'{str(path)!r} is no bag of an earlier run; choose another --out')
     shutil.rmtree(path)
-
-
-def clear_metrics(out: Path) -> None:
-    """Removes the metrics that an earlier run has left."""
-    for name in (RESULTS_FILE, FRAMES_FILE, CURVES_FILE, PICTURES_FILE):
-        (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / PICTURES_FOLDER, ignore_errors=True)
