@@ -1,6 +1,10 @@
 import csv
+import errno
+import json
+import os
 from pathlib import Path
 import shutil
+from typing import Any
 
 import cv2
 import numpy as np
@@ -246,6 +250,62 @@ def test_a_folder_is_done_at_any_depth_with_a_summary(
     assert 0 <= float(rows[0]['frame_score']) <= 1
     assert int(rows[0]['regions']) >= (mask > 0).any()
     assert (rows[0]['height'], rows[0]['width']) == ('120', '200')
+
+
+def test_a_folder_below_out_is_done_as_well(photo: Path, tmp_path: Path) -> None:
+    top, other = tmp_path / 'top' / 'frames', tmp_path / 'other'
+    for path in (top / 'a.png', top / 'deep' / 'b.png', other / 'c.png'):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo.read_bytes())
+    jobs = predict.find_jobs([top, other], tmp_path / 'top')
+    assert [job.path.name for job in jobs] == ['a.png', 'b.png', 'c.png']
+    # Beside the images, results of before are known by their names.
+    for name in ('a_overlay.png', 'a_mask.png', 'x_mask.png', 'deep/b_labels.png'):
+        (top / name).write_bytes(photo.read_bytes())
+    jobs = predict.find_jobs([top], top)
+    assert [job.path.name for job in jobs] == ['a.png', 'x_mask.png', 'b.png']
+
+
+def test_two_images_of_one_stem_are_refused_where_each_has_results(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / 'both'
+    folder.mkdir()
+    for name in ('a.png', 'a.jpg'):
+        write_image(folder / name, read_image(photo))
+    command = ['predict', str(folder), '--out', str(tmp_path / 'out')]
+    assert main(command) == 2
+    assert 'rename one, or name the images that you want' in capsys.readouterr().err
+    assert main([*command, '--save', 'nothing', '--summary']) == 0
+    assert len(summary_of(tmp_path / 'out' / 'summary.csv')) == 2
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(
+    drives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    listed = os.scandir
+
+    def refuse(path: str) -> Any:  # root may read everything
+        if str(path).endswith('late'):
+            raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    assert main(['predict', str(drives), '--out', str(tmp_path / 'out')]) == 2
+    assert "late': permission denied" in capsys.readouterr().err
+
+
+def test_a_network_that_this_package_does_not_know_is_one_line(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(DEFAULT_FOLDER, tmp_path / 'newer'))
+    meta = json.loads((folder / 'meta.json').read_text())
+    (folder / 'meta.json').write_text(json.dumps({**meta, 'model': 'newer_net'}))
+    command = ['predict', str(photo), '--checkpoint', str(folder), '--out', str(tmp_path / 'out')]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "unknown model 'newer_net'" in error
+    assert error.count('\n') == 1
 
 
 def test_parts_together_do_what_one_run_does(

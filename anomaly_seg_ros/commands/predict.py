@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 import csv
 import os
@@ -18,7 +18,13 @@ from tqdm import tqdm
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
-from anomaly_seg_ros.frames.images import find_images, printable, read_image, write_image
+from anomaly_seg_ros.frames.images import (
+    find_images,
+    printable,
+    read_image,
+    SUFFIXES,
+    write_image,
+)
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
 from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
@@ -124,7 +130,7 @@ def main(args: argparse.Namespace) -> int:
     if not (outputs or args.summary):
         raise ValueError(f'--save {NOTHING} leaves only --summary to be made; give it too')
     shard = choose_shard(args.shard, os.environ)
-    jobs = shard.part(find_jobs(args.images, args.out))
+    jobs = shard.part(find_jobs(args.images, args.out, writes=bool(outputs)))
     checkpoint = Checkpoint.open(args.checkpoint)
     meta = checkpoint.meta.of_camera(args.camera)
     if args.camera and args.camera not in meta.cameras:
@@ -159,10 +165,16 @@ def main(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def find_jobs(paths: Sequence[Path], out: Path) -> list[Job]:
+def find_jobs(paths: Sequence[Path], out: Path, writes: bool = True) -> list[Job]:
     """Lists the images and where their results go: as deep below `out` as they lie in a folder.
 
-    What lies in `out` itself, as results of a run before, is no image to be done.
+    Results of a run before are no images to be done: what lies in an `out` below the folder, or
+    is called like a result of an image beside it where `out` is the folder itself.
+
+    Args:
+        paths: Images and folders.
+        out: For the results.
+        writes: Whether each image has results of its own, which then need a name of their own.
 
     Raises:
         FileNotFoundError: A path does not exist, or nothing was found.
@@ -172,21 +184,32 @@ def find_jobs(paths: Sequence[Path], out: Path) -> list[Job]:
     own = out.resolve()
     for top in paths:
         found = find_images([top], below=True)
-        if top.is_dir() and top.resolve() != own:
+        if top.resolve() == own:
+            found = [path for path in found if not _is_result(path, {*found})]
+        elif own.is_relative_to(top.resolve()):
             found = [path for path in found if not path.resolve().is_relative_to(own)]
         for path in found:
             place = path.relative_to(top).parent if top.is_dir() else Path()
             jobs.append(Job(path, out / place / path.stem))
     taken: dict[Path, Path] = {}
-    for path, target in jobs:
+    for path, target in jobs if writes else ():
         if (first := taken.setdefault(target, path)) is not path and path.is_file():
+            way_out = 'run each folder with an --out of its own'
+            if first.parent == path.parent:
+                way_out = 'rename one, or name the images that you want in place of the folder'
             raise ValueError(
                 f'2 images are named {path.stem!r}, as {str(first)!r} and {str(path)!r}; their '
-                'results would overwrite each other: run each folder with an --out of its own'
+                f'results would overwrite each other: {way_out}'
             )
     if not jobs:
         raise FileNotFoundError(f'no images but results of before in {str(out)!r}')
     return jobs
+
+
+def _is_result(path: Path, beside: Collection[Path]) -> bool:
+    """Whether a picture is called like a result of one of the images beside it."""
+    image, _, what = path.stem.rpartition('_')
+    return what in OUTPUTS and any(path.with_name(f'{image}{end}') in beside for end in SUFFIXES)
 
 
 def predict_all(

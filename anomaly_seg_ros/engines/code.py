@@ -15,7 +15,7 @@ import json
 from typing import Any
 
 from anomaly_seg_ros.models import MODELS
-from anomaly_seg_ros.registry import module_source
+from anomaly_seg_ros.registry import check_name, module_source
 from anomaly_seg_ros.scores import SCORES
 
 PACKAGE = 'anomaly_seg_ros'
@@ -37,7 +37,12 @@ def graph_code(model: str, score: str) -> str:
     Args:
         model: A key of `MODELS`.
         score: A key of `SCORES`.
+
+    Raises:
+        ValueError: One of them is unknown.
     """
+    check_name('model', MODELS, model)
+    check_name('score', SCORES, score)
     return _digest(MODELS[model].split(':')[0], SCORES[score].split(':')[0])
 
 

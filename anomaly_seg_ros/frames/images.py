@@ -6,7 +6,7 @@ ASCII under `LC_ALL=C`, ends the process in its own functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import os
 from pathlib import Path
 from typing import Any
@@ -160,11 +160,24 @@ def find_images(paths: list[Path], *, below: bool = False) -> list[Path]:
     return found
 
 
+def walk(top: Path, followlinks: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Gives what `os.walk` does, which leaves out without a word what cannot be read.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    return os.walk(top, onerror=refuse, followlinks=followlinks)
+
+
 def folders_below(top: Path) -> list[Path]:
     """Lists a folder and those below it, sorted, links followed once, hidden ones left out."""
     found: list[Path] = []
     seen: set[Path] = set()
-    for name, below, _ in os.walk(top, followlinks=True):
+    for name, below, _ in walk(top):
         below[:] = sorted(part for part in below if not is_hidden(part))
         if (real := Path(name).resolve()) in seen:
             below.clear()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from anomaly_seg_ros.frames.images import is_hidden, SUFFIXES
+from anomaly_seg_ros.frames.images import is_hidden, SUFFIXES, walk
 
 
 def image_files(folder: Path) -> Iterator[Path]:
     """Gives the image files below a folder, sorted; hidden ones are no data."""
-    for inner, folders, names in os.walk(folder):
+    for inner, folders, names in walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in sorted(names):
             if not is_hidden(name) and Path(name).suffix.lower() in SUFFIXES:

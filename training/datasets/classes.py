@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import logging
-import os
 from pathlib import Path
 from typing import NamedTuple
 import unicodedata
@@ -18,6 +17,7 @@ from anomaly_seg_ros.frames.images import (
     printable,
     read_image,
     SUFFIXES,
+    walk,
 )
 
 from .classes_file import ClassesFile, FILE_NAME, read_classes_file
@@ -212,7 +212,7 @@ def _files_below(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f'no folder {str(folder)!r}; a set has images/ and labels/')
     found: dict[str, Path] = {}
-    for inner, folders, names in os.walk(folder, followlinks=True):
+    for inner, folders, names in walk(folder):
         here = Path(inner)
         above = {parent.resolve() for parent in (here, *here.parents)}
         folders[:] = sorted(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import logging
-import os
 from pathlib import Path
 import re
 from typing import NamedTuple
 
-from anomaly_seg_ros.frames.images import checked_file, is_hidden, printable
+from anomaly_seg_ros.frames.images import checked_file, is_hidden, printable, walk
 
 from .missing import check_split, NothingThereError, refuse_lone_files
 
@@ -124,7 +123,7 @@ def split_rule(
 
 def _relative_files(root: Path) -> Iterable[str]:
     """Gives the paths of all files below `root`, with '/' on every system; hidden are no data."""
-    for folder, inner, names in os.walk(root, followlinks=True):
+    for folder, inner, names in walk(root):
         inner[:] = [name for name in inner if not is_hidden(name)]
         below = Path(folder).relative_to(root)
         for name in names:
