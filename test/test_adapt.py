@@ -278,6 +278,21 @@ def test_a_bag_serves_as_well(drive: Path, tmp_path: Path) -> None:
     assert about['used'] == 12
 
 
+def test_what_a_bag_has_lost_is_said(
+    drive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images, bag = tmp_path / 'images', tmp_path / 'bag'
+    images.mkdir()
+    for path in drive.glob('*/0[01]?.png'):
+        shutil.copy(path, images)
+    assert main(['make_bag', str(images), '--out', str(bag)]) == 0
+    assert main(['adapt', str(bag), '--out', str(tmp_path / 'whole')]) == 0
+    assert 'not whole' not in caplog.text
+    (bag / 'metadata.yaml').unlink()
+    assert main(['adapt', str(bag), '--out', str(tmp_path / 'out')]) == 0
+    assert 'the bag is not whole: ' in caplog.text
+
+
 @pytest.mark.parametrize(
     ('more', 'what'),
     [

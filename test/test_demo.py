@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 import json
 from pathlib import Path
 import shutil
@@ -10,6 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+from anomaly_seg_ros.bags.message import RAW
+from anomaly_seg_ros.bags.writer import BagWriter, Stamp
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands import demo
 from anomaly_seg_ros.demo.frame_source import open_frames
@@ -81,6 +84,36 @@ def test_a_wrong_option_is_one_line(
     assert main(['demo', option, value, '--out', str(tmp_path / 'demo')]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
+
+
+def test_a_bag_of_two_cameras_is_shown_by_its_topic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with BagWriter(tmp_path / 'bag', 'mcap') as bag:
+        for grey, topic in ((40, '/left'), (90, '/right')):
+            bag.add_topic(topic, RAW)
+            bag.add_image(topic, Stamp(1, 1, ''), np.full((6, 8, 3), grey, np.uint8), 'rgb8')
+    out = tmp_path / 'demo'
+    out.mkdir()
+    (out / 'summary.json').write_text('of before')
+    command = ['demo', '--source', str(tmp_path / 'bag'), '--out', str(out)]
+    assert main(command) == 2
+    assert '/left, /right; choose one with --topic' in capsys.readouterr().err
+    assert (out / 'summary.json').exists()  # nothing was begun
+
+    def play(frames: Iterator[np.ndarray], *arguments: object) -> NoReturn:
+        assert [frame.max() for frame in frames] == [90]
+        raise NodeStartError('seen')
+
+    monkeypatch.setattr(demo, 'play', play)
+    assert main([*command, '--topic', '/right']) == 1
+    assert 'seen' in capsys.readouterr().err
+    assert not (out / 'summary.json').exists()
+    assert main(['demo', '--topic', '/right', '--out', str(out)]) == 2
+    assert '--topic is for bags' in capsys.readouterr().err
+    (tmp_path / 'none').mkdir()
+    assert main(['demo', '--source', str(tmp_path / 'none'), '--out', str(out)]) == 2
+    assert 'no images in' in capsys.readouterr().err
 
 
 def test_a_node_that_ends_ends_the_demo_with_a_line(

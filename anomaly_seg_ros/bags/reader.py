@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+import logging
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,8 @@ from anomaly_seg_ros.frames.camera_frame import CameraFrame
 from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
+
+logger = logging.getLogger(__name__)
 
 TEXT = 'std_msgs/msg/String'
 
@@ -229,6 +232,13 @@ def read_images(bag: Path, topic: str | None = None) -> Iterator[tuple[int, NDAr
             frame = image.frame()
             assert image.stamp is not None
             yield image.stamp, frame.rgb
+        warn_of_problems(reader)
+
+
+def warn_of_problems(reader: BagReader) -> None:
+    """Says what of a bag is lost, as far as reading has shown."""
+    if problems := reader.problems():
+        logger.warning('the bag is not whole: %s', '; '.join(problems))
 
 
 def choose_topic(topics: Mapping[str, str], asked: str | None, bag: Path) -> str:

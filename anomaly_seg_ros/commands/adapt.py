@@ -23,7 +23,7 @@ from tqdm import tqdm
 from anomaly_seg_ros.adaptation.limits import LEAST, MOST
 from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
 from anomaly_seg_ros.adaptation.ordinary_frames import CameraFit, OrdinaryFrames
-from anomaly_seg_ros.bags.reader import BagReader, choose_topic
+from anomaly_seg_ros.bags.reader import BagReader, choose_topic, warn_of_problems
 from anomaly_seg_ros.bags.storage import is_bag
 from anomaly_seg_ros.checkpoint.calibrated import CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
@@ -182,6 +182,7 @@ def _bag_frames(path: Path, topic: str | None) -> tuple[int, Iterator[NamedFrame
                     yield NamedFrame(name, '', image.frame())
                 except ValueError as error:
                     yield NamedFrame(name, '', None, f'cannot be read: {error}')
+            warn_of_problems(reader)
 
     return -(-count // step) if count else MOST, frames()
 

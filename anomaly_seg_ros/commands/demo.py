@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--source', default=SYNTHETIC, help=f"'{SYNTHETIC}', an image folder, or a bag"
     )
+    parser.add_argument('--topic', help='of the images of a bag; needed where it has several')
     parser.add_argument('--frames', type=int, help='at most so many')
     parser.add_argument(
         '--rate', type=float, default=10.0, metavar='HZ', help='highest rate of the frames'
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f'rate is {args.rate}; it must be above 0 and finite')
     if args.engine != AUTO:
         engine_module(args.engine)
-    frames = open_frames(args.source, args.frames)
+    frames = open_frames(args.source, args.frames, args.topic)
     checkpoint = Checkpoint.open(args.checkpoint)  # says what is wrong before a node is started
     choice = shm_profile_environment()
     if choice.warning:
@@ -47,8 +48,8 @@ def main(args: argparse.Namespace) -> int:
     os.environ.update(choice.variables)
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     args.out.mkdir(parents=True, exist_ok=True)
-    for old in args.out.glob('overlay_*.png'):
-        old.unlink()
+    for old in (*args.out.glob('overlay_*.png'), args.out / 'demo.mp4', args.out / 'summary.json'):
+        old.unlink(missing_ok=True)
     try:
         summary = play(frames, checkpoint.folder, args.engine, args.rate, args.out)
     except NodeStartError as error:
