@@ -369,6 +369,16 @@ def test_a_broken_export_is_one_line_and_leaves_nothing(
     assert re.search(text, error)
 
 
+def test_two_exports_of_cvat_are_not_taken_for_one(tmp_path: Path, capsys: Any) -> None:
+    for name in ('a', 'b'):
+        make_cvat(tmp_path / 'in' / name)
+    assert main(['convert', 'cvat', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert 'holds 2 exports' in error
+    assert 'convert each folder by itself' in error
+    assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.parametrize('kind', sorted(CONVERTERS))
 def test_a_folder_of_something_else_says_what_is_missing(
     kind: str, tmp_path: Path, capsys: Any

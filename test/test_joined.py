@@ -104,6 +104,11 @@ def test_frames_are_joined_without_their_labels(tmp_path: Path) -> None:
     assert both[3].image.shape == (3, 5, 3)
     assert (both[3].image == 40).all()
     assert (both[3].labels == 255).all()
+    # Nor needs a dataset have any: of these anomalies alone are known.
+    store(tmp_path / 'set' / 'images' / 'a.png', np.full((6, 10, 3), 40, np.uint8))
+    store(tmp_path / 'set' / 'labels_masks' / 'a.png', np.ones((6, 10), np.uint8))
+    anomalies = {'dataset': 'folder', 'root': str(tmp_path / 'set'), 'split': 'all'}
+    assert (join(first, [{**anomalies, 'labels': False}])[2].labels == 255).all()
     with pytest.raises(ValueError, match='no class is left of frame'):
         join(first, [photos])
 

@@ -322,6 +322,10 @@ def test_list_files(folder: str, tmp_path: Path) -> None:
     assert part(frames, root=tmp_path) == {'train': ['a', 'c'], 'val': ['b', 'd/ö.x'], 'test': []}
     (lists / 'train.txt').write_text('images/c.png')
     assert part(frames, root=tmp_path)['train'] == ['c']
+    (lists / 'train.txt').write_text('images/c.png\nimages/a.jpg\n')  # of images/images/ too
+    assert part([*frames, 'images/c', 'images/a.jpg'], root=tmp_path)['train'] == [
+        'images/c', 'images/a.jpg'
+    ]  # fmt: skip
     (lists / 'train.txt').write_text('c\nb\n')
     with pytest.raises(ValueError, match=r"line 1: frame 'b' stands in train.txt too|line 2"):
         part(frames, root=tmp_path)

@@ -182,15 +182,17 @@ def test_resume_refuses_another_configuration(recipe: Path, tmp_path: Path) -> N
     run(recipe, tmp_path / 'run', 'epochs=1')
     with pytest.raises(ValueError, match=r"started with other \['lr'\]"):
         run(recipe, tmp_path / 'run', 'epochs=1', 'lr=0.5', resume=True)
+    # Who ended for want of patience has no other way on.
+    assert run(recipe, tmp_path / 'run', 'epochs=1', 'patience=3', resume=True) == 0
 
 
 def test_a_run_goes_on_that_began_before_a_key_was_known(recipe: Path, tmp_path: Path) -> None:
     run(recipe, tmp_path / 'run', 'epochs=1')
     state = last_state(tmp_path / 'run')
-    del state['config']['patience']
+    del state['config']['clip_norm']
     torch.save(state, tmp_path / 'run' / 'last.ckpt')
-    with pytest.raises(ValueError, match=r"started with other \['patience'\]"):
-        run(recipe, tmp_path / 'run', 'epochs=1', 'patience=2', resume=True)
+    with pytest.raises(ValueError, match=r"started with other \['clip_norm'\]"):
+        run(recipe, tmp_path / 'run', 'epochs=1', 'clip_norm=2', resume=True)
     assert run(recipe, tmp_path / 'run', 'epochs=1', resume=True) == 0
 
 

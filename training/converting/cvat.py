@@ -39,10 +39,15 @@ def cvat(folder: Path) -> Export:
         FileNotFoundError: It is neither of the two.
         ValueError: It is broken.
     """
-    if xml := sorted(folder.rglob('annotations.xml')):
-        return _for_images(xml[0])
-    if maps := sorted(folder.rglob('labelmap.txt')):
-        return _masks(maps[0])
+    for name, read in (('annotations.xml', _for_images), ('labelmap.txt', _masks)):
+        found = sorted(folder.rglob(name))
+        if len(found) > 1:
+            raise ValueError(
+                f'{str(folder)!r} holds {len(found)} exports, as {str(found[0])!r} and '
+                f'{str(found[1])!r}; convert each folder by itself'
+            )
+        if found:
+            return read(found[0])
     raise FileNotFoundError(
         f'no annotations.xml and no labelmap.txt in {str(folder)!r}; export as "CVAT for images '
         '1.1" or "Segmentation mask 1.1", with images'

@@ -41,6 +41,7 @@ class Renamed(Dataset):
     ):
         self.dataset, self.classes, self.size = dataset, classes, size
         self.table = np.full(256, IGNORE, np.uint8)
+        self.labelled = names is not None
         if names is None:
             return
         theirs, ours = dataset.classes.names, classes.names
@@ -63,7 +64,11 @@ class Renamed(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
-        image, labels = sample.image, self.table[sample.labels]
+        image = sample.image
+        if self.labelled:
+            labels = self.table[sample.labels]
+        else:
+            labels = np.full(image.shape[:2], IGNORE, np.uint8)
         if self.size is not None:
             height, width = self.size
             resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

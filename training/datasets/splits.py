@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -149,13 +149,20 @@ def _listed(path: Path, known: Collection[str]) -> list[tuple[int, str]]:
         raise ValueError(f'{str(path)!r} is no text in UTF-8; save it as UTF-8') from None
     found = []
     for number, line in enumerate(text.splitlines(), 1):
-        entry = line.strip().replace('\\', '/').removeprefix('./').removeprefix('images/')
+        entry = line.strip().replace('\\', '/').removeprefix('./')
         if not entry or (entry.startswith('#') and entry not in known):
             continue
-        if entry not in known and entry.lower().endswith(SUFFIXES):
-            entry = entry.rpartition('.')[0]
-        found.append((number, entry))
+        meant = list(_meant(entry))
+        found.append((number, next((frame for frame in meant if frame in known), meant[-1])))
     return found
+
+
+def _meant(entry: str) -> Iterator[str]:
+    """Gives the frames that a line may mean, likeliest first: as it stands, and below images/."""
+    for name in dict.fromkeys((entry, entry.removeprefix('images/'))):
+        yield name
+        if name.lower().endswith(SUFFIXES):
+            yield name.rpartition('.')[0]
 
 
 def _by_folders(folders: Mapping[str, Sequence[str]], frames: Sequence[str]) -> dict[str, str]:

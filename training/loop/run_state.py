@@ -101,7 +101,8 @@ def read_state(
             return state
         raise ValueError(
             f'the run in {str(out)!r} has done {done} of its {theirs["epochs"]} epochs; finish it '
-            'with the same epochs, and then go on with more'
+            'with the same epochs (and patience=0 where it ended for want of patience), and then '
+            'go on with more'
         )
     if changed:
         raise ValueError(

@@ -47,10 +47,11 @@ from .run_state import Progress, read_state, save_state
 from .schedule import ema_update, learning_rate
 
 MAY_DIFFER = (
-    'workers', 'root', 'init', 'outliers.root', 'objective_options.flow',
+    'workers', 'patience', 'root', 'init', 'outliers.root', 'objective_options.flow',
     'objective_options.teacher',
 )  # fmt: skip
-"""Keys that a resumed run may have other values of: files may have moved."""
+"""Keys that a resumed run may have other values of: files may have moved, and whoever stopped for
+want of patience may find some."""
 
 
 class Trainer:
