@@ -115,6 +115,27 @@ def test_color_change_stays_within_its_strength() -> None:
     assert 120 < max(values) <= 142
 
 
+class Factors:
+    """In place of a generator: the three factors that are wanted."""
+
+    def __init__(self, *factors: float):
+        self.factors = np.array(factors)
+
+    def uniform(self, low: float, high: float, count: int) -> np.ndarray:
+        return self.factors
+
+
+def test_more_contrast_leaves_dark_what_is_dark() -> None:
+    # Mean 110: v becomes 1.4 v - 44, and what falls below 0 is black, 255 the brightest.
+    row = np.uint8([0, 10, 28, 40, 110, 120, 217, 250, 215])
+    image = np.repeat(np.repeat(row[None, :, None], 3, axis=2), 2, axis=0)
+    assert row.mean() == 110
+    found = change_color(image, 0.4, Factors(1.0, 1.4, 1.0))[0, :, 0]
+    assert found.tolist() == [0, 0, 0, 12, 110, 124, 255, 255, 255]
+    dark = change_color(image, 0.4, Factors(0.6, 1.4, 1.0))[0, :, 0].astype(int)
+    assert (np.diff(dark[:-1]) >= 0).all()
+
+
 def one_bright_pixel() -> tuple[np.ndarray, np.ndarray]:
     """A frame of road with a single pixel of another class, far from the middle."""
     labels = np.zeros((60, 80), np.uint8)

@@ -149,7 +149,7 @@ def change_color(
     brightness, contrast, saturation = random.uniform(1 - strength, 1 + strength, 3)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     offset = (1 - contrast) * float(grey.mean()) * brightness
-    result = cv2.convertScaleAbs(image, alpha=brightness * contrast, beta=offset)
+    result = cv2.addWeighted(image, brightness * contrast, image, 0, offset)
     grey = cv2.cvtColor(cv2.cvtColor(result, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return cv2.addWeighted(result, saturation, grey, 1 - saturation, 0).astype(
         np.uint8, copy=False
