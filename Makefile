@@ -60,22 +60,32 @@ bench: $(VENV)/.test
 study: $(VENV)/.test
 	$(BIN)/python -m training.study $(ARGS)
 
-# About four hours on two idle cores; started again, it goes on where it was stopped.
+# About five hours on two idle cores; started again, it goes on where it was stopped.
 train-default: $(VENV)/.test out/default.done
 
-# Half of what the last stage began from, a quarter of where either seed ends.
-out/default.done: out/lite_taught.done out/lite_taught_1.done
-	$(BIN)/python -m training.preparation.average out/lite_mean out/lite_mean \
-	  out/lite_taught/checkpoint out/lite_taught_1/checkpoint --out out/lite_taught_mean
-	$(BIN)/python -m anomaly_seg_ros fit_score --checkpoint out/lite_taught_mean \
+# Half of what the last stage began from, a quarter of where either seed ends; likewise before it.
+out/default.done: out/lite_again.done out/lite_again_1.done
+	$(BIN)/python -m training.preparation.average out/lite_taught_mean out/lite_taught_mean \
+	  out/lite_again/checkpoint out/lite_again_1/checkpoint --out out/lite_again_mean
+	$(BIN)/python -m anomaly_seg_ros fit_score --checkpoint out/lite_again_mean \
 	  --score dense_hybrid_odds,dense_hybrid,max_logit,msp,entropy,energy,dfkde --sure \
 	  --own dense_hybrid_odds --dataset camvid --root $(DATA)/camvid --out out/default
 	$(BIN)/python -m anomaly_seg_ros export --checkpoint out/default \
 	  --out out/default/engines/openvino-dense_hybrid_odds
 	touch $@
 
+out/lite_again_1.done: private CHANGES = seed=1
+out/lite_again.done out/lite_again_1.done: config/train/default.yaml out/lite_taught_mean.done
+	$(TRAIN_STAGE)
+
+out/lite_taught_mean.done: out/lite_taught.done out/lite_taught_1.done
+	$(BIN)/python -m training.preparation.average out/lite_mean out/lite_mean \
+	  out/lite_taught/checkpoint out/lite_taught_1/checkpoint --out out/lite_taught_mean
+	touch $@
+
 out/lite_taught_1.done: private CHANGES = seed=1
-out/lite_taught.done out/lite_taught_1.done: config/train/default.yaml out/lite_mean.done
+out/lite_taught.done out/lite_taught_1.done: config/train/efficientnet_lite_taught.yaml \
+  out/lite_mean.done
 	$(TRAIN_STAGE)
 
 # Two parts of either seed's fourth stage, one of the stage that both began from.

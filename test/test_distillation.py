@@ -70,6 +70,7 @@ def test_the_terms_by_hand(lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert terms['likelihood'].item() == pytest.approx(0.1 * math.log(2) ** 2)
     assert terms['odds'].item() == pytest.approx(0.1 * 9)
+    assert set(terms) == {'classes', 'likelihood', 'odds'}  # no label is read
     torch.autograd.backward(torch.stack(list(terms.values())).sum())
     # Down the slope: class 0 and the outlier rise, the inlier falls.
     assert network.logits.grad is not None
@@ -84,6 +85,25 @@ def test_the_terms_by_hand(lite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         objective(network, batch_of(torch.zeros(1, 3, 1, 1)))
     plain = Fixed(pixel(0.0, 0.0), None)
     assert set(objective(plain, batch_of(torch.zeros(1, 3, 1, 1)))) == {'classes', 'likelihood'}
+
+
+def test_labels_are_learned_beside_where_there_are_any(
+    lite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = distillation(teacher=str(lite), label_weight=0.5)
+    monkeypatch.setattr(Distillation, 'taught', lambda self, images: wanted)
+    wanted = ModelOutput(pixel(math.log(3), 0.0).expand(1, 2, 1, 2))
+    network = Fixed(pixel(math.log(3), 0.0).expand(1, 2, 1, 2).clone(), None)
+    batch = batch_of(torch.zeros(1, 3, 1, 2))
+    batch.labels[0, 0, 0] = 1  # of probability 1/4, and the other pixel has no label
+    terms = objective(network, batch)
+    assert terms['labels'].item() == pytest.approx(0.5 * math.log(4))
+    assert terms['classes'].item() == pytest.approx(0, abs=1e-6)
+    torch.autograd.backward(torch.stack(list(terms.values())).sum())
+    assert network.logits.grad is not None
+    assert network.logits.grad[0, :, 0, 0].tolist() == pytest.approx([0.375, -0.375])
+    assert network.logits.grad[0, :, 0, 1].abs().max() < 1e-6
+    assert objective(network, batch_of(torch.zeros(1, 3, 1, 2)))['labels'].item() == 0
 
 
 def test_who_says_what_the_teacher_says_has_nothing_to_learn(lite: Path) -> None:
@@ -136,6 +156,7 @@ def test_the_score_is_the_teachers(lite: Path) -> None:
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
+        ({'label_weight': -1}, 'label_weight is -1; distillation needs one from 0 on'),
         ({}, "needs a 'teacher'; type objective_options.teacher=DIR"),
         ({'sizes': [0.5, 0]}, r'sizes is \[0.5, 0\]'),
         ({'sizes': []}, r'sizes is \[\]'),

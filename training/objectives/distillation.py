@@ -34,12 +34,16 @@ class Distillation(Objective):
     same of one size, in the time of one. Where the teacher is the network that the run begins
     with, nothing else is needed, and no label is read: frames without labels are as good.
 
+    Where frames have labels, `label_weight` adds the recipe's loss on them, as Hinton et al. do:
+    a teacher that is the network itself knows no class better than it does.
+
     Args:
-        loss: Not used.
+        loss: Of the labels.
         aux_weight: Not used.
         teacher: Checkpoint folder with the classes of the data, or 'default'; must be given.
         sizes: Factors on the sides of the image that the teacher sees.
         weight: Of the two squared errors.
+        label_weight: Of `loss`; 0 reads no label.
 
     Attributes:
         class_names: Of the teacher, in train-id order.
@@ -66,6 +70,7 @@ class Distillation(Objective):
         teacher: str = '',
         sizes: Sequence[float] = (0.5, 1.0, 2.0),
         weight: float = 0.05,
+        label_weight: float = 0.0,
     ):
         super().__init__()
         self.sizes = convert('sizes', 'tuple[float, ...]', sizes)
@@ -73,7 +78,9 @@ class Distillation(Objective):
             raise ValueError(f'sizes is {sizes}; distillation needs factors above 0')
         if not weight > 0:
             raise ValueError(f'weight is {weight}; distillation needs one above 0')
-        self.weight = weight
+        if not label_weight >= 0:
+            raise ValueError(f'label_weight is {label_weight}; distillation needs one from 0 on')
+        self.loss, self.weight, self.label_weight = loss, weight, label_weight
         checkpoint = _opened(teacher)
         self.class_names = checkpoint.meta.class_names
         model = ImageModel(checkpoint.network(), checkpoint.meta).eval().requires_grad_(False)
@@ -103,6 +110,8 @@ class Distillation(Objective):
         if found.ood_logits is not None and wanted.ood_logits is not None:
             error = functional.mse_loss(_odds(found.ood_logits), _odds(wanted.ood_logits))
             terms['odds'] = self.weight * error
+        if self.label_weight:
+            terms['labels'] = self.label_weight * self.loss(ours, batch.labels)
         return terms
 
     @torch.no_grad()
