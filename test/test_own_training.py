@@ -335,7 +335,7 @@ def test_a_run_leaves_a_calibrated_checkpoint_and_a_page(run: Any, own: Path) ->
     score = 'dense_hybrid' if pasted else 'max_logit'
     assert meta.score == score
     assert meta.calibrated_on[score].frames == 2
-    assert meta.trained_on == ('camvid train', 'classes train')
+    assert meta.trained_on == ('camvid train', 'classes set train')
     page = (out / 'report.html').read_text()
     assert 'IoU of the kept weights' in page
     assert '<th scope="row">cart</th>' in page
