@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-import re
 import shutil
 import sys
 
@@ -188,35 +187,33 @@ def test_a_folder_of_pictures_without_labels_gives_a_calibrated_checkpoint(
     monkeypatch.setitem(sys.modules, 'torch', None)  # a vehicle has none
     out = tmp_path / 'adapted'
     assert main(['adapt', str(drive), '--checkpoint', 'default', '--out', str(out)]) == 0
-    said, warned = capsys.readouterr()
-    # Of the twelve good ones one lies where a frame begins to count as unlike the others.
-    odd = said.count(' unlike the others')
-    assert odd in (0, 1)
-    used = 12 - odd
-    assert f'{used} of 15 frames are used' in said
+    said = capsys.readouterr().out
+    assert '11 of 15 frames are used' in said
     assert 'left out: morning/000.png is the same image as morning/000 copy.png' in said
     assert 'left out: evening/cut.jpg cannot be read' in said
     assert 'left out: evening/lens cap.png is black' in said
-    # Twelve frames of so different places promise little of others, and that is said.
-    assert 'warning: on other frames it may be ' in warned
+    assert 'after 1.' in said or 'after 0.' in said
     checkpoint, before = Checkpoint.open(out), Checkpoint.open(DEFAULT_FOLDER)
     meta, score = checkpoint.meta, before.meta.score
     on = meta.calibrated_on[score]
-    assert (on.dataset, on.frames) == (str(drive), used)
+    assert (on.dataset, on.frames) == (str(drive), 11)
     assert on.share is not None
     assert on.interval is not None
     assert on.interval[0] < on.share < on.interval[1]
     assert set(on.scenes) == {'morning', 'evening'}
     (about,) = meta.training['adapted']
-    assert (about['seen'], about['used'], about['promised']) == (15, used, 0.01)
+    assert (about['seen'], about['used'], about['promised']) == (15, 11, 0.01)
     assert about['after']['share'] == pytest.approx(on.share, abs=1e-6)
 
     # The engine that ships still fits, and marks what was promised.
     assert checkpoint.score_key(score) == before.score_key(score)
     pipeline = build_pipeline(open_engine(checkpoint, 'openvino'), meta)
-    left_out = re.findall(r'left out: (\S+) scores unlike the others', said)
-    frames = [f for f in drive.glob('*/0[01]?.png') if str(f.relative_to(drive)) not in left_out]
-    assert len(frames) == used
+    # One scores unlike the others.
+    assert said.count(' scores unlike the others') == 1
+    frames = [
+        f for f in drive.glob('*/0[01]?.png') if f'{f.parent.name}/{f.name} scores' not in said
+    ]
+    assert len(frames) == 11
     marked = np.mean([pipeline(read_image(frame)).anomalous_share for frame in frames])
     assert marked == pytest.approx(0.01, abs=0.002)
     pipeline.engine.close()
@@ -279,7 +276,7 @@ def test_a_bag_serves_as_well(drive: Path, tmp_path: Path) -> None:
     assert main(['make_bag', str(images), '--out', str(bag)]) == 0
     assert main(['adapt', str(bag), '--out', str(out)]) == 0
     (about,) = Checkpoint.open(out).meta.training['adapted']
-    assert (about['seen'], about['used']) in ((12, 12), (12, 11))  # one is near the line
+    assert about['used'] == 11
 
 
 def test_what_a_bag_has_lost_is_said(
@@ -342,7 +339,8 @@ def test_ten_frames_of_another_camera_hold_for_the_rest(tmp_path: Path) -> None:
         pipeline = build_pipeline(open_engine(checkpoint, 'openvino'), checkpoint.meta)
         shares.append(np.mean([pipeline(read_image(f)).anomalous_share for f in rest]))
         pipeline.engine.close()
-    # Neither marks much more than was promised; that the end of the drive is plainer than its
-    # beginning makes one the less and the other the more.
+    # Neither marks much more than was promised. The end of the drive is plainer than its
+    # beginning: after the first ten frames 1.54 times less is marked there (docs/own_camera.md).
     assert max(shares) <= 0.01 * 1.5
     assert np.mean(shares) >= 0.01 / 1.5
+    assert min(shares) >= 0.01 / 1.6
