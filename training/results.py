@@ -25,7 +25,7 @@ PICTURES_FILE = 'pictures.json'
 PICTURES_FOLDER = 'pictures'
 FRAME_SCORES_FILE = 'frame_scores.csv'
 GRID_FILES = {'worst': 'grid_worst.png', 'best': 'grid_best.png'}
-TABLES = (FRAMES_FILE, CURVES_FILE, PICTURES_FILE, FRAME_SCORES_FILE, *GRID_FILES.values())
+BESIDE = (FRAMES_FILE, CURVES_FILE, PICTURES_FILE, FRAME_SCORES_FILE, *GRID_FILES.values())
 """What may lie beside the results and `PICTURES_FOLDER`."""
 MAX_POINTS = 512
 """Points that a curve in `curves.json` has at most."""
@@ -159,7 +159,7 @@ def clear_results(out: Path) -> None:
     """
     if not (out / RESULTS_FILE).is_file():
         return
-    for name in (RESULTS_FILE, *TABLES):
+    for name in (RESULTS_FILE, *BESIDE):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / PICTURES_FOLDER, ignore_errors=True)
 

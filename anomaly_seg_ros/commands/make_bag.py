@@ -18,9 +18,9 @@ from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
 
 START_NS = 1_700_000_000 * 10**9
-LATEST_S = 2**31
-"""Seconds of a stamp that ROS can write."""
 """Stamp of the first image; fixed, so that the same folder always gives the same bag."""
+LATEST_S = 2**31
+"""Seconds that a stamp of ROS cannot hold any more."""
 
 FRAME_ID = 'camera'
 FORMATS = {'jpeg': '.jpg', 'png': '.png'}

@@ -185,7 +185,8 @@ def find_jobs(paths: Sequence[Path], out: Path, writes: bool = True) -> list[Job
     for top in paths:
         found = find_images([top], below=True)
         if top.resolve() == own:
-            found = [path for path in found if not _is_result(path, {*found})]
+            beside = {*found}
+            found = [path for path in found if not _is_result(path, beside)]
         elif own.is_relative_to(top.resolve()):
             found = [path for path in found if not path.resolve().is_relative_to(own)]
         for path in found:

@@ -44,9 +44,10 @@ def open_frames(
             f"no source {source!r}; give '{SYNTHETIC}', an image folder or a bag"
         )
     found = islice(_bag(path, topic) if is_bag(path) else _folder(path), frames)
-    for first in found:
-        return chain([first], found)
-    raise FileNotFoundError(f'no image in {source!r}')
+    first = next(found, None)
+    if first is None:
+        raise FileNotFoundError(f'no image in {source!r}')
+    return chain([first], found)
 
 
 def _bag(path: Path, topic: str | None) -> Iterator[NDArray[np.uint8]]:

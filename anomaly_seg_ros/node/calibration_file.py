@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 import fcntl
 import json
@@ -114,10 +114,14 @@ def keep(
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits for other nodes that keep a calibration in the folder at this moment."""
+    """Waits for other nodes that keep a calibration in the folder at this moment.
+
+    Where the file system knows no locks on folders, as some of a network, nobody waits.
+    """
     opened = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+        with suppress(OSError):
+            fcntl.flock(opened, fcntl.LOCK_EX)
         yield
     finally:
         os.close(opened)

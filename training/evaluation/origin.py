@@ -69,12 +69,11 @@ def class_cautions(
     meta: CheckpointMeta, dataset: Dataset, source: CheckpointFrames, name: str
 ) -> list[str]:
     """Says that a dataset of this name has other classes than a checkpoint, if it has."""
-    found = []
-    if source.has_classes and not source.classes.names:
-        theirs, ours = dataset.classes.names, meta.class_names
-        found.append(
-            f'miou, iou, ece and nll are null: {name} has {len(theirs)} classes '
-            f'({", ".join(theirs[:3])}, ...), the checkpoint {len(ours)} others '
-            f'({", ".join(ours[:3])}, ...)'
-        )
-    return found
+    if not source.has_classes or source.classes.names:
+        return []
+    theirs, ours = dataset.classes.names, meta.class_names
+    return [
+        f'miou, iou, ece and nll are null: {name} has {len(theirs)} classes '
+        f'({", ".join(theirs[:3])}, ...), the checkpoint {len(ours)} others '
+        f'({", ".join(ours[:3])}, ...)'
+    ]

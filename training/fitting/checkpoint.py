@@ -131,8 +131,7 @@ def fit_checkpoint(
         say(f'statistics of {", ".join(request.fitted)}: {len(training.frames)} frames')
     outdated = {score for score, key in before.items() if checkpoint.score_key(score) != key}
     if outdated:
-        say_cameras(checkpoint, outdated, say)
-        checkpoint = checkpoint.with_meta(**uncalibrated(checkpoint, outdated))
+        checkpoint = checkpoint.with_meta(**uncalibrated(checkpoint, outdated, say))
     remove_stale_engines(checkpoint, say)
     if request.method:
         checkpoint = with_frame_method(checkpoint, request, validation, training, say)
@@ -154,7 +153,6 @@ def with_gamma(checkpoint: Checkpoint, request: FitRequest, say: Say) -> Checkpo
             f'the temperature {meta.temperature:g} was fitted at gamma {meta.gamma:g}; fit it '
             'again with --score temperature'
         )
-    say_cameras(checkpoint, SCORES, say)
     if meta.fitted:
         checkpoint = checkpoint.with_statistics(dict.fromkeys(meta.fitted), '')
     if meta.frame is not None:
@@ -162,7 +160,7 @@ def with_gamma(checkpoint: Checkpoint, request: FitRequest, say: Say) -> Checkpo
             method = meta.frame.method
             say(f'dropped frame method {method}, {made} {method}')
         checkpoint = checkpoint.with_frame(None, {})
-    return checkpoint.with_meta(gamma=request.gamma, **uncalibrated(checkpoint, SCORES))
+    return checkpoint.with_meta(gamma=request.gamma, **uncalibrated(checkpoint, SCORES, say))
 
 
 def with_temperature(
@@ -178,7 +176,6 @@ def with_temperature(
             f'dropped the calibrations of {", ".join(lost)}, made at temperature '
             f'{meta.temperature:g}; fit them again with --score {",".join(lost)}'
         )
-    say_cameras(checkpoint, outdated, say)
     about = {
         'fitted_on': str(validation),
         'ece_before': fit.ece_before,
@@ -189,7 +186,7 @@ def with_temperature(
     return checkpoint.with_meta(
         temperature=fit.temperature,
         training={**meta.training, 'temperature': about},
-        **uncalibrated(checkpoint, outdated),
+        **uncalibrated(checkpoint, outdated, say),
     )
 
 
@@ -269,19 +266,18 @@ def with_calibration(
     )
 
 
-def say_cameras(checkpoint: Checkpoint, scores: Collection[str], say: Say) -> None:
-    """Says which cameras lose their own calibration of some scores with `uncalibrated`."""
-    for camera, own in sorted(checkpoint.meta.cameras.items()):
+def uncalibrated(checkpoint: Checkpoint, scores: Collection[str], say: Say) -> dict[str, Any]:
+    """Gives the fields of the meta data that hold calibrations, without those of some scores.
+
+    Which cameras lose one of their own is said; the common ones are a matter of the caller.
+    """
+    meta = checkpoint.meta
+    for camera, own in sorted(meta.cameras.items()):
         if lost := sorted(set(own) & set(scores)):
             say(
                 f'dropped the calibration of {", ".join(lost)} that camera {camera!r} had; run '
                 f'adapt --camera {camera} anew'
             )
-
-
-def uncalibrated(checkpoint: Checkpoint, scores: Collection[str]) -> dict[str, Any]:
-    """Gives the fields of the meta data that hold calibrations, without those of some scores."""
-    meta = checkpoint.meta
 
     def without(values: Mapping[str, Any]) -> dict[str, Any]:
         return {score: value for score, value in values.items() if score not in scores}
