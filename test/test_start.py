@@ -174,6 +174,8 @@ ONE_LINE: list[tuple[list[str], dict[str, str], str]] = [
     ([], {'ROS_LOG_DIR': '{broken}/x'}, 'ROS cannot write its logs'),
     (['--ros-args', '-p', 'cameras:=[]'], {}, 'cameras must be a list of names, one at least; '),
     (['--ros-args', '-p', 'cameras:=front'], {}, 'one at least; write it like [front, left]'),
+    (['--ros-args', '-p', 'use_sim_time:=[]'], {}, 'not initialized; write use_sim_time:='),
+    (['--ros-args', '-p', 'use_sim_time:=1'], {}, "expecting type 'BOOL'; write true or false"),
     (['--ros-args', '-p', 'threshold:=[]'], {}, 'threshold must be of type float; write it like'),
     (['--ros-args', '-p', 'treshold:=0.5'], {}, "'treshold'; did you mean 'threshold'?"),
 ]

@@ -20,6 +20,8 @@ WAYS_OUT = {
     'parse params file': 'check the path and the YAML; config/node.yaml shows the form',
     'parse remap rule': 'write FROM:=TO; names hold letters, digits and _ alone',
     'parse parameter override rule': 'write -p NAME:=VALUE',
+    "expecting type 'BOOL'": 'write true or false',
+    "'use_sim_time' is not initialized": 'write use_sim_time:=true or false',
     'parse log level': 'choose one of: debug, info, warn, error, fatal',
     'unknown ROS arguments': USAGE,
     'SECURITY ERROR': 'make the keys of this enclave with ros2 security create_enclave',
@@ -75,6 +77,7 @@ def explained(kind: str, text: str) -> str:
         text = f'unknown ROS arguments {text}'
     plain = re.sub(r', at [^ ,]+:\d+', '', text).strip()
     plain = re.sub(r'^failed to initialize \w+: ', '', plain)
+    plain = re.sub(r': [\w.]+$', '', plain) if 'Parameter' in kind else plain
     ways = [way for part, way in WAYS_OUT.items() if part in plain]
     return f'ROS does not start: {"; ".join([plain, *ways])}'
 

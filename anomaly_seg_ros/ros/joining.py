@@ -22,7 +22,7 @@ def plain_errors() -> Iterator[None]:
             # What rclpy undoes of a node that was refused is no news.
             warnings.filterwarnings('ignore', 'Failed to fini', RuntimeWarning)
             yield
-    except RuntimeError as error:
+    except Exception as error:
         if not type(error).__module__.startswith('rclpy'):
             raise
         raise ValueError(explained(type(error).__name__, str(error))) from None
