@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.frames.images import write_image
-from training.feeding.pasting import build_paster
+from training.feeding.pasting import build_paster, Paster
 from training.negatives import build_negatives
+from training.negatives.negative import Negative
 
 CAR, ROAD = 8, 3
 
@@ -52,6 +53,35 @@ def test_pasted_inliers_have_their_label_and_are_no_outlier(tmp_path: Path) -> N
     assert not outlier.any()
     assert ((ids == CAR) == (result[..., 0] >= 200)).all()
     assert (ids == CAR).sum() == 20 * 25
+
+
+@pytest.mark.parametrize('shapes', [{'regions': 1.0}, {'rectangle': 1.0}, {'blob': 1.0}])
+def test_what_lies_beside_a_piece_has_not_its_class(shapes: dict[str, float]) -> None:
+    """A thin diagonal piece, which a small square of its box can miss."""
+    piece = np.eye(60, dtype=np.uint8)
+    image = np.zeros((60, 60, 3), np.uint8)
+    image[piece > 0] = 200
+
+    class Source:
+        short_side, crop = 0, 512
+
+        def __init__(self) -> None:
+            self.shapes = {'regions': 1.0}
+
+        def draw(self, rng: np.random.Generator) -> Negative:
+            return Negative(image, piece, CAR)
+
+    paste = Paster(source=Source(), shapes=shapes, short_side=0, scale=(1.0, 1.0), crop=20)
+    frame, road = np.full((80, 80, 3), 50, np.uint8), np.full((80, 80), ROAD, np.uint8)
+    counts = []
+    for seed in range(40):
+        result, ids, outlier = paste(frame, road, np.random.default_rng(seed))
+        assert not outlier.any()
+        assert ((ids == CAR) == (result[..., 0] == 200)).all()
+        assert ((ids == ROAD) == (result[..., 0] == 50)).all()
+        counts.append(int((ids == CAR).sum()))
+    assert min(counts) == 0, 'a square beside the piece pastes nothing'
+    assert max(counts) > 10
 
 
 def test_an_inlier_over_an_outlier_hides_it_and_the_other_way(tmp_path: Path) -> None:

@@ -299,6 +299,7 @@ def test_a_network_without_queries_is_told_of() -> None:
     [
         ('mask_classification', {'points': 0}, 'points 0; none may be negative'),
         ('mask_classification', {'dice_weight': -1.0}, r'\(2.0, 5.0, -1.0\)'),
+        ('mask_classification', {'no_object': 0.0}, 'no_object 0.0, points 12544; none may be'),
         ('mask2anomaly', {'margin': 1.5}, 'margin 1.5; the weight must be above 0'),
         ('mask2anomaly', {'contrast_weight': 0.0}, 'contrast_weight 0.0'),
     ],
@@ -351,6 +352,14 @@ def test_the_literal_contrast_is_that_of_the_public_code(margin: float, expected
     assert outlier.sum() == 23
     loss = contrastive_loss(output, ~outlier, outlier, margin, literal=True)
     assert loss.item() == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ('options', 'margin'),
+    [({}, 0.75), ({'literal': True}, 1.0), ({'literal': True, 'margin': 0.75}, 0.75)],
+)
+def test_the_margin_is_that_of_the_form(options: dict[str, Any], margin: float) -> None:
+    assert build_objective('mask2anomaly', nn.Identity(), options).margin == margin
 
 
 def test_the_fine_tune_has_both_and_each_layer_s_contrast() -> None:

@@ -88,6 +88,23 @@ def test_the_distance_is_that_of_the_equation(k: int) -> None:
         assert cell.flatten().tolist() == pytest.approx([expected] * cell.numel(), rel=1e-5)
 
 
+@pytest.mark.parametrize('name', ['dnp', 'cdnp'])
+def test_pixels_behind_the_last_cell_have_its_value(name: str) -> None:
+    """A network without padding has fewer cells than its image has strides."""
+    height, width = (side * STRIDE for side in CELLS)
+    logits = torch.zeros(1, CLASSES, height + 2, width + 1)
+    kind = {'dnp': FeatureBank, 'cdnp': EnergyBank}[name]
+    options = {'grid': STRIDE, 'search': 'exact', 'enlarge': 'nearest'}
+    given = {'logits'}
+    measure = build_score(name, 'made', given, statistics=fitted(kind), options=options)
+    score = measure(ModelOutput(logits, features=frame(100).features))
+    assert score.shape == (1, height + 2, width + 1)
+    seen = measure(ModelOutput(logits[..., :height, :width], features=frame(100).features))
+    assert torch.equal(score[:, :height, :width], seen)
+    assert torch.equal(score[:, height:], score[:, height - 1 : height].expand(-1, 2, -1))
+    assert torch.equal(score[..., width], score[..., width - 1])
+
+
 def test_the_parts_of_the_bank_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """A running top-k over parts of any size is the top-k of all."""
     statistics = fitted(bank_size=300)

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.scores.nflow_js import NFlowJS as Score
 from training.feeding.loading import Batch
 from training.losses import build_loss, Loss
-from training.objectives import build_objective, check_network, check_outliers
+from training.objectives import build_objective, check_loss, check_network, check_outliers
 from training.objectives.dense_hybrid import density_loss, posterior_loss
 from training.objectives.nflow_js import divergence_to_uniform
+from training.recipes.train_config import load_train_config
 
 
 def cross_entropy() -> Loss:
@@ -236,6 +238,21 @@ def test_an_objective_is_held_against_the_recipe(
 )
 def test_what_fits_an_objective_is_let_through(name: str, pasted: bool, void: bool) -> None:
     check_outliers(name, pasted, void)
+
+
+@pytest.mark.parametrize(
+    'name', ['mask_classification', 'mask2anomaly', 'rba', 'uno', 'reconstruction']
+)
+def test_a_loss_that_would_not_be_learned_is_refused(name: str, root: Path) -> None:
+    config = load_train_config(
+        root / 'config/train/mask2anomaly_camvid.yaml',
+        ['loss=focal', 'loss_options={focal: {gamma: 1}}', 'class_weights=enet'],
+    )
+    changed = config.changed('loss', 'loss_options', 'class_weights')
+    with pytest.raises(ValueError, match='own; remove loss, loss_options, class_weights, or set'):
+        check_loss(name, changed)
+    check_loss(name, [])
+    check_loss('dense_hybrid', changed)
 
 
 def test_a_network_is_checked_before_it_learns() -> None:

@@ -234,6 +234,19 @@ def test_an_unknown_score_lists_the_known() -> None:
         build_score('msx', 'erfnet', ALL)
 
 
+@pytest.mark.parametrize(
+    ('name', 'options', 'text'),
+    [
+        ('nflow_js', {'temperature': 0.0}, 'temperature is 0.0; nflow_js needs one above 0'),
+        ('nflow_js', {'temperature': -1.0}, 'temperature is -1.0'),
+        ('mask2anomaly', {'confidence': 7.0}, 'confidence is 7.0; it must lie in 0..1'),
+    ],
+)
+def test_an_option_out_of_its_range(name: str, options: dict[str, float], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        build_score(name, 'made', score_class(name).needs, options=options)
+
+
 def test_void_needs_a_network_with_a_void_channel() -> None:
     with pytest.raises(ValueError, match="score 'void' needs logits, void_logit; model 'erfnet'"):
         build_score('void', 'erfnet', {'logits', 'features.last'})

@@ -160,6 +160,7 @@ def test_changes_are_read_as_yaml(tmp_path: Path) -> None:
         ({'loss': {}}, 'no loss is given; choose of: cross_entropy'),
         ({'loss': {'focal': 0}}, "weight 0.0 of loss 'focal' must be above 0"),
         ({'loss': 'dice'}, "unknown loss 'dice'; choose one of: cross_entropy, focal"),
+        ({'loss': 'isomax'}, "loss 'isomax' scales the distances .*; set model_options.head=isom"),
         ({'loss_options': {'ohem': 2}}, 'loss_options.ohem is 2; it must be a mapping'),
         (
             {'loss': 'focal', 'loss_options': {'ohem': {}}},

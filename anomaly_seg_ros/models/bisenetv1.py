@@ -178,7 +178,8 @@ class BiSeNetV1(Network):
         spatial_channels: Width inside the spatial path.
         aux_channels: Width of the auxiliary classifiers' hidden layer.
         aux_heads: Build the auxiliary heads; they are used only in training mode.
-        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer.
+        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer, in the
+            auxiliary heads too.
 
     Parameters with 19 classes: 13,425,721 with auxiliary heads, 13,275,539 without.
 
@@ -222,8 +223,8 @@ class BiSeNetV1(Network):
         self.conv_out = OutputHead(joined, joined, classes, 8, head)
         self.aux_heads = aux_heads
         if aux_heads:
-            self.conv_out16 = OutputHead(context_channels, aux_channels, classes, 8, 'linear')
-            self.conv_out32 = OutputHead(context_channels, aux_channels, classes, 16, 'linear')
+            self.conv_out16 = OutputHead(context_channels, aux_channels, classes, 8, head)
+            self.conv_out32 = OutputHead(context_channels, aux_channels, classes, 16, head)
         self._initialise()
 
     def _initialise(self) -> None:

@@ -228,7 +228,8 @@ class BiSeNetV2(Network):
         head_channels: Width of the main classifier's hidden layer.
         expansion: Widening inside the gather-and-expansion layers.
         aux_heads: Build the auxiliary heads; they are used only in training mode.
-        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer.
+        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer, in the
+            auxiliary heads too.
         outlier_head: Add the two-way outlier head, on the map that the classifier's hidden layer
             reads: on its 1024 features it would cost eight times as much.
         flat_start: Start the classifiers near 0; False: as CoinCheung/BiSeNet does, with logits
@@ -280,10 +281,10 @@ class BiSeNetV2(Network):
         self.aux_heads = aux_heads
         if aux_heads:
             c1, c3, c4, c5 = segment_channels
-            self.aux2 = SegmentHead(c1, width, classes, scale=4, aux=True)
-            self.aux3 = SegmentHead(c3, width, classes, scale=8, aux=True)
-            self.aux4 = SegmentHead(c4, width, classes, scale=16, aux=True)
-            self.aux5_4 = SegmentHead(c5, width, classes, scale=32, aux=True)
+            self.aux2 = SegmentHead(c1, width, classes, 4, True, head)
+            self.aux3 = SegmentHead(c3, width, classes, 8, True, head)
+            self.aux4 = SegmentHead(c4, width, classes, 16, True, head)
+            self.aux5_4 = SegmentHead(c5, width, classes, 32, True, head)
         self._initialise(flat_start)
 
     def _initialise(self, flat_start: bool) -> None:

@@ -82,7 +82,7 @@ class NonBottleneck1D(nn.Module):
 class Encoder(nn.Module):
     """To 1/8 of the size, with the classifier of the authors' first training stage."""
 
-    def __init__(self, classes: int, channels: Sequence[int], blocks: int, rounds: int):
+    def __init__(self, classes: int, channels: Sequence[int], blocks: int, rounds: int, head: str):
         super().__init__()
         c1, c2, c3 = channels
         self.initial_block = Downsampler(3, c1)
@@ -94,7 +94,8 @@ class Encoder(nn.Module):
                 *(NonBottleneck1D(c3, 0.3, d) for _ in range(rounds) for d in DILATIONS),
             ]
         )
-        self.output_conv = nn.Conv2d(c3, classes, 1)
+        isomax = head == 'isomax'
+        self.output_conv = IsoMaxHead(c3, classes) if isomax else nn.Conv2d(c3, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives the map at 1/8; the network itself applies `output_conv`."""
@@ -147,7 +148,8 @@ class ERFNet(Network):
         blocks: Residual blocks at 1/4.
         rounds: Rounds of four dilated residual blocks at 1/8.
         aux_heads: Give the encoder's own logits in training mode.
-        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer.
+        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer, in the
+            auxiliary heads too.
         outlier_head: Add the two-way outlier head on the features of the last layer.
 
     Parameters: 2,066,642 with 19 classes, 2,066,836 with 20.
@@ -191,7 +193,7 @@ class ERFNet(Network):
     ):
         super().__init__()
         check_head(head)
-        self.encoder = Encoder(classes, channels, blocks, rounds)
+        self.encoder = Encoder(classes, channels, blocks, rounds, head)
         self.decoder = Decoder(classes, channels, head)
         self.aux_heads = aux_heads
         self.encoder.output_conv.requires_grad_(aux_heads)

@@ -160,6 +160,11 @@ class FeatureFusion(nn.Module):
         return functional.relu(self.conv_higher_res(higher) + lower)
 
 
+def _last_layer(channels: int, classes: int, head: str) -> nn.Module:
+    isomax = head == 'isomax'
+    return IsoMaxHead(channels, classes) if isomax else nn.Conv2d(channels, classes, 1)
+
+
 class Classifier(nn.Module):
     """Two separable convolutions and the last layer, all at 1/8."""
 
@@ -167,9 +172,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.dsconv1 = _separable(channels, channels)
         self.dsconv2 = _separable(channels, channels)
-        isomax = head == 'isomax'
-        last = IsoMaxHead(channels, classes) if isomax else nn.Conv2d(channels, classes, 1)
-        self.conv = nn.Sequential(nn.Dropout(0.1), last)
+        self.conv = nn.Sequential(nn.Dropout(0.1), _last_layer(channels, classes, head))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gives logits at 1/8 and the features that the last layer reads."""
@@ -187,7 +190,8 @@ class FastSCNN(Network):
         blocks: Residual blocks of each of the deep branch's three stages.
         expansion: Widening inside these blocks.
         aux_heads: Build the auxiliary head; it is used only in training mode.
-        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer.
+        head: 'linear', or 'isomax' for distances to prototypes in place of the last layer, in the
+            auxiliary heads too.
 
     Parameters with 19 classes, without auxiliary head: 1,138,051.
 
@@ -233,7 +237,7 @@ class FastSCNN(Network):
             self.auxlayer = nn.Sequential(
                 *_conv_bn_relu(stem, stem // 2, 3, padding=1),
                 nn.Dropout(0.1),
-                nn.Conv2d(stem // 2, classes, 1),
+                _last_layer(stem // 2, classes, head),
             )
 
     def forward(self, images: Tensor) -> ModelOutput:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
@@ -20,9 +21,10 @@ class Entropy(AnomalyScore):
     Source: Chan et al., "Entropy Maximization and Meta Classification for Out-of-Distribution
     Detection in Semantic Segmentation", 2021.
 
-    >>> import torch
     >>> round(Entropy()(ModelOutput(torch.zeros(1, 5, 1, 1))).item(), 6)
     1.0
+    >>> Entropy()(ModelOutput(torch.zeros(1, 1, 1, 1))).item()  # of one class there is no doubt
+    0.0
     """
 
     needs = frozenset({'logits'})
@@ -38,5 +40,7 @@ class Entropy(AnomalyScore):
         return over_class_logits(output, self._of_logits)
 
     def _of_logits(self, logits: Tensor) -> Tensor:
+        if logits.shape[1] == 1:
+            return torch.zeros_like(logits[:, 0])
         log_p = divided(logits, self.temperature).log_softmax(1)
         return -(log_p.exp() * log_p).sum(1) / math.log(log_p.shape[1])

@@ -28,6 +28,9 @@ class NFlowJS(AnomalyScore):
     Args:
         temperature: T; the paper's own, not the one that `fit_score` fits.
 
+    Raises:
+        ValueError: It is not above 0.
+
     Source: Grcić et al., "Dense Out-of-Distribution Detection by Robust Learning on Synthetic
     Negative Data" (NFlowJS), 2021, https://arxiv.org/abs/2112.12833; no code is public.
 
@@ -41,6 +44,8 @@ class NFlowJS(AnomalyScore):
 
     def __init__(self, temperature: float = TEST_TEMPERATURE):
         super().__init__()
+        if not temperature > 0:
+            raise ValueError(f'temperature is {temperature}; nflow_js needs one above 0')
         self.temperature = temperature
 
     def forward(self, output: ModelOutput) -> Tensor:

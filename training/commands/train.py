@@ -27,7 +27,7 @@ from training.loop.run_folder import (
     PAGE,
     read_recipe_of,
 )
-from training.objectives import check_objective, check_outliers
+from training.objectives import check_loss, check_objective, check_outliers
 from training.recipes.recipe import read_recipe
 from training.recipes.train_config import load_train_config, TrainConfig
 
@@ -153,6 +153,7 @@ def check_data(config: TrainConfig, train_set: Dataset, val_set: Dataset) -> Non
 
     build_loss(config.loss_terms, config.loss_options)
     check_outliers(config.objective, bool(config.outliers), config.void)
+    check_loss(config.objective, config.changed('loss', 'loss_options', 'class_weights'))
     check_labels(train_set, f'{config.dataset} {config.train_split}')
     check_labels(val_set, f'{config.dataset} {config.val_split}')
 

@@ -141,6 +141,8 @@ class Paster:
             for _ in range(int(rng.integers(self.count[0], self.count[1] + 1))):
                 negative = self.source.draw(rng)
                 patch, mask = self._cut(negative, labels.shape, rng)
+                if not mask.size:
+                    continue
                 top, left = self._place(mask.shape, labels, rng)
                 place = slice(top, top + mask.shape[0]), slice(left, left + mask.shape[1])
                 parts = image[place], labels[place], outlier[place]
@@ -168,7 +170,11 @@ class Paster:
     def _cut(
         self, negative: Negative, limit: tuple[int, ...], rng: np.random.Generator
     ) -> tuple[Image, Mask]:
-        """Gives a patch and its mask, trimmed to the mask and no larger than `limit`."""
+        """Gives a patch and its mask, trimmed to the mask and no larger than `limit`.
+
+        Of what has a class of its own only its regions are in the mask; both are empty where the
+        square has none of them.
+        """
         square, regions = self._square(negative, limit, rng)
         size = square.shape[:2]
         names = sorted(self.shapes)
@@ -181,6 +187,11 @@ class Paster:
             mask = blob(size, rng)
         if mask is None:
             mask = rectangle(size, rng)
+        if negative.label != IGNORE:
+            assert regions is not None, 'what has a class has regions'
+            mask &= regions > 0
+            if not mask.any():
+                return square[:0, :0], mask[:0, :0]
         rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         return square[box], mask[box]

@@ -78,6 +78,23 @@ def check_outliers(name: str, pasted: bool, void: bool) -> None:
         )
 
 
+def check_loss(name: str, given: Collection[str]) -> None:
+    """Checks that a loss of the recipe would be learned.
+
+    Args:
+        name: A key of `OBJECTIVES`.
+        given: Keys by which the recipe chooses one.
+
+    Raises:
+        ValueError: Unknown name, or the objective has losses of its own.
+    """
+    if given and not objective_class(name).uses_loss:
+        raise ValueError(
+            f'objective {name!r} has losses of its own; remove {", ".join(given)}, or set '
+            'objective: segmentation'
+        )
+
+
 def check_network(name: str, model: str, given: Collection[str]) -> None:
     """Checks that a network gives what an objective is made of.
 

@@ -16,6 +16,10 @@ from training.losses import Loss
 from .mask_classification import MaskClassification
 from .objective import Forward
 
+MARGIN = 0.75
+LITERAL_MARGIN = 1.0
+"""That of the authors' code."""
+
 
 class Mask2Anomaly(MaskClassification):
     """The terms of mask classification, and the mask contrastive loss of every layer.
@@ -29,7 +33,7 @@ class Mask2Anomaly(MaskClassification):
         no_object: See there.
         points: See there.
         contrast_weight: Weight of the contrastive term of each layer.
-        margin: Least score that a pasted pixel shall have.
+        margin: Least score that a pasted pixel shall have; None: 0.75, with `literal` 1, as there.
         literal: Take the term as the released code has it, see `contrastive_loss`.
 
     Source: Rai et al., "Unmasking Anomalies in Road-Scene Segmentation", 2023, section 3.2.
@@ -53,12 +57,14 @@ class Mask2Anomaly(MaskClassification):
         no_object: float = 0.1,
         points: int = 12544,
         contrast_weight: float = 1.0,
-        margin: float = 0.75,
+        margin: float | None = None,
         literal: bool = False,
     ):
         super().__init__(
             loss, aux_weight, class_weight, mask_weight, dice_weight, no_object, points
         )
+        if margin is None:
+            margin = LITERAL_MARGIN if literal else MARGIN
         if not contrast_weight > 0 or not 0 < margin <= 1:
             raise ValueError(
                 f'mask2anomaly has contrast_weight {contrast_weight} and margin {margin}; the '
@@ -93,7 +99,7 @@ def contrastive_loss(
     output: ModelOutput,
     inlier: Tensor,
     outlier: Tensor,
-    margin: float = 0.75,
+    margin: float = MARGIN,
     literal: bool = False,
 ) -> Tensor:
     """Gives `(mean_in s^2 + mean_out max(0, margin - s)^2) / 2` with `s = 1 - max_c P_c`.

@@ -39,6 +39,7 @@ class MaskClassification(Objective):
     """
 
     reads = frozenset({'class_logits', 'mask_logits'})
+    uses_loss = False
 
     @classmethod
     def score(cls, options: Mapping[str, Any]) -> str | None:
@@ -57,10 +58,11 @@ class MaskClassification(Objective):
     ):
         super().__init__()
         weights = (class_weight, mask_weight, dice_weight)
-        if min(*weights, no_object) < 0 or not max(weights) > 0 or points < 1:
+        if min(weights) < 0 or not max(weights) > 0 or not no_object > 0 or points < 1:
             raise ValueError(
                 f'class_weight, mask_weight and dice_weight are {weights}, no_object {no_object}, '
-                f'points {points}; none may be negative, one weight and points must be above 0'
+                f'points {points}; none may be negative, one weight, no_object and points must be '
+                'above 0'
             )
         self.aux_weight = aux_weight
         self.settings = SimpleNamespace(

@@ -31,12 +31,14 @@ class Objective(nn.Module):
         needs_outliers: Whether it learns nothing without outliers in the recipe.
         ignores_outliers: Whether it keeps pasted pixels out of all classes, void too.
         needs_void: Whether it learns the void class, from pasted outliers alone.
+        uses_loss: Whether the recipe's loss is a part of it.
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({'logits'})
     needs_outliers: ClassVar[bool] = False
     ignores_outliers: ClassVar[bool] = False
     needs_void: ClassVar[bool] = False
+    uses_loss: ClassVar[bool] = True
 
     @classmethod
     def score(cls, options: Mapping[str, Any]) -> str | None:

@@ -25,6 +25,7 @@ class Reconstruction(Objective):
     """
 
     reads = frozenset({'image', 'reconstruction'})
+    uses_loss = False
 
     def __init__(self, loss: Loss, aux_weight: float = 1.0, kl_weight: float = 1.0):
         super().__init__()

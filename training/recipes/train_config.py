@@ -191,7 +191,7 @@ class TrainConfig:
         self._check_score()
         check_name('dataset', DATASETS, self.dataset)
         check_model_options(self.model, self.model_options)
-        check_terms(self.loss_terms, self.loss_options)
+        self._check_loss()
 
     def _one_of(self, name: str, choices: Sequence[str]) -> None:
         value = getattr(self, name)
@@ -215,6 +215,19 @@ class TrainConfig:
     def _check_score(self) -> None:
         if self.score:
             self._one_of('score', sorted(SCORES))
+
+    def _check_loss(self) -> None:
+        check_terms(self.loss_terms, self.loss_options)
+        if 'isomax' in self.loss_terms and self.model_options.get('head') != 'isomax':
+            raise ValueError(
+                "loss 'isomax' scales the distances of another classifier; set "
+                'model_options.head=isomax where the network has it, or choose another loss'
+            )
+
+    def changed(self, *names: str) -> list[str]:
+        """Gives those of the keys whose value is not the default."""
+        usual = TrainConfig(dataset='camvid', root=Path(), model='enet')
+        return [name for name in names if getattr(self, name) != getattr(usual, name)]
 
     @property
     def loss_terms(self) -> dict[str, float]:

@@ -74,7 +74,11 @@ def to_pixels(cells: Tensor, stride: int, extent: Extent, mode: str) -> Tensor:
     if mode == 'bilinear':
         return enlarge_cells(enlarge_cells(cells, stride, 2, width), stride, 1, height)
     size = (cells.shape[1] * stride, cells.shape[2] * stride)
-    return functional.interpolate(cells[:, None], size, mode=mode)[:, 0, :height, :width]
+    pixels = functional.interpolate(cells[:, None], size, mode=mode)
+    beyond = (0, max(width - size[1], 0), 0, max(height - size[0], 0))
+    if any(beyond):  # a network without padding has no cell for the last pixels
+        pixels = functional.pad(pixels, beyond, 'replicate')
+    return pixels[:, 0, :height, :width]
 
 
 def cell_energy(output: ModelOutput, cells: Tensor, stride: int) -> Tensor:
