@@ -601,7 +601,13 @@ def image_message() -> Callable[..., Any]:
     return _image_message
 
 
-_stamps = itertools.count(1)
+_last_stamp = [0]
+
+
+def next_stamp() -> tuple[int, int]:
+    """Gives the time now, in seconds and nanoseconds; each call another one."""
+    _last_stamp[0] = max(_last_stamp[0] + 1_000_000, time.time_ns())
+    return divmod(_last_stamp[0], 10**9)
 
 
 def _image_message(
@@ -617,8 +623,7 @@ def _image_message(
     padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xAB)
     message = Image(height=height, width=width, encoding=encoding, step=padded.shape[1], **fields)
     message.data = array('B', padded.tobytes())
-    message.header.stamp.sec = next(_stamps)
-    message.header.stamp.nanosec = 123_456_789
+    message.header.stamp.sec, message.header.stamp.nanosec = next_stamp()
     message.header.frame_id = 'front_camera'
     return message
 

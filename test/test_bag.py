@@ -374,11 +374,11 @@ def write_raw(
 def test_stamps_that_go_back_begin_anew_as_in_the_node(
     run: Callable[..., int], tmp_path: Path
 ) -> None:
-    frames = [quadrants()] * 5
-    write_raw(tmp_path / 'in', frames, 'rgb8', HEIGHT, stamps=[10, 11, 12, 5, 6])
+    frames = [quadrants()] * 6
+    write_raw(tmp_path / 'in', frames, 'rgb8', HEIGHT, stamps=[10, 11, 12, 5, 6, 13])
     assert run(tmp_path / 'in', '-p', 'persistence:=2/3') == 0
     shares = [float(line['mask_share']) for line in timeline(tmp_path / 'out')]
-    assert shares == [0.0, 0.25, 0.25, 0.0, 0.25]
+    assert shares == [0.0, 0.25, 0.25, 0.0, 0.25, 0.0]
 
 
 def test_a_12_bit_camera_is_as_bright_as_an_8_bit_one(

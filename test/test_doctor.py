@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import importlib
 import importlib.util
 import logging
 from pathlib import Path
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +36,13 @@ def test_the_verdict_names_the_worst_first_and_the_next_step() -> None:
     assert verdict([fine]) == 'ready: start the node'
     assert verdict([fine, slow]) == 'ready, but: b: y; next: do this'
     assert verdict([fine, slow, bad]) == 'not ready: c: z'
+
+
+def test_a_topic_without_a_name_is_wrong_usage(capsys: Any) -> None:
+    """As of a variable of the shell that is not set."""
+    assert main(['doctor', '--topic', '']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("--topic is ''; write the name of a topic, or leave --topic out")
 
 
 def test_the_machine_is_looked_at_as_a_whole() -> None:
@@ -85,11 +94,14 @@ def test_without_ros_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys:
 
 @contextmanager
 def playing(camera: Any, message: Any) -> Iterator[None]:
-    """Publishes a message ten times a second."""
+    """Publishes a message ten times a second, stamped where it has a stamp."""
     over = threading.Event()
+    stamp = message.header.stamp
 
     def play() -> None:
         while not over.wait(0.1):
+            if stamp.sec:
+                stamp.sec, stamp.nanosec = divmod(time.time_ns(), 10**9)
             camera.publish(message)
 
     thread = threading.Thread(target=play)
@@ -150,10 +162,14 @@ def test_a_camera_whose_images_the_node_drops_is_bad(
     assert size == 'size (72, 96)'
     assert said.startswith(f'ready, but: topic: {topic}: images carry no stamp (0)')
     message = CompressedImage(format='png', data=data, header=depth.header)
-    with playing(camera, message):
-        assert look(topic, root) == [
-            'size (72, 96)', 'ready: start the node with input_transport:=compressed'
-        ]  # fmt: skip
+    of_another_name = bench.user.create_publisher(
+        CompressedImage, f'{bench.namespace}/camera/jpeg', 1
+    )
+    for sender in (camera, of_another_name):
+        with playing(sender, message):
+            assert look(sender.topic_name, root) == [
+                'size (72, 96)', 'ready: start the node with input_transport:=compressed'
+            ]  # fmt: skip
 
 
 @pytest.mark.ros
@@ -176,6 +192,9 @@ def test_a_camera_and_a_frame_there_and_back(bench: Any, image_message: Any, roo
     topic = f'{bench.namespace}/camera/image_raw'
     camera = bench.user.create_publisher(Image, topic, 1)
     message = image_message(np.zeros((72, 96, 3), np.uint8))
+    array = importlib.import_module('diagnostic_msgs.msg').DiagnosticArray
+    heard = []
+    bench.user.create_subscription(array, '/diagnostics', heard.append, 10)
     with playing(camera, message):
         done = subprocess.run(
             [sys.executable, '-m', 'anomaly_seg_ros', 'doctor', '--topic', topic],
@@ -188,3 +207,7 @@ def test_a_camera_and_a_frame_there_and_back(bench: Any, image_message: Any, roo
     assert '72x96, rgb8' in lines['topic']
     assert '72x96 to the mask in' in lines['loopback']
     assert done.stdout.splitlines()[-1].startswith('ready')
+    until = time.monotonic() + 1
+    bench.spin_until(lambda: time.monotonic() > until, 'what waits to be taken')
+    names = [status.name for message in heard for status in message.status]
+    assert not [name for name in names if 'doctor' in name], "a try-out is none of the vehicle's"

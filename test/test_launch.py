@@ -271,7 +271,24 @@ def test_each_camera_of_a_node_has_a_topic_of_its_own(start: Start) -> None:
         with pytest.raises(ValueError, match="'/cam' is one topic for 2 cameras"):
             start('anomaly_seg.launch.py', cameras='front,left', **{name: '/cam'})
     _, node = start('anomaly_seg.launch.py', cameras='front', image_topic='/cam')
-    assert node.kwargs['remappings'] == [('front/image', '/cam')]
+    assert node.kwargs['remappings'] == [
+        ('front/image', '/cam'),
+        ('front/camera_info', '/camera_info'),
+    ]
+
+
+def test_the_calibration_is_looked_for_beside_the_images(start: Start) -> None:
+    _, node = start('anomaly_seg.launch.py', image_topic='/front/image_raw')
+    assert dict(node.kwargs['remappings'])['camera_info'] == '/front/camera_info'
+    given = {'image_topic': '/front/image_raw', 'camera_info_topic': '/of_front'}
+    _, node = start('anomaly_seg.launch.py', **given)
+    assert dict(node.kwargs['remappings'])['camera_info'] == '/of_front'
+    two = {'cameras': 'front,left', 'image_topic': '/{camera}/image_raw'}
+    _, node = start('anomaly_seg.launch.py', **two)
+    assert dict(node.kwargs['remappings'])['left/camera_info'] == '/left/camera_info'
+    two['image_topic'] = '/images/{camera}'
+    _, node = start('anomaly_seg.launch.py', **two)
+    assert [name for name, _ in node.kwargs['remappings']] == ['front/image', 'left/image']
 
 
 def test_a_replay_ends_with_its_bag(start: Start, tmp_path: Path) -> None:

@@ -51,9 +51,10 @@ from anomaly_seg_ros.frames.pipeline import build_pipeline
 from anomaly_seg_ros.node import build_watch, input_watch, topics, watchdog
 from anomaly_seg_ros.node.config import DYNAMIC, parameters, READ_ONLY
 from anomaly_seg_ros.node.statistics import UNPROCESSED
+from anomaly_seg_ros.node.watchdog import INACTIVE
 from anomaly_seg_ros.ros import autostart
 from anomaly_seg_ros.ros.camera import THROTTLE_S
-from anomaly_seg_ros.ros.camera_info import rescaled
+from anomaly_seg_ros.ros.camera_info import misfit, rescaled
 from anomaly_seg_ros.ros.camera_input import REMEMBERED
 from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
 from anomaly_seg_ros.ros.conversions import ImageWriter
@@ -857,6 +858,14 @@ def test_camera_info_is_handed_on_at_the_published_size(
     assert larger.k.tolist() == info.k.tolist()
     larger = rescaled(CameraInfo(height=96, width=128, k=info.k), sent.header, (192, 512))
     assert larger.k.tolist() == [400, 0, 280, 0, 220, 100, 0, 0, 1]
+    # 64x48 as the roi says, whatever the size of the image; who says nothing is believed.
+    for size in ((24, 32), (480, 640)):
+        assert misfit(info, size) == ''
+    assert misfit(CameraInfo(), (480, 640)) == ''
+    assert misfit(CameraInfo(height=1080, width=1920), (480, 640)) == (
+        'the calibration is of 1080x1920, and the images are 480x640, another shape; where the '
+        'driver crops it must say so in roi'
+    )
 
 
 def test_numbers_of_a_frame_and_runs_of_its_mask(
@@ -872,13 +881,74 @@ def test_numbers_of_a_frame_and_runs_of_its_mask(
     (mask,) = rig.answer(sent, topics.ANOMALY_MASK)
     rig.spin_until(lambda: rig.heard[topics.RLE_MASK] and rig.heard[topics.FRAME_SCORE])
     runs = json.loads(rig.heard[topics.RLE_MASK][0].data)
-    assert runs['stamp'] == {'sec': sent.header.stamp.sec, 'nanosec': 123_456_789}
+    stamp = sent.header.stamp
+    assert runs['stamp'] == {'sec': stamp.sec, 'nanosec': stamp.nanosec}
     assert runs['frame_id'] == 'front_camera'
     counts = np.frombuffer(zlib.decompress(base64.b64decode(runs['runs'])), '<u4')
     unpacked = np.repeat(np.arange(len(counts)) % 2 * 255, counts)
     unpacked = unpacked.reshape(runs['height'], runs['width'])
     assert (unpacked == pixels(mask)).all()
     assert rig.heard[topics.FRAME_SCORE][0].data == pytest.approx(0.5, abs=0.01)
+
+
+def test_compressed_images_of_a_topic_with_a_name_of_its_own(
+    rig: Any, image_message: Callable[..., Any]
+) -> None:
+    """Not that of image_transport."""
+    name = rig.name('image')
+    camera = rig.user.create_publisher(CompressedImage, name, 1)
+    node = rig.activate(input_transport='compressed')
+    rig.listen(topics.SEMANTIC_MASK)
+    rig.spin_until(camera.get_subscription_count)
+    assert node.cameras[0].input.topic == name
+    sent = CompressedImage(header=image_message(picture()).header, format='png')
+    sent.data = array('B', encode_image(picture(), '.png'))
+    camera.publish(sent)
+    rig.spin_until(lambda: rig.heard[topics.SEMANTIC_MASK])
+    # One that has the usual name wins, also where it comes later.
+    usual = rig.user.create_publisher(CompressedImage, f'{name}/compressed', 1)
+    rig.spin_until(usual.get_subscription_count)
+    assert node.cameras[0].input.topic == f'{name}/compressed'
+
+
+def remapped_node(rig: Any, camera: str) -> AnomalySegNode:
+    """Gives an active node whose image is remapped to another topic."""
+    node = rig.add(
+        AnomalySegNode(
+            rig.open_engine,
+            namespace=rig.namespace,
+            parameter_overrides=[
+                Parameter('checkpoint', value=str(rig.checkpoint)),
+                Parameter('autostart', value=False),
+            ],
+            cli_args=['--ros-args', '-r', f'image:={camera}'],
+        )
+    )
+    rig.node = node
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    return node
+
+
+def test_a_calibration_that_nobody_publishes_is_named(
+    rig: Any, image_message: Callable[..., Any], capfd: Any
+) -> None:
+    from sensor_msgs.msg import CameraInfo
+
+    camera = f'{rig.namespace}/cam/image_raw'
+    node = remapped_node(rig, camera)
+    rig.camera(topic=camera)
+    rig.listen(topics.SEMANTIC_MASK)
+    rig.listen(topics.CAMERA_INFO_OUT, kind=CameraInfo)
+    rig.spin_until(rig.publisher.get_subscription_count)
+    rig.spin_until(node.cameras[0]._publications.camera_info.wanted)
+    driver = rig.user.create_publisher(CameraInfo, rig.name('cam/camera_info'), 1)
+    rig.spin_until(lambda: node.count_publishers(driver.topic_name))
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    rig.spin_until(lambda: counts(node)['processed'] == 1)
+    said = capfd.readouterr().err
+    assert f'nobody publishes {rig.name("camera_info")}, so that ~/camera_info stays' in said
+    assert f'empty; remap camera_info to {driver.topic_name}' in said
 
 
 def test_compressed_images_come_in_and_go_out(
@@ -1186,7 +1256,7 @@ def test_statistics_do_not_outlive_their_engine(
     assert set_parameter(node, engine='onnx').successful
     assert node.trigger_configure() == SUCCESS
     status = next_status(rig, 'inference', lambda s: values(s)['frames_processed'] == '0')
-    assert status.message == 'not active'
+    assert (status.level, status.message) == (DiagnosticStatus.WARN, INACTIVE)
     assert values(status)['inference_time_ms'] == 'n/a'
     assert node.trigger_activate() == SUCCESS
     rig.spin_until(rig.publisher.get_subscription_count)
@@ -1512,7 +1582,8 @@ def test_an_engine_that_fails_does_not_end_the_node(
 def test_old_frames_are_skipped(rig: Any, image_message: Callable[..., Any], capfd: Any) -> None:
     node = rig.activate(max_age_s=2.0)
     rig.connect(topics.SEMANTIC_MASK)
-    stale = image_message(picture())  # stamped in 1970
+    stale = image_message(picture())
+    stale.header.stamp.sec -= 60
     rig.send(stale)
     rig.settle()
     assert node.cameras[0].statistics.count('too_old') == 1
@@ -1528,6 +1599,17 @@ def test_old_frames_are_skipped(rig: Any, image_message: Callable[..., Any], cap
 
 
 # --- parameters ----------------------------------------------------------------------------------
+
+
+def test_a_number_of_the_wrong_kind_is_named_with_the_way_out(rig: Any) -> None:
+    """`ros2 param set ... threshold 1` sends a whole number."""
+    node = rig.activate()
+    # As the service does, for one or several.
+    answer = node.set_parameters_atomically([Parameter('threshold', value=1)])
+    assert not answer.successful
+    assert answer.reason == 'parameter threshold is 1; it must be of type float; write 1.0'
+    assert not set_parameter(node, snapshot_dir='').successful
+    assert set_parameter(node, threshold=1.0).successful
 
 
 def test_every_row_of_the_table_is_declared_with_its_meaning(rig: Any) -> None:
@@ -1818,13 +1900,36 @@ def test_nobody_publishes(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         other.create_publisher(CompressedImage, image, 1)
         status = next_status(rig, 'input', lambda s: 'carries' in s.message)
         kinds = 'sensor_msgs/msg/CompressedImage, and sensor_msgs/msg/Image is read'
-        assert f'{image} carries {kinds}; remap image to one that' in status.message
+        assert f'{image} carries {kinds}; set input_transport to comp' in status.message
+    with other_process(rig.namespace) as other:
         other.create_publisher(CompressedImage, f'{image}/compressed', 1)
-        next_status(rig, 'input', lambda s: 'set input_transport to compressed' in s.message)
+        words = f'nobody publishes {image}; set input_transport to compressed'
+        next_status(rig, 'input', lambda s: words in s.message)
     # A camera that says nothing is another matter.
     rig.camera(reliable=False)
     status = next_status(rig, 'input', lambda s: 'has a publisher' in s.message)
     assert 'config/fastdds_shm.xml' in status.message
+
+
+def test_a_camera_that_goes_and_comes_is_in_the_log(
+    rig: Any, image_message: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    monkeypatch.setattr(input_watch, 'INPUT_TIMEOUT_S', 0.2)
+    rig.activate()
+    rig.connect(topics.SEMANTIC_MASK)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    rig.user.destroy_publisher(rig.publisher)
+    gone = f'the publisher of {rig.name("image")} has gone; start the camera driver again'
+    for _ in range(2):
+        next_status(rig, 'input', lambda s: s.message == gone)
+    rig.camera()
+    rig.spin_until(rig.publisher.get_subscription_count)
+    monkeypatch.setattr(input_watch, 'INPUT_TIMEOUT_S', 60.0)
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    next_status(rig, 'input', lambda s: s.message == 'images arrive')
+    log = capfd.readouterr().err
+    assert log.count(gone) == 1, 'once, not every second'
+    assert log.count('images arrive again') == 1
 
 
 def test_it_waits_for_the_first_image_after_each_activate(
@@ -1878,14 +1983,22 @@ def test_strange_stamps_are_said_and_the_images_processed(
     rig.connect(topics.SEMANTIC_MASK)
     rig.listen(topics.REGIONS_JSON, kind=String)
     first, second = image_message(picture()), image_message(picture())
+    first.header.stamp.sec -= 2
     rig.answer(second, topics.SEMANTIC_MASK)
     rig.answer(first, topics.SEMANTIC_MASK)
     status = next_status(rig, 'input', lambda s: values(s)['stamps_back'] == '1')
     assert status.level == DiagnosticStatus.OK
-    assert 'stamps went back by 1.0 s: a bag began again, or the clock' in capfd.readouterr().err
+    assert float(values(status)['age_s']) == pytest.approx(2, abs=0.5)
+    assert 'stamps went back by 2.0 s: a bag began again, or the clock' in capfd.readouterr().err
     rig.spin_until(lambda: len(rig.heard[topics.REGIONS_JSON]) == 2)
     regions = [json.loads(message.data)['regions'] for message in rig.heard[topics.REGIONS_JSON]]
     assert [region['seen'] for (region,) in regions] == [1, 1], 'nothing is remembered over it'
+    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+    first.header.stamp.nanosec += 1
+    rig.answer(first, topics.SEMANTIC_MASK)
+    status = next_status(rig, 'input', lambda s: values(s)['stamps_back'] == '2')
+    assert status.level == DiagnosticStatus.WARN
+    assert 'stamps of images go back again and again: two cameras on one topic' in status.message
     ahead = image_message(picture())
     ahead.header.stamp.sec = int(node.get_clock().now().nanoseconds * 1e-9) + 3600
     rig.answer(ahead, topics.SEMANTIC_MASK)
@@ -2086,20 +2199,7 @@ def test_an_override_that_does_not_exist_is_one_line_with_what_it_may_be(
 
 def test_the_image_can_be_remapped(rig: Any, image_message: Callable[..., Any]) -> None:
     camera = f'{rig.namespace}/camera/image_raw'
-    node = rig.add(
-        AnomalySegNode(
-            rig.open_engine,
-            namespace=rig.namespace,
-            parameter_overrides=[
-                Parameter('checkpoint', value=str(rig.checkpoint)),
-                Parameter('autostart', value=False),
-            ],
-            cli_args=['--ros-args', '-r', f'image:={camera}'],
-        )
-    )
-    rig.node = node
-    assert node.trigger_configure() == SUCCESS
-    assert node.trigger_activate() == SUCCESS
+    remapped_node(rig, camera)
     rig.camera(topic=camera)
     rig.listen(topics.SEMANTIC_MASK)
     rig.spin_until(rig.publisher.get_subscription_count)

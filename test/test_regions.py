@@ -16,7 +16,7 @@ import pytest
 from anomaly_seg_ros.bags.fields import HEADER
 from anomaly_seg_ros.bags.reader import TYPESTORE
 from anomaly_seg_ros.classes import dynamic_ids, IGNORE
-from anomaly_seg_ros.frames.ignore_mask import read_ignored
+from anomaly_seg_ros.frames.ignore_mask import drawn, read_ignored
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.persistence import Persistence
@@ -26,6 +26,7 @@ from anomaly_seg_ros.frames.tracks import follow, Tracks
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.outputs import OUTPUTS
 from anomaly_seg_ros.node.regions import detections_fields
+from anomaly_seg_ros.whole_frame.health import FROZEN, HealthSettings
 
 PICTURE = [
     '##....#',
@@ -302,8 +303,72 @@ def test_a_bag_that_begins_again_is_not_the_drive_that_went_on(
     assert (last.regions.ids, last.regions.seen) == ([1], [3])
     run.forget()
     first = run(frame((2, 3, 4, 5)))
-    assert (first.regions.ids, first.regions.seen) == ([1], [1])
+    assert (first.regions.ids, first.regions.seen) == ([2], [1]), 'no id comes twice'
     assert first.maps.before.smoothed is None
+
+
+@pytest.mark.parametrize(
+    ('taken', 'seen'),
+    [
+        ([10.0, 10.2, 10.4], [1, 2, 3]),
+        ([10.0, 10.2, 9.9], [1, 2, 3]),  # frames that come in another order
+        ([10.0, 10.2, 8.0], [1, 2, 1]),
+        ([10.0, 10.2, 15.2], [1, 2, 3]),
+        ([10.0, 10.2, 15.3], [1, 2, 1]),
+        ([0.0, 0.0, 0.0], [1, 2, 3]),  # no stamps
+    ],
+)
+def test_what_the_frames_before_left_holds_while_stamps_follow_on(
+    pipeline: Callable[..., Pipeline], taken: list[float], seen: list[int]
+) -> None:
+    run = pipeline(persistence=Persistence(1, 5), smoothing=0.5, threshold=0.9)
+    results = [run(frame((2, 3, 4, 5)), taken_s) for taken_s in taken]
+    assert [result.regions.seen for result in results] == [[number] for number in seen]
+    anew = seen[-1] == 1
+    assert results[-1].regions.ids == [2 if anew else 1], 'no id comes twice'
+    assert (results[-1].maps.before.smoothed is None) == anew
+
+
+def test_the_health_of_a_camera_does_not_depend_on_its_stamps(
+    pipeline: Callable[..., Pipeline],
+) -> None:
+    run = pipeline(health=HealthSettings(frozen_frames=3))
+    health = [run(frame((2, 3, 4, 5)), taken_s).health for taken_s in (50.0, 40.0, 30.0, 20.0)]
+    assert [one.reason for one in health][-1] == FROZEN
+
+
+def test_ignored_pixels_are_not_in_the_shares(pipeline: Callable[..., Pipeline]) -> None:
+    anomalous = np.zeros((24, 32), np.bool_)
+    anomalous[:6] = True
+    ignored = np.zeros((24, 32), np.bool_)
+    ignored[12:] = True
+    plain, masked = (pipeline(pixels)(frame((0, 0, 32, 6))).maps for pixels in (None, ignored))
+    assert plain.anomalous_share == 0.25
+    assert masked.anomalous_share == 0.5, 'of the half that counts'
+    assert masked.frame_score > 1.5 * plain.frame_score
+
+
+def test_a_mask_says_what_it_does(tmp_path: Path) -> None:
+    picture = np.zeros((40, 60), np.uint8)
+    write_image(tmp_path / 'black.png', picture)
+    picture[30:] = 255
+    write_image(tmp_path / 'front.png', picture)
+    assert drawn('', 'front') is None
+    mask = drawn(str(tmp_path / '{camera}.png'), 'front')
+    assert mask is not None
+    said = f"ignore_mask '{tmp_path / 'front.png'}' leaves out 25 % of the picture"
+    assert mask.said((480, 720)) == (said, True)
+    stretched, fits = mask.said((480, 480))
+    assert not fits
+    assert (
+        stretched == f'{said}, stretched: it is 40x60, and the images 480x480; draw it on an '
+        'image of this camera'
+    )
+    black = drawn(str(tmp_path / 'black.png'), '')
+    assert black is not None
+    text, fits = black.said((480, 720))
+    assert not fits
+    assert '0 % of the picture: it is black all over' in text
 
 
 def test_ignored_pixels_are_no_class_and_nothing_anomalous(

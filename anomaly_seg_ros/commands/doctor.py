@@ -31,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg doctor`."""
+    if args.topic == '':
+        raise ValueError("--topic is ''; write the name of a topic, or leave --topic out")
     checkpoint = Checkpoint.open(args.checkpoint)
     found = []
     for finding in examine(checkpoint, args.topic):
@@ -55,7 +57,7 @@ def examine(checkpoint: Checkpoint, topic: str | None) -> Iterator[Observation]:
         yield Observation('start', str(error), BAD, str(error).rpartition('; ')[2])
         return
     size = None
-    if topic:
+    if topic is not None:
         size = yield from camera(topic)
     yield loopback(checkpoint, size or USUAL)
 

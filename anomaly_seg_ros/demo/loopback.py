@@ -35,7 +35,7 @@ def loopback_ms(size: tuple[int, int], checkpoint: Path) -> Iterator[float]:
     namespace = f'/anomaly_seg_doctor_{os.getpid()}'
     with (
         connected_client(namespace, outputs=(topics.SEMANTIC_MASK,)) as client,
-        running_node(namespace, checkpoint, 'auto', quiet=True) as process,
+        running_node(namespace, checkpoint, 'auto', quiet=True, own_diagnostics=True) as process,
     ):
         wait_until_ready(client, process)
         for number in count():

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 
+from anomaly_seg_ros.node import topics
+
 
 @contextmanager
 def running_node(
@@ -18,6 +20,7 @@ def running_node(
     engine: str,
     parameters: Mapping[str, str] | None = None,
     quiet: bool = False,
+    own_diagnostics: bool = False,
 ) -> Iterator[subprocess.Popen[str]]:
     """Runs the executable of the vehicle as a process of its own, and stops it at the end.
 
@@ -27,12 +30,16 @@ def running_node(
         engine: By which engine.
         parameters: More of them.
         quiet: Whether it logs errors alone.
+        own_diagnostics: Whether its diagnostics stay in its namespace: those of a node that only
+            tries something out are none of the vehicle's.
     """
     command = [sys.executable, '-m', 'anomaly_seg_ros.ros.start', '--ros-args']
     command += ['-r', f'__ns:={namespace}', '-p', f'checkpoint:={checkpoint}']
     command += ['-p', 'exit_on_failure:=true']
     for name, value in {'engine': engine, **(parameters or {})}.items():
         command += ['-p', f'{name}:={value}']
+    if own_diagnostics:
+        command += ['-r', f'{topics.DIAGNOSTICS}:={namespace}{topics.DIAGNOSTICS}']
     if quiet:
         command += ['--log-level', 'error']
     environment = dict(os.environ)

@@ -57,6 +57,10 @@ class Memory:
     smoothed: NDArray[np.float32] | None = None
     health: CameraHealth = field(default_factory=CameraHealth)
 
+    def begun_anew(self) -> Memory:
+        """Gives what is left behind a gap: nothing of the scene; no id comes twice."""
+        return Memory(Tracks(next_id=self.tracks.next_id), None, self.health)
+
 
 @dataclass(frozen=True)
 class Anomalies:
@@ -162,9 +166,13 @@ class Maps:
 
         By the checkpoint's method for whole frames: 0.5 at the threshold from which on a frame is
         out of domain. Without one the mean calibrated score: about 0.5 on frames like those of
-        the calibration, with no threshold. Towards 1 for another domain or a failing camera.
+        the calibration, with no threshold; ignored pixels do not count. Towards 1 for another
+        domain or a failing camera.
         """
-        return float(self.share.mean(dtype=np.float64)) if self.judged is None else self.judged
+        if self.judged is not None:
+            return self.judged
+        share = self.share if self._ignored is None else self.share[~self._ignored]
+        return float(share.mean(dtype=np.float64))
 
     @cached_property
     def heat(self) -> NDArray[np.uint8]:
@@ -196,8 +204,14 @@ class Maps:
 
     @cached_property
     def anomalous_share(self) -> float:
-        """Share of pixels at or above the threshold, 0..1, before any region is dropped."""
-        return cv2.countNonZero(self.above) / self.above.size
+        """Share of pixels at or above the threshold, 0..1, before any region is dropped.
+
+        Of those that are not ignored.
+        """
+        counted = self.above.size
+        if self._ignored is not None:
+            counted -= np.count_nonzero(self._ignored)
+        return cv2.countNonZero(self.above) / counted
 
     @cached_property
     def mask(self) -> NDArray[np.uint8]:

@@ -20,6 +20,10 @@ from .label_tables import LabelTables
 from .maps import Maps, Memory, PipelineSettings
 from .result import Prepared, Result
 
+BACK_S, GAP_S = 1.0, 5.0
+"""A stamp so much before that of the frame before, or behind it: another scene. A smaller step
+back is that of frames which come in another order."""
+
 LEAST_SCORE = float(np.finfo(np.float16).min)
 """What an ignored pixel scores."""
 
@@ -68,12 +72,14 @@ class Pipeline:
         self._calibration = None if calibration is None else calibration.table()
         self._remembers = remembers
         self._left: Callable[[], Memory] = Memory
+        self._taken_s: float | None = None
         self.ignored = ignored
         self.judge = judge
 
     def forget(self) -> None:
-        """Takes the next frame as the first: the camera or the bag began anew."""
-        self._left = Memory
+        """Takes the next frame as the first of its scene: the camera or the bag began anew."""
+        left = self._left
+        self._left = lambda: left().begun_anew()
 
     def restore(self, memory: Memory, ignored: NDArray[np.bool_] | None) -> None:
         """Takes the next frame as the one that came after `memory`, with these pixels ignored."""
@@ -83,11 +89,13 @@ class Pipeline:
         """Takes another calibration, from the next frame on; from any thread."""
         self._calibration = calibration.table()
 
-    def __call__(self, image: NDArray[np.uint8] | CameraFrame) -> Result:
-        """Takes one frame all the way; arguments and errors as of `prepare`."""
+    def __call__(
+        self, image: NDArray[np.uint8] | CameraFrame, taken_s: float | None = None
+    ) -> Result:
+        """Takes one frame all the way; as `prepare` and `finish`."""
         prepared = self.prepare(image)
         (prediction,) = run_engine(self.engine, [prepared])
-        return self.finish(prepared, prediction)
+        return self.finish(prepared, prediction, taken_s)
 
     def prepare(
         self, image: NDArray[np.uint8] | CameraFrame, began: float | None = None
@@ -107,9 +115,22 @@ class Pipeline:
         times_ms = {'preprocess': (time.perf_counter() - began) * 1e3}
         return Prepared(frame, network_input, began, times_ms)
 
-    def finish(self, prepared: Prepared, prediction: Prediction) -> Result:
-        """Gives the result of a frame, with the settings that hold now."""
+    def finish(
+        self, prepared: Prepared, prediction: Prediction, taken_s: float | None = None
+    ) -> Result:
+        """Gives the result of a frame, with the settings that hold now.
+
+        Args:
+            prepared: The frame.
+            prediction: Of it.
+            taken_s: Its stamp in seconds; what the frames before left is forgotten where it does
+                not follow on theirs. None: it does.
+        """
         settings = self.settings
+        if taken_s is not None:
+            before, self._taken_s = self._taken_s, taken_s
+            if before is not None and not -BACK_S <= taken_s - before <= GAP_S:
+                self.forget()
         height, width = prepared.frame.size
         scale = prediction.labels.size / (height * width)
         if self.ignored is not None:

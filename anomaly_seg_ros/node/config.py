@@ -262,6 +262,10 @@ class NodeConfig:
                 object.__setattr__(self, parameter.name, value)
             parameter.check(value)
         _check_cameras(self.cameras)
+        if not self.snapshot_dir:
+            raise ValueError(
+                "parameter snapshot_dir is ''; write a folder, or . for that of the node's process"
+            )
         Persistence.parse(self.persistence)
         if self.score_scale == 'raw' and self.score_encoding != '32FC1':
             raise ValueError(

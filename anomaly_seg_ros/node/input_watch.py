@@ -17,9 +17,6 @@ MOST = 0.5
 MUCH_LOST = 0.2
 """Share of lost images above which it is said."""
 
-AHEAD_S = 1.0
-"""Seconds that a stamp may lie in the future; more is another clock."""
-
 PROFILE = 'config/fastdds_shm.xml'
 NAMED = 5
 """Topics that are named at most."""
@@ -90,6 +87,7 @@ def input_status(state: InputState, frames: FrameStatistics) -> Status:
             'skipped_share': frames.share('skipped'),
             'encoding': frames.encoding or None,
             'size': f'{height}x{width}' if height else None,
+            'age_s': frames.age_s,
             'stamps_back': frames.count('stamps_back'),
             **{f'frames_{what}': frames.count(what) for what in counted},
         },
@@ -114,6 +112,13 @@ def _input_problems(state: InputState, frames: FrameStatistics) -> Iterator[Prob
         yield level, f'{problem} ({_of_images(unusable)})' if unusable else problem
     if oddity := frames.recent_oddity():
         yield Level.WARN, oddity
+    readable = state.publishers - len(state.other_kinds) - state.incompatible
+    if state.came and readable > 1:
+        yield (
+            Level.WARN,
+            f'{readable} publishers send {state.topic}, and their images are taken as those of '
+            'one camera; leave one of them',
+        )
     if state.clock_stands:
         yield (
             Level.WARN,
@@ -151,6 +156,8 @@ def _why_lost(share: float, state: InputState) -> str:
 
 def _why_unreadable(state: InputState) -> str:
     """Gives why no image can come over this topic; '' where one can."""
+    if not state.publishers and state.came:
+        return f'the publisher of {state.topic} has gone; start the camera driver again'
     if not state.publishers:
         unseen = not (state.elsewhere or state.other_transport)
         hint = ', or start the camera with the ROS_DOMAIN_ID of this node' if unseen else ''
@@ -193,40 +200,3 @@ def _why_silent(state: InputState) -> str:
             f'with {PROFILE}'
         )
     return f'{asleep}paused, or its frames are more than {state.middleware} carries unreliably'
-
-
-def stamp_problem(stamp_s: float, now_s: float, max_age_s: float) -> tuple[str, str]:
-    """Gives what is wrong with the stamp of an image, and whether it is to be left.
-
-    Args:
-        stamp_s: As the camera set it; 0: it did not.
-        now_s: By the node's clock; 0: that has no time yet.
-        max_age_s: Above which an image is left; 0: none is.
-
-    Returns:
-        ('', '') where nothing is wrong; else what, and `UNUSABLE`'s word for an image that is
-        not to be processed, '' for one that is.
-
-    >>> stamp_problem(99.5, 100.0, 0.0)
-    ('', '')
-    """
-    age_s = now_s - stamp_s
-    left = 'too_old' if 0 < max_age_s < age_s and now_s else ''
-    if not stamp_s:
-        limit = f', and max_age_s is {max_age_s}' if left else ''
-        return f'images carry no stamp (0){limit}; mend the camera driver', left
-    if not now_s:
-        return '', ''  # said of the clock itself
-    if age_s < -AHEAD_S:
-        return (
-            f'stamps of images are {-age_s:.1f} s ahead of the clock of this node; synchronise '
-            'the clocks, or with a bag set use_sim_time',
-            '',
-        )
-    if left:
-        return (
-            f'image dropped: its stamp is {age_s:.1f} s old, max_age_s is {max_age_s}; does the '
-            'camera share the clock of this node?',
-            left,
-        )
-    return '', ''

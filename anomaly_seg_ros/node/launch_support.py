@@ -79,7 +79,9 @@ RVIZ_ARGUMENTS = (
 )
 NODE_ARGUMENTS = (
     *RVIZ_ARGUMENTS,
-    LaunchArgument('camera_info_topic', topics.CAMERA_INFO, 'camera calibration'),
+    LaunchArgument(
+        'camera_info_topic', '', 'camera calibration; empty: camera_info beside image_topic'
+    ),
     LaunchArgument('params_file', '', 'parameter file; arguments win over what it says'),
     *(_parameter_argument(name) for name in PARAMETER_ARGUMENTS),
     LaunchArgument('log_level', 'info', 'of this node alone', ('debug', 'info', 'warn', 'error')),
@@ -288,14 +290,12 @@ def input_remappings(arguments: Mapping[str, str]) -> list[tuple[str, str]]:
         ValueError: Several cameras would read one topic.
     """
     cameras = camera_names(arguments) or ['']
-    given = {
-        name: arguments[argument]
-        for name, argument in (
-            (topics.IMAGE, 'image_topic'),
-            (topics.CAMERA_INFO, 'camera_info_topic'),
-        )
-        if arguments[argument] != name
-    }
+    image = arguments['image_topic']
+    info = arguments['camera_info_topic'] or topics.beside(image)
+    wanted = {topics.IMAGE: image, topics.CAMERA_INFO: info}
+    if len(cameras) > 1 and not arguments['camera_info_topic'] and '{camera}' not in info:
+        del wanted[topics.CAMERA_INFO]  # images in one folder have no calibration of each
+    given = {name: topic for name, topic in wanted.items() if topic != name}
     for topic in given.values() if len(cameras) > 1 else ():
         if '{camera}' not in topic:
             raise ValueError(

@@ -66,6 +66,7 @@ class FrameStatistics:
         self._problem = self._oddity = NOTHING
         self.encoding = ''
         self.size = (0, 0)
+        self.age_s: float | None = None
 
     def reset(self) -> None:
         """Begins to count anew; what is in work now counts as received then.

@@ -81,6 +81,16 @@ def uncompressed(topic: str) -> str:
     return topic.removesuffix(COMPRESSED_SUFFIX)
 
 
+def beside(image: str) -> str:
+    """The name of a camera's calibration beside its images, as image_transport has it.
+
+    >>> beside('image'), beside('/front/image_raw'), beside('/front/image_raw/compressed')
+    ('camera_info', '/front/camera_info', '/front/camera_info')
+    """
+    folder, slash, _ = uncompressed(image).rpartition('/')
+    return f'{folder}{slash}{CAMERA_INFO}'
+
+
 def resolve(name: str, namespace: str = '', node_name: str = NODE_NAME) -> str:
     """The absolute name that ROS gives to a name of this module.
 

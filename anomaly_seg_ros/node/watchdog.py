@@ -15,6 +15,8 @@ from anomaly_seg_ros.whole_frame.health import DARK, FROZEN, OUT_OF_DOMAIN
 NOT_CONFIGURED = 'not configured'
 """Message of the engine's status before configure; after one that failed the cause follows."""
 
+INACTIVE = 'not active, so that nothing is made: the node waits for activate'
+"""Message of the inference between configure and activate, and after deactivate."""
 IDLE = 'idle: nobody listens to an output'
 """Message of the inference while frames are left alone."""
 PAUSED = 'paused by ~/enable'
@@ -106,7 +108,7 @@ def inference_status(frames: FrameStatistics, state: WorkState) -> Status:
 
 def _work_done(frames: FrameStatistics, state: WorkState) -> Problem:
     if not state.active:
-        return Level.OK, 'not active'
+        return Level.WARN, INACTIVE
     if state.paused:
         return Level.WARN, PAUSED
     if state.idle:

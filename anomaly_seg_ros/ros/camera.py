@@ -14,6 +14,7 @@ from rclpy.lifecycle import LifecycleNode
 from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
 from anomaly_seg_ros.checkpoint.calibrated import CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.frames.ignore_mask import drawn
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.result import Prepared, Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
@@ -24,6 +25,7 @@ from anomaly_seg_ros.node.label_info import latched_contents
 from anomaly_seg_ros.node.live_calibration import LiveCalibration, said
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, pipeline_settings
 from anomaly_seg_ros.node.snapshot import Shot, write_snapshot
+from anomaly_seg_ros.node.stamp_watch import StampWatch
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine, Prediction
 from anomaly_seg_ros.process.path_errors import explain
@@ -82,12 +84,13 @@ class Camera:
             checkpoint, self._key, engine.score_name, config.calibration_file
         )
         self._config = config
+        self._ignore_mask = drawn(config.ignore_mask, self._key)
         self._pipeline = node_pipeline(engine, self._checkpoint, config, self._key)
-        self._paused = False
+        self._paused = self._silent = False
         self._shot: Shot | None = None
         self.calibrator = Calibrator(self._adopt)
         self._put: Callable[[Camera, ImageInput], bool]
-        self._prepared_s = self._finished_s = 0.0
+        self._stamps = StampWatch()
         self._bits = SignificantBits(config.significant_bits)
         self._encodings: set[str] = set()
         self._prefix = f'{name}: ' if name else ''
@@ -170,8 +173,17 @@ class Camera:
         began = time.perf_counter()
         frame = frame_of(message, self._bits)
         self._note_encoding(frame.encoding)
-        self.statistics.size = frame.size
+        if frame.size != self.statistics.size:
+            self.statistics.size = frame.size
+            self._note_ignored(frame.size)
         return self._pipeline.prepare(frame, began)
+
+    def _note_ignored(self, size: tuple[int, int]) -> None:
+        """Says what the ignore mask does to images of a size that is new."""
+        if self._ignore_mask is not None:
+            said, fits = self._ignore_mask.said(size)
+            log = self._node.get_logger()
+            (log.info if fits else log.warning)(f'{self._prefix}{said}')
 
     def _note_encoding(self, encoding: str) -> None:
         """Says each encoding once, with the significant bits that were found in 16-bit images."""
@@ -184,13 +196,10 @@ class Camera:
         """Makes and publishes what somebody listens to."""
         began = time.perf_counter()
         config = self._config
-        taken_s = stamp_s(message)
-        if taken_s < self._finished_s:
-            self._pipeline.forget()
-        self._finished_s = taken_s
-        result = self._pipeline.finish(prepared, prediction)
+        result = self._pipeline.finish(prepared, prediction, stamp_s(message))
         result = result.at(config.output_resolution == 'input')
-        published_ms = self._publications.publish(result, message.header, config)
+        size = prepared.frame.size
+        published_ms = self._publications.publish(result, message.header, size, config)
         self._keep(result, prepared, message.header)
         # Last what no listener waits for.
         alarms, share = result.maps.anomalies.delays.size, result.anomalous_share
@@ -302,22 +311,21 @@ class Camera:
 
     def _is_left(self, message: ImageInput, max_age_s: float) -> bool:
         """Whether an image is not to be processed because of its stamp; says what is wrong."""
-        taken_s = stamp_s(message)
-        if taken_s < self._prepared_s:
+        now_s = self._node.get_clock().now().nanoseconds * 1e-9
+        found = self._stamps.look(stamp_s(message), now_s, max_age_s)
+        self.statistics.age_s = found.age_s
+        if found.back_s:
             self.statistics.stamps_back()
             self._node.get_logger().info(
-                f'{self._prefix}stamps went back by {self._prepared_s - taken_s:.1f} s: a bag '
-                'began again, or the clock of the camera was set',
+                f'{self._prefix}stamps went back by {found.back_s:.1f} s: a bag began again, or '
+                'the clock of the camera was set',
                 throttle_duration_sec=THROTTLE_S,
             )
-        self._prepared_s = taken_s
-        now_s = self._node.get_clock().now().nanoseconds * 1e-9
-        problem, why = input_watch.stamp_problem(taken_s, now_s, max_age_s)
-        if why:
-            self._drop(why, problem)
-        elif problem:
-            self.statistics.strange(problem)
-        return bool(why)
+        if found.left:
+            self._drop(found.left, found.problem)
+        elif found.problem:
+            self.statistics.strange(found.problem)
+        return bool(found.left)
 
     # --- diagnostics ---------------------------------------------------------------------------
 
@@ -333,8 +341,18 @@ class Camera:
         if self.input.active:
             state = replace(self.input.state(), paused=self._paused)
             found.insert(0, input_watch.input_status(state, frames))
+            self._note_silence(state, found[0].message)
         for status in found:
             yield replace(status, task=f'{self.name} {status.task}'.lstrip())
+
+    def _note_silence(self, state: input_watch.InputState, said: str) -> None:
+        """Logs once that images stay away, with the cause, and once that they come again."""
+        silent = not state.idle and state.waiting_s > input_watch.INPUT_TIMEOUT_S
+        if silent and not self._silent:
+            self._node.get_logger().warning(f'{self._prefix}{said}')
+        elif self._silent and not silent:
+            self._node.get_logger().info(f'{self._prefix}images arrive again')
+        self._silent = silent
 
     def _work_state(self) -> watchdog.WorkState:
         return watchdog.WorkState(

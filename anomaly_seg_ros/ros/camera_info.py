@@ -13,6 +13,11 @@ from std_msgs.msg import Header
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.ros import qos
 
+SELDOM_S = 60.0
+"""Seconds between two warnings of a calibration."""
+CROPPED = 0.02
+"""Relative difference between the shapes of a calibration and of an image: more is no rounding."""
+
 
 class CameraInfoRelay:
     """Keeps the newest `CameraInfo` and publishes it with each frame, where one came.
@@ -28,6 +33,7 @@ class CameraInfoRelay:
     def __init__(self, node: LifecycleNode, camera: str):
         self._node = node
         self._input = topics.of_camera(topics.CAMERA_INFO, camera)
+        self._image = topics.of_camera(topics.IMAGE, camera)
         self._newest: CameraInfo | None = None
         self._subscription: Any = None
         self._publisher: Any = None
@@ -59,19 +65,51 @@ class CameraInfoRelay:
         """Whether somebody listens."""
         return self._publisher is not None and self._publisher.get_subscription_count() > 0
 
-    def publish(self, header: Header, size: tuple[int, int]) -> None:
+    def publish(self, header: Header, size: tuple[int, int], image_size: tuple[int, int]) -> None:
         """Publishes the calibration of a frame, where there is one and somebody listens.
 
         Args:
             header: Of the camera image.
             size: (height, width) of what is published of it.
+            image_size: (height, width) of the image itself.
         """
+        if not self.wanted():
+            return
         newest = self._newest
-        if newest is not None and self.wanted():
-            self._publisher.publish(rescaled(newest, header, size))
+        if newest is None:
+            self._warn(self._why_missing())
+            return
+        self._warn(misfit(newest, image_size))
+        self._publisher.publish(rescaled(newest, header, size))
+
+    def _warn(self, problem: str) -> None:
+        if problem:
+            self._node.get_logger().warning(problem, throttle_duration_sec=SELDOM_S)
+
+    def _why_missing(self) -> str:
+        """Gives why no calibration has come that somebody listens to; '' where it may yet."""
+        topic = self._node.resolve_topic_name(self._input)
+        if self._node.count_publishers(topic):
+            return ''
+        beside = topics.beside(self._node.resolve_topic_name(self._image))
+        hint = f'remap {self._input} to that of the camera'
+        if beside != topic and self._node.count_publishers(beside):
+            hint = f'remap {self._input} to {beside}'
+        return f'nobody publishes {topic}, so that ~/camera_info stays empty; {hint}'
 
     def _receive(self, message: CameraInfo) -> None:
         self._newest = message
+
+
+def misfit(info: CameraInfo, size: tuple[int, int]) -> str:
+    """Gives why a calibration is not that of images of (height, width); '' where it may be."""
+    width, height = (info.roi.width or info.width), (info.roi.height or info.height)
+    if not (width and height) or abs(width / height * size[0] / size[1] - 1) <= CROPPED:
+        return ''
+    return (
+        f'the calibration is of {height}x{width}, and the images are {size[0]}x{size[1]}, another '
+        'shape; where the driver crops it must say so in roi'
+    )
 
 
 def rescaled(info: CameraInfo, header: Header, size: tuple[int, int]) -> CameraInfo:

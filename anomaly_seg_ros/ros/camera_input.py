@@ -19,6 +19,7 @@ from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.input_watch import InputState
+from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.ros import qos
 from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -65,7 +66,8 @@ class CameraInput:
         is_wanted: Whether anything is to be made of images now.
 
     Attributes:
-        topic: Fully resolved name.
+        topic: Fully resolved name; of compressed images that of image_transport, or that which
+            `image` is remapped to where this carries them itself.
         subscription: None while nothing is wanted, or while the node is not active.
         active: Whether the node is.
     """
@@ -92,6 +94,8 @@ class CameraInput:
             return topics.compressed(topic) if compressed else topic
 
         self.topic = resolved(self._name)
+        given = node.resolve_topic_name(self._name)
+        self._names = (self.topic, given) if compressed else (self.topic,)
         self._read = {resolved(topics.of_camera(topics.IMAGE, name)) for name in config.cameras}
         self._kind = f'sensor_msgs/msg/{self._type.__name__}'
         self.subscription: Any = None
@@ -109,6 +113,7 @@ class CameraInput:
             ValueError: A user has set its quality of service to what there is not.
         """
         self.active, self._reads_since = True, time.monotonic()
+        self.topic = self._where_images_are()
         self._subscribe()  # in any case once: what was said of its quality of service is tried out
         self.review()
 
@@ -121,6 +126,9 @@ class CameraInput:
         """Subscribes where something is wanted and nothing else; anew for another reliability."""
         if not self.active:
             return
+        if (topic := self._where_images_are()) != self.topic:
+            self._unsubscribe()
+            self.topic = topic
         if not self._is_wanted():
             self._unsubscribe()
         elif self.subscription is None:
@@ -131,6 +139,15 @@ class CameraInput:
             self._came_by.clear()
             self._former = self.subscription
             self._subscribe()
+
+    def _where_images_are(self) -> str:
+        """Gives the topic that somebody publishes them on now; where nobody does, as before."""
+        found = (name for name in self._names if self._carries(name, self._kind))
+        return next(found, self.topic)
+
+    def _carries(self, topic: str, kind: str) -> bool:
+        offered = self._node.get_publishers_info_by_topic(topic)
+        return any(info.topic_type == kind for info in offered)
 
     def _wants_another_reliability(self) -> bool:
         has: ReliabilityPolicy = self.subscription.qos_profile.reliability
@@ -235,8 +252,9 @@ class CameraInput:
     def _other_transport(self) -> str:
         compressed, topic = topics.compressed(self.topic), topics.uncompressed(self.topic)
         if self._type is CompressedImage:
-            return 'raw' if self._node.count_publishers(topic) else ''
-        return 'compressed' if self._node.count_publishers(compressed) else ''
+            return 'raw' if self._carries(topic, IMAGE) else ''
+        found = any(self._carries(name, COMPRESSED_IMAGE) for name in (compressed, topic))
+        return 'compressed' if found else ''
 
     def _elsewhere(self) -> tuple[str, ...]:
         """Gives the topics that carry images and are neither made nor read by this node."""

@@ -150,12 +150,14 @@ class AnomalySegNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribes and lets the worker finish its frames."""
         self._stop_work()
+        self.get_logger().info('deactivated: no camera is read')
         return super().on_deactivate(state)
 
     @logged_transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Frees the engine and the publishers."""
         self.release()
+        self.get_logger().info('cleaned up: the engine is freed')
         return TransitionCallbackReturn.SUCCESS
 
     @logged_transition
@@ -199,7 +201,14 @@ class AnomalySegNode(LifecycleNode):
     def set_parameters_atomically(
         self, parameter_list: list[Parameter[Any]]
     ) -> SetParametersResult:
-        """Sets them as every node does, and says of an unknown name which one may be meant."""
+        """Sets them as every node does, and says of an unknown name which one may be meant.
+
+        What does not fit is said here first: rclpy says of a wrong type neither the name of the
+        parameter nor a way out.
+        """
+        why, _ = parameters.refusal(self.config, parameter_list, self._worker is not None)
+        if why:
+            return SetParametersResult(successful=False, reason=why)
         try:
             return super().set_parameters_atomically(parameter_list)
         except ParameterNotDeclaredException:

@@ -134,12 +134,15 @@ class Publications:
         for topic, (publisher, writer) in self._latched.items():
             publisher.publish(writer.fill(contents[topic], Header()))
 
-    def publish(self, result: Result, header: Header, config: NodeConfig) -> float:
+    def publish(
+        self, result: Result, header: Header, image_size: tuple[int, int], config: NodeConfig
+    ) -> float:
         """Makes and publishes what somebody listens to; gives what publishing took.
 
         Args:
             result: At the size to publish.
             header: Of the camera image.
+            image_size: (height, width) of that.
             config: The parameters that hold now.
 
         Returns:
@@ -153,5 +156,5 @@ class Publications:
             made = time.perf_counter()
             publisher.publish(filled)
             published_ms += (time.perf_counter() - made) * 1e3
-        self.camera_info.publish(header, result.size)
+        self.camera_info.publish(header, result.size, image_size)
         return published_ms

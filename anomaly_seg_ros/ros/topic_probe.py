@@ -13,8 +13,9 @@ from rclpy.utilities import get_rmw_implementation_identifier
 
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.input_watch import input_status, stamp_problem
+from anomaly_seg_ros.node.input_watch import input_status
 from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE
+from anomaly_seg_ros.node.stamp_watch import StampWatch
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.node.topics import IMAGE
 from anomaly_seg_ros.node.watchdog import Status
@@ -77,11 +78,14 @@ def probe(topic: str, seconds: float) -> TopicReport:
                     return
 
         spin(time.monotonic() + DISCOVERY_S, at_least=False)
-        frames, bits = FrameStatistics(), SignificantBits()
+        frames, bits, stamps = FrameStatistics(), SignificantBits(), StampWatch()
 
         def receive(message: ImageInput) -> None:
             frames.arrived()
-            _judge(message, frames, bits, node.get_clock().now().nanoseconds * 1e-9)
+            now_s = node.get_clock().now().nanoseconds * 1e-9
+            if problem := stamps.look(stamp_s(message), now_s, NO_LIMIT_S).problem:
+                frames.strange(problem)
+            _judge(message, frames, bits)
 
         offered = node.get_publishers_info_by_topic(node.resolve_topic_name(IMAGE))
         compressed = any(info.topic_type == COMPRESSED_IMAGE for info in offered)
@@ -106,13 +110,8 @@ def probe(topic: str, seconds: float) -> TopicReport:
         return report
 
 
-def _judge(
-    message: ImageInput, frames: FrameStatistics, bits: SignificantBits, now_s: float
-) -> None:
-    """Notes what the node would say of an image: of its stamp, and where it cannot be read."""
-    problem, _ = stamp_problem(stamp_s(message), now_s, NO_LIMIT_S)
-    if problem:
-        frames.strange(problem)
+def _judge(message: ImageInput, frames: FrameStatistics, bits: SignificantBits) -> None:
+    """Notes what the node would say of an image, where it cannot be read too."""
     try:
         frame = frame_of(message, bits)
     except ValueError as error:

@@ -71,9 +71,9 @@ class BagPass:
             timeline.add(broken_row(image, name, str(error)))
             return
         assert image.stamp is not None
-        if self.stamps and image.stamp < self.stamps[-1]:
-            self.pipeline.forget()  # as the node does: the camera or its clock began anew
-        result = self.pipeline(frame).at(self.config.output_resolution == 'input')
+        result = self.pipeline(frame, image.stamp * 1e-9).at(
+            self.config.output_resolution == 'input'
+        )
         self.encoding = frame.encoding
         bag.add(image, result)
         timeline.add(frame_row(image, name, result))
