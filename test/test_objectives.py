@@ -248,11 +248,14 @@ def test_a_loss_that_would_not_be_learned_is_refused(name: str, root: Path) -> N
         root / 'config/train/mask2anomaly_camvid.yaml',
         ['loss=focal', 'loss_options={focal: {gamma: 1}}', 'class_weights=enet'],
     )
-    changed = config.changed('loss', 'loss_options', 'class_weights')
+    assert config.loss_keys == ['loss', 'loss_options', 'class_weights']
     with pytest.raises(ValueError, match='own; remove loss, loss_options, class_weights, or set'):
-        check_loss(name, changed)
-    check_loss(name, [])
-    check_loss('dense_hybrid', changed)
+        check_loss(name, config.loss_keys)
+    plain = load_train_config(
+        root / 'config/train/mask2anomaly_camvid.yaml', ['loss=cross_entropy']
+    )
+    check_loss(name, plain.loss_keys)
+    check_loss('dense_hybrid', config.loss_keys)
 
 
 def test_a_network_is_checked_before_it_learns() -> None:

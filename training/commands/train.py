@@ -153,7 +153,7 @@ def check_data(config: TrainConfig, train_set: Dataset, val_set: Dataset) -> Non
 
     build_loss(config.loss_terms, config.loss_options)
     check_outliers(config.objective, bool(config.outliers), config.void)
-    check_loss(config.objective, config.changed('loss', 'loss_options', 'class_weights'))
+    check_loss(config.objective, config.loss_keys)
     check_labels(train_set, f'{config.dataset} {config.train_split}')
     check_labels(val_set, f'{config.dataset} {config.val_split}')
 

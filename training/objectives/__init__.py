@@ -83,7 +83,7 @@ def check_loss(name: str, given: Collection[str]) -> None:
 
     Args:
         name: A key of `OBJECTIVES`.
-        given: Keys by which the recipe chooses one.
+        given: Keys by which the recipe asks for one.
 
     Raises:
         ValueError: Unknown name, or the objective has losses of its own.

@@ -31,6 +31,7 @@ CHOICES = {
 _CLASSES = '; the dataset decides how many classes there are; void: true adds one'
 DECIDED_BY = dict.fromkeys(('classes', 'num_classes', 'n_classes', 'nclasses'), _CLASSES)
 """Keys that other tools have, and what decides about them here."""
+PLAIN_LOSSES = ('ohem', 'cross_entropy')
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
 NOT_NEGATIVE = (
     'patience', 'warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power',
@@ -224,10 +225,11 @@ class TrainConfig:
                 'model_options.head=isomax where the network has it, or choose another loss'
             )
 
-    def changed(self, *names: str) -> list[str]:
-        """Gives those of the keys whose value is not the default."""
-        usual = TrainConfig(dataset='camvid', root=Path(), model='enet')
-        return [name for name in names if getattr(self, name) != getattr(usual, name)]
+    @property
+    def loss_keys(self) -> list[str]:
+        """Keys that ask for another loss than cross-entropy, by which recipes begin."""
+        plain = {'loss': PLAIN_LOSSES, 'loss_options': ({},), 'class_weights': ('none',)}
+        return [key for key, usual in plain.items() if getattr(self, key) not in usual]
 
     @property
     def loss_terms(self) -> dict[str, float]:
