@@ -862,6 +862,8 @@ def test_camera_info_is_handed_on_at_the_published_size(
     for size in ((24, 32), (480, 640)):
         assert misfit(info, size) == ''
     assert misfit(CameraInfo(), (480, 640)) == ''
+    binned = CameraInfo(height=1080, width=1920, binning_x=2, binning_y=1)
+    assert misfit(binned, (1080, 960)) == ''
     assert misfit(CameraInfo(height=1080, width=1920), (480, 640)) == (
         'the calibration is of 1080x1920, and the images are 480x640, another shape; where the '
         'driver crops it must say so in roi'
@@ -909,6 +911,14 @@ def test_compressed_images_of_a_topic_with_a_name_of_its_own(
     usual = rig.user.create_publisher(CompressedImage, f'{name}/compressed', 1)
     rig.spin_until(usual.get_subscription_count)
     assert node.cameras[0].input.topic == f'{name}/compressed'
+
+
+def test_what_is_said_of_a_topic_that_may_be_read_later_is_checked_at_once(rig: Any) -> None:
+    depth = f'qos_overrides.{rig.name("image")}.subscription.depth'
+    node = rig.start(input_transport='compressed', **{depth: -1})
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == FAILURE
+    assert node.problem.startswith(f'parameter {depth} is -1')
 
 
 def remapped_node(rig: Any, camera: str) -> AnomalySegNode:
@@ -1610,6 +1620,8 @@ def test_a_number_of_the_wrong_kind_is_named_with_the_way_out(rig: Any) -> None:
     assert answer.reason == 'parameter threshold is 1; it must be of type float; write 1.0'
     assert not set_parameter(node, snapshot_dir='').successful
     assert set_parameter(node, threshold=1.0).successful
+    answer = node.set_parameters_atomically([Parameter('cameras', value=['front'])])
+    assert answer.reason == 'cameras is read-only; set it where the node is started'
 
 
 def test_every_row_of_the_table_is_declared_with_its_meaning(rig: Any) -> None:
@@ -1993,10 +2005,11 @@ def test_strange_stamps_are_said_and_the_images_processed(
     rig.spin_until(lambda: len(rig.heard[topics.REGIONS_JSON]) == 2)
     regions = [json.loads(message.data)['regions'] for message in rig.heard[topics.REGIONS_JSON]]
     assert [region['seen'] for (region,) in regions] == [1, 1], 'nothing is remembered over it'
-    rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
-    first.header.stamp.nanosec += 1
-    rig.answer(first, topics.SEMANTIC_MASK)
-    status = next_status(rig, 'input', lambda s: values(s)['stamps_back'] == '2')
+    for _ in range(2):
+        rig.answer(image_message(picture()), topics.SEMANTIC_MASK)
+        first.header.stamp.sec -= 1
+        rig.answer(first, topics.SEMANTIC_MASK)
+    status = next_status(rig, 'input', lambda s: values(s)['stamps_back'] == '3')
     assert status.level == DiagnosticStatus.WARN
     assert 'stamps of images go back again and again: two cameras on one topic' in status.message
     ahead = image_message(picture())

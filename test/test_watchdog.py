@@ -261,19 +261,6 @@ def test_a_camera_that_was_there_is_to_be_started_again() -> None:
     assert 'nobody publishes /front/image; remap image' in status.message
 
 
-def test_two_publishers_are_no_camera() -> None:
-    two = input_status(state(publishers=2), FrameStatistics())
-    assert (two.level, two.message) == (
-        Level.WARN,
-        '2 publishers send /front/image, and their images are taken as those of one camera; leave '
-        'one of them',
-    )
-    of_another_type = state(publishers=2, other_kinds=(OTHER,))
-    assert input_status(of_another_type, FrameStatistics()).level == Level.OK
-    assert input_status(state(publishers=2, incompatible=1), FrameStatistics()).level == Level.OK
-    assert input_status(state(publishers=2, came=False), FrameStatistics()).level == Level.OK
-
-
 def test_a_clock_that_stands() -> None:
     status = input_status(state(clock_stands=True), FrameStatistics())
     assert status.level == Level.WARN

@@ -23,6 +23,8 @@ from .result import Prepared, Result
 BACK_S, GAP_S = 1.0, 5.0
 """A stamp so much before that of the frame before, or behind it: another scene. A smaller step
 back is that of frames which come in another order."""
+USUAL_STEPS = 3
+"""Steps of a slow camera that are no gap."""
 
 LEAST_SCORE = float(np.finfo(np.float16).min)
 """What an ignored pixel scores."""
@@ -73,13 +75,9 @@ class Pipeline:
         self._remembers = remembers
         self._left: Callable[[], Memory] = Memory
         self._taken_s: float | None = None
+        self._step_s = 0.0
         self.ignored = ignored
         self.judge = judge
-
-    def forget(self) -> None:
-        """Takes the next frame as the first of its scene: the camera or the bag began anew."""
-        left = self._left
-        self._left = lambda: left().begun_anew()
 
     def restore(self, memory: Memory, ignored: NDArray[np.bool_] | None) -> None:
         """Takes the next frame as the one that came after `memory`, with these pixels ignored."""
@@ -127,10 +125,9 @@ class Pipeline:
                 not follow on theirs. None: it does.
         """
         settings = self.settings
-        if taken_s is not None:
-            before, self._taken_s = self._taken_s, taken_s
-            if before is not None and not -BACK_S <= taken_s - before <= GAP_S:
-                self.forget()
+        before = self._left()
+        if not self._follows(taken_s):
+            before = before.begun_anew()
         height, width = prepared.frame.size
         scale = prediction.labels.size / (height * width)
         if self.ignored is not None:
@@ -141,7 +138,7 @@ class Pipeline:
             settings,
             min_area,
             self._calibration,
-            self._left(),
+            before,
             self.judge,
             prepared.network_input if self._remembers else None,
             self.ignored,
@@ -150,6 +147,15 @@ class Pipeline:
             # What it leaves is found when it is needed: first it goes out.
             self._left = lambda: maps.anomalies.memory
         return Result(prepared, maps, self._tables)
+
+    def _follows(self, taken_s: float | None) -> bool:
+        """Whether a frame shows the scene of the one before, by its stamp."""
+        before, self._taken_s = self._taken_s, taken_s
+        if taken_s is None or before is None:
+            return True
+        step, usual = taken_s - before, self._step_s
+        self._step_s = max(step, 0.0)
+        return -BACK_S <= step <= max(GAP_S, USUAL_STEPS * usual)
 
     def counted(self, score: Score) -> Score:
         """Gives the scores of the pixels that are not ignored, of an (h, w) score, in a row."""

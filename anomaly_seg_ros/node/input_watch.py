@@ -87,7 +87,7 @@ def input_status(state: InputState, frames: FrameStatistics) -> Status:
             'skipped_share': frames.share('skipped'),
             'encoding': frames.encoding or None,
             'size': f'{height}x{width}' if height else None,
-            'age_s': frames.age_s,
+            'age_s': frames.recent_age_s(),
             'stamps_back': frames.count('stamps_back'),
             **{f'frames_{what}': frames.count(what) for what in counted},
         },
@@ -112,13 +112,6 @@ def _input_problems(state: InputState, frames: FrameStatistics) -> Iterator[Prob
         yield level, f'{problem} ({_of_images(unusable)})' if unusable else problem
     if oddity := frames.recent_oddity():
         yield Level.WARN, oddity
-    readable = state.publishers - len(state.other_kinds) - state.incompatible
-    if state.came and readable > 1:
-        yield (
-            Level.WARN,
-            f'{readable} publishers send {state.topic}, and their images are taken as those of '
-            'one camera; leave one of them',
-        )
     if state.clock_stands:
         yield (
             Level.WARN,

@@ -28,7 +28,11 @@ CAMERAS_ARGUMENTS = (
     LaunchArgument('cameras', 'front,left,right', 'names of the cameras; each is a namespace'),
     LaunchArgument('image_topics', '/{camera}/image_raw', 'image topic; {camera} is the name'),
     LaunchArgument('shared_engine', 'false', 'one node and one engine for all of them', SWITCH),
-    LaunchArgument('camera_info_topics', '/{camera}/camera_info', 'likewise their calibration'),
+    LaunchArgument(
+        'camera_info_topics',
+        '',
+        'likewise their calibration; empty: camera_info beside image_topics',
+    ),
     *(argument for argument in NODE_ARGUMENTS if argument.name not in OF_ONE_CAMERA),
 )
 REPLAY_ARGUMENTS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 import time
 from typing import NamedTuple
 
@@ -11,8 +12,9 @@ AHEAD_S = 1.0
 """Seconds that a stamp may lie in the future; more is another clock."""
 BEHIND_S = 10.0
 """Seconds that it may lie behind; no camera and no network is so slow."""
-SAME = 3
-"""Images behind each other that carry one stamp: from there on it is no chance."""
+REPEATED = 3
+"""Times that something happens, in a row or within the last seconds: then it is no chance, and no
+bag that begins again."""
 
 
 class Stamp(NamedTuple):
@@ -36,8 +38,8 @@ class StampWatch:
 
     def __init__(self) -> None:
         self._last_s: float | None = None
-        self._same = 1
-        self._went_back = -RECENT_S
+        self._same = self._behind = 0
+        self._went_back = deque([-RECENT_S] * REPEATED, maxlen=REPEATED)
 
     def look(self, stamp_s: float, now_s: float, max_age_s: float) -> Stamp:
         """Takes the stamp of the next image.
@@ -48,23 +50,35 @@ class StampWatch:
             max_age_s: Above which an image is left; 0: none is.
         """
         problem, left = stamp_problem(stamp_s, now_s, max_age_s)
-        last_s, self._last_s = self._last_s, stamp_s
         age_s = now_s - stamp_s if stamp_s and now_s else None
+        self._behind = self._behind + 1 if (age_s or 0.0) > BEHIND_S else 0
+        if not problem and not max_age_s and self._behind >= REPEATED:
+            problem = (
+                f'stamps of images are {age_s:.0f} s behind the clock of this node; synchronise '
+                'the clocks, or with a bag set use_sim_time'
+            )
+        last_s, self._last_s = self._last_s, stamp_s
         if last_s is None or not stamp_s:
             return Stamp(problem, left, 0.0, age_s)
-        self._same = self._same + 1 if stamp_s == last_s else 1
-        if self._same >= SAME:
-            again = 'images carry the same stamp again and again; mend the camera driver'
-            problem = problem or again
         back_s = max(last_s - stamp_s, 0.0)
-        if back_s:
-            before, self._went_back = self._went_back, time.monotonic()
-            if self._went_back - before < RECENT_S:
-                problem = problem or (
+        return Stamp(problem or self._of_sequence(stamp_s - last_s), left, back_s, age_s)
+
+    def _of_sequence(self, step_s: float) -> str:
+        """Gives what is wrong with the step from the stamp before to this one."""
+        self._same = 0 if step_s else self._same + 1
+        if self._same >= REPEATED:
+            return (
+                'images carry the same stamp again and again; mend the camera driver, or in a '
+                'simulation let /clock run as fast as they come'
+            )
+        if step_s < 0:
+            self._went_back.append(time.monotonic())
+            if self._went_back[-1] - self._went_back[0] < RECENT_S:
+                return (
                     'stamps of images go back again and again: two cameras on one topic, or a '
                     'driver that sends them in another order'
                 )
-        return Stamp(problem, left, back_s, age_s)
+        return ''
 
 
 def stamp_problem(stamp_s: float, now_s: float, max_age_s: float) -> tuple[str, str]:
@@ -93,11 +107,5 @@ def stamp_problem(stamp_s: float, now_s: float, max_age_s: float) -> tuple[str, 
             f'image dropped: its stamp is {age_s:.1f} s old, max_age_s is {max_age_s}; does the '
             'camera share the clock of this node?',
             left,
-        )
-    if age_s > BEHIND_S and not max_age_s:
-        return (
-            f'stamps of images are {age_s:.0f} s behind the clock of this node; synchronise the '
-            'clocks, or with a bag set use_sim_time',
-            '',
         )
     return '', ''

@@ -66,7 +66,7 @@ class FrameStatistics:
         self._problem = self._oddity = NOTHING
         self.encoding = ''
         self.size = (0, 0)
-        self.age_s: float | None = None
+        self._age_s: tuple[float | None, float] = (None, -np.inf)
 
     def reset(self) -> None:
         """Begins to count anew; what is in work now counts as received then.
@@ -125,6 +125,15 @@ class FrameStatistics:
         """Notes what a user should know of a frame that is processed all the same."""
         with self._lock:
             self._oddity = problem, time.monotonic()
+
+    def aged(self, age_s: float | None) -> None:
+        """Notes how far the stamp of a frame lies behind the clock; None: one has no time."""
+        self._age_s = age_s, time.monotonic()
+
+    def recent_age_s(self) -> float | None:
+        """Gives the age of the last frame; None after `RECENT_S`."""
+        age_s, when = self._age_s
+        return age_s if time.monotonic() - when <= RECENT_S else None
 
     def stamps_back(self) -> None:
         """Notes that a stamp lies before that of the frame before."""

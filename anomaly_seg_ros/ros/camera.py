@@ -40,6 +40,9 @@ from anomaly_seg_ros.ros.camera_input import (
 from anomaly_seg_ros.ros.publications import Publications
 from anomaly_seg_ros.whole_frame.methods import fit_camera, FrameJudge, said_of_camera
 
+SELDOM_S = 60.0
+"""Seconds between two log lines that images stay away."""
+
 NO_FRAMES = f'{watchdog.PAUSED}, so no frame comes; call that with true, then ~/calibrate'
 """Why a camera that is paused is not calibrated."""
 
@@ -85,8 +88,10 @@ class Camera:
         )
         self._config = config
         self._ignore_mask = drawn(config.ignore_mask, self._key)
+        self._ignored_sizes: set[tuple[int, int]] = set()
         self._pipeline = node_pipeline(engine, self._checkpoint, config, self._key)
         self._paused = self._silent = False
+        self._silence_said = -SELDOM_S
         self._shot: Shot | None = None
         self.calibrator = Calibrator(self._adopt)
         self._put: Callable[[Camera, ImageInput], bool]
@@ -173,14 +178,14 @@ class Camera:
         began = time.perf_counter()
         frame = frame_of(message, self._bits)
         self._note_encoding(frame.encoding)
-        if frame.size != self.statistics.size:
-            self.statistics.size = frame.size
-            self._note_ignored(frame.size)
+        self.statistics.size = frame.size
+        self._note_ignored(frame.size)
         return self._pipeline.prepare(frame, began)
 
     def _note_ignored(self, size: tuple[int, int]) -> None:
         """Says what the ignore mask does to images of a size that is new."""
-        if self._ignore_mask is not None:
+        if self._ignore_mask is not None and size not in self._ignored_sizes:
+            self._ignored_sizes.add(size)
             said, fits = self._ignore_mask.said(size)
             log = self._node.get_logger()
             (log.info if fits else log.warning)(f'{self._prefix}{said}')
@@ -313,7 +318,7 @@ class Camera:
         """Whether an image is not to be processed because of its stamp; says what is wrong."""
         now_s = self._node.get_clock().now().nanoseconds * 1e-9
         found = self._stamps.look(stamp_s(message), now_s, max_age_s)
-        self.statistics.age_s = found.age_s
+        self.statistics.aged(found.age_s)
         if found.back_s:
             self.statistics.stamps_back()
             self._node.get_logger().info(
@@ -346,13 +351,20 @@ class Camera:
             yield replace(status, task=f'{self.name} {status.task}'.lstrip())
 
     def _note_silence(self, state: input_watch.InputState, said: str) -> None:
-        """Logs once that images stay away, with the cause, and once that they come again."""
-        silent = not state.idle and state.waiting_s > input_watch.INPUT_TIMEOUT_S
-        if silent and not self._silent:
-            self._node.get_logger().warning(f'{self._prefix}{said}')
-        elif self._silent and not silent:
-            self._node.get_logger().info(f'{self._prefix}images arrive again')
-        self._silent = silent
+        """Logs once that images stay away, with the cause, and once that they come again.
+
+        Seldom, of a camera that is slower than that.
+        """
+        if state.idle:
+            return
+        log, now = self._node.get_logger(), time.monotonic()
+        if state.waiting_s > input_watch.INPUT_TIMEOUT_S:
+            if not self._silent and now - self._silence_said > SELDOM_S:
+                self._silent, self._silence_said = True, now
+                log.warning(f'{self._prefix}{said}')
+        elif self._silent and state.came:
+            self._silent = False
+            log.info(f'{self._prefix}images arrive again')
 
     def _work_state(self) -> watchdog.WorkState:
         return watchdog.WorkState(

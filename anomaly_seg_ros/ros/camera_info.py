@@ -13,8 +13,6 @@ from std_msgs.msg import Header
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.ros import qos
 
-SELDOM_S = 60.0
-"""Seconds between two warnings of a calibration."""
 CROPPED = 0.02
 """Relative difference between the shapes of a calibration and of an image: more is no rounding."""
 
@@ -35,6 +33,7 @@ class CameraInfoRelay:
         self._input = topics.of_camera(topics.CAMERA_INFO, camera)
         self._image = topics.of_camera(topics.IMAGE, camera)
         self._newest: CameraInfo | None = None
+        self._said = ''
         self._subscription: Any = None
         self._publisher: Any = None
 
@@ -79,12 +78,15 @@ class CameraInfoRelay:
         if newest is None:
             self._warn(self._why_missing())
             return
-        self._warn(misfit(newest, image_size))
+        if problem := misfit(newest, image_size):
+            self._warn(f'{self._node.resolve_topic_name(self._input)}: {problem}')
         self._publisher.publish(rescaled(newest, header, size))
 
     def _warn(self, problem: str) -> None:
-        if problem:
-            self._node.get_logger().warning(problem, throttle_duration_sec=SELDOM_S)
+        """Says it once, until there is another one."""
+        if problem and problem != self._said:
+            self._node.get_logger().warning(problem)
+            self._said = problem
 
     def _why_missing(self) -> str:
         """Gives why no calibration has come that somebody listens to; '' where it may yet."""
@@ -103,12 +105,13 @@ class CameraInfoRelay:
 
 def misfit(info: CameraInfo, size: tuple[int, int]) -> str:
     """Gives why a calibration is not that of images of (height, width); '' where it may be."""
-    width, height = (info.roi.width or info.width), (info.roi.height or info.height)
+    width = (info.roi.width or info.width) / (info.binning_x or 1)
+    height = (info.roi.height or info.height) / (info.binning_y or 1)
     if not (width and height) or abs(width / height * size[0] / size[1] - 1) <= CROPPED:
         return ''
     return (
-        f'the calibration is of {height}x{width}, and the images are {size[0]}x{size[1]}, another '
-        'shape; where the driver crops it must say so in roi'
+        f'the calibration is of {height:.0f}x{width:.0f}, and the images are '
+        f'{size[0]}x{size[1]}, another shape; where the driver crops it must say so in roi'
     )
 
 

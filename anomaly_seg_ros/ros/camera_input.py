@@ -68,6 +68,7 @@ class CameraInput:
     Attributes:
         topic: Fully resolved name; of compressed images that of image_transport, or that which
             `image` is remapped to where this carries them itself.
+        names: Those that it may be.
         subscription: None while nothing is wanted, or while the node is not active.
         active: Whether the node is.
     """
@@ -94,9 +95,13 @@ class CameraInput:
             return topics.compressed(topic) if compressed else topic
 
         self.topic = resolved(self._name)
-        given = node.resolve_topic_name(self._name)
-        self._names = (self.topic, given) if compressed else (self.topic,)
-        self._read = {resolved(topics.of_camera(topics.IMAGE, name)) for name in config.cameras}
+
+        def names(camera: str) -> tuple[str, ...]:
+            name = topics.of_camera(topics.IMAGE, camera)
+            return tuple(dict.fromkeys((resolved(name), node.resolve_topic_name(name))))
+
+        self.names = names(camera) if compressed else (self.topic,)
+        self._read = {name for other in config.cameras for name in names(other)}
         self._kind = f'sensor_msgs/msg/{self._type.__name__}'
         self.subscription: Any = None
         self.active = False
@@ -114,6 +119,8 @@ class CameraInput:
         """
         self.active, self._reads_since = True, time.monotonic()
         self.topic = self._where_images_are()
+        for name in self.names:
+            qos.check_overrides(self._node, name, 'subscription', qos.image_input_overrides())
         self._subscribe()  # in any case once: what was said of its quality of service is tried out
         self.review()
 
@@ -142,7 +149,7 @@ class CameraInput:
 
     def _where_images_are(self) -> str:
         """Gives the topic that somebody publishes them on now; where nobody does, as before."""
-        found = (name for name in self._names if self._carries(name, self._kind))
+        found = (name for name in self.names if self._carries(name, self._kind))
         return next(found, self.topic)
 
     def _carries(self, topic: str, kind: str) -> bool:
@@ -161,8 +168,6 @@ class CameraInput:
             self.subscription = self._make_subscription()
 
     def _make_subscription(self, **events: Any) -> Any:
-        overrides = qos.image_input_overrides()
-        qos.check_overrides(self._node, self.topic, 'subscription', overrides)
         return self._node.create_subscription(
             self._type,
             self.topic,
@@ -171,7 +176,7 @@ class CameraInput:
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=self._on_incompatible_qos, **events
             ),
-            qos_overriding_options=overrides,
+            qos_overriding_options=qos.image_input_overrides(),
         )
 
     def _hear(self, turn: int, message: ImageInput) -> None:

@@ -140,7 +140,8 @@ class AnomalySegNode(LifecycleNode):
             raise
         if self._bond is not None:
             self._bond.start()
-        for name in parameters.unused_overrides(self):
+        known = [name for camera in self.cameras for name in camera.input.names]
+        for name in parameters.unused_overrides(self, known):
             self.get_logger().warning(f'parameter {name} is of no topic of this node')
         read = ', '.join(camera.input.topic for camera in self.cameras)
         self.get_logger().info(f'reading {read}')

@@ -59,13 +59,18 @@ def declare(node: Node) -> None:
     )
 
 
-def unused_overrides(node: Node) -> list[str]:
+def unused_overrides(node: Node, known: Iterable[str]) -> list[str]:
     """Gives what was said at start-up of the quality of service of topics that are none of ours.
 
     To be asked once the topics are there: only then ROS declares these parameters.
+
+    Args:
+        node: Of the parameters.
+        known: Topics that it may read yet.
     """
+    later = tuple(f'{QOS_OVERRIDES}{topic}.' for topic in known)
     overrides = [name for name in start_up_values(node) if name.startswith(QOS_OVERRIDES)]
-    return [name for name in overrides if not node.has_parameter(name)]
+    return [name for name in overrides if not (node.has_parameter(name) or name.startswith(later))]
 
 
 def _declare(node: Node, parameter: Parameter) -> None:
@@ -121,6 +126,8 @@ def refusal(
         row = table.get(change.name)
         if row is None:
             continue
+        if row.effect == READ_ONLY and change.value != getattr(config, change.name):
+            return f'{change.name} is read-only; set it where the node is started', config
         if active and row.effect != DYNAMIC and change.value != getattr(config, change.name):
             return f'{change.name} cannot change while the node is active; deactivate it', config
         wanted[change.name] = change.value

@@ -31,7 +31,7 @@ CHOICES = {
 _CLASSES = '; the dataset decides how many classes there are; void: true adds one'
 DECIDED_BY = dict.fromkeys(('classes', 'num_classes', 'n_classes', 'nclasses'), _CLASSES)
 """Keys that other tools have, and what decides about them here."""
-PLAIN_LOSSES = ('ohem', 'cross_entropy')
+PLAIN_LOSSES = {'ohem', 'cross_entropy'}
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
 NOT_NEGATIVE = (
     'patience', 'warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power',
@@ -228,8 +228,12 @@ class TrainConfig:
     @property
     def loss_keys(self) -> list[str]:
         """Keys that ask for another loss than cross-entropy, by which recipes begin."""
-        plain = {'loss': PLAIN_LOSSES, 'loss_options': ({},), 'class_weights': ('none',)}
-        return [key for key, usual in plain.items() if getattr(self, key) not in usual]
+        own = {
+            'loss': not self.loss_terms.keys() <= PLAIN_LOSSES,
+            'loss_options': bool(self.loss_options),
+            'class_weights': self.class_weights != 'none',
+        }
+        return [key for key, chosen in own.items() if chosen]
 
     @property
     def loss_terms(self) -> dict[str, float]:
