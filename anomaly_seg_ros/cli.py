@@ -13,6 +13,7 @@ import sys
 from typing import NamedTuple, NoReturn
 
 from anomaly_seg_ros import __version__
+from anomaly_seg_ros.engines.facts import TORCH
 from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.process.cores import shared_cores
 from anomaly_seg_ros.process.out_of_memory import is_out_of_memory, OUT_OF_MEMORY_SAID
@@ -24,6 +25,15 @@ RUNTIME, TRAINING = 'anomaly_seg_ros.commands', 'training.commands'
 BAG_MODULES = ('rosbags', 'lz4', 'backports')
 BAG_PACKAGES = 'rosbags==0.11.9 lz4==4.4.5 backports.zstd==1.8.0'
 """What reads bags. On a vehicle ROS 2 is of apt, and the files of requirements bring another."""
+PACKAGES = {
+    **dict.fromkeys(BAG_MODULES, BAG_PACKAGES),
+    **dict.fromkeys(TORCH, ' '.join(TORCH.values())),
+    'cv2': 'opencv-python-headless',
+    'yaml': 'PyYAML',
+    **{name: name for name in ('numpy', 'openvino', 'tqdm')},
+}
+"""Import name to what `pip install` takes, of all that runs without training."""
+TRAINING_PACKAGES = '-r config/requirements/train.txt'
 
 
 class Verb(NamedTuple):
@@ -163,9 +173,11 @@ def leave_output() -> None:
 def say_error(verb: str, error: BaseException, out: Path | None) -> int:
     """Says an error in one line and gives its status; raises one that could not be foreseen."""
     if isinstance(error, ModuleNotFoundError):
-        of_bags = str(error.name).partition('.')[0] in BAG_MODULES
-        packages = BAG_PACKAGES if of_bags else '-r config/requirements/train.txt'
-        say(verb, f'{error}; install what it needs: pip install {packages}')
+        name = str(error.name).partition('.')[0]
+        way = f'install what it needs: pip install {PACKAGES.get(name, TRAINING_PACKAGES)}'
+        if name in ('rclpy', 'ament_index_python') or name.endswith('_msgs'):
+            way = 'source the setup file of ROS and that of the workspace'
+        say(verb, f'{error}; {way}')
         return 2
     if isinstance(error, OSError):
         say(verb, explain(error, out))

@@ -378,6 +378,24 @@ def small_run(
 
 
 @pytest.mark.slow
+def test_times_are_kept_where_the_memory_cannot_be_measured(
+    exported_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def killed(*_: object) -> None:
+        raise RuntimeError('an engine process was killed by signal 9; perhaps memory was full')
+
+    monkeypatch.setattr('training.bench.engines.peak_memory', killed)
+    call = ['benchmark', '--out', str(tmp_path / 'out'), '--checkpoint', str(exported_checkpoint)]
+    assert cli([*call, '--engine', 'openvino', '--rounds', '1', '--image', '96x128']) == 1
+    (row,) = read_results(tmp_path / 'out')
+    assert row.latency_ms is not None
+    assert row.peak_mb is None
+    said = 'openvino: memory not measured: an engine process was killed by signal 9; perhaps'
+    assert row.extra['warnings'][0].startswith(said)
+    assert f'warning: {said}' in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_results_of_a_small_run(small_run: dict[str, Any]) -> None:
     rows = {row['engine']: row for row in small_run['rows']}
     assert list(rows) == ['openvino', 'torch', 'tensorrt']

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from anomaly_seg_ros.cli import BAG_PACKAGES, main, say_error, VERBS
+from anomaly_seg_ros.engines.facts import TORCH
 
 ROOT = Path(__file__).resolve().parent.parent
 LEAST_FIT = ['--checkpoint', 'default', '--score', 'msp', '--dataset', 'camvid', '--root', '.']
@@ -166,8 +167,32 @@ def test_what_reads_bags_is_named_alone(capsys: pytest.CaptureFixture[str]) -> N
     pinned = Path('config/requirements/node.txt').read_text(encoding='utf-8').splitlines()
     assert set(BAG_PACKAGES.split()) <= set(pinned)
     assert BAG_PACKAGES in Path('docs/vehicle.md').read_text(encoding='utf-8')
-    assert say_error('train', ModuleNotFoundError('no lightning', name='lightning'), None) == 2
-    assert 'requirements/train.txt' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('name', 'way'),
+    [
+        ('lightning', 'install what it needs: pip install -r config/requirements/train.txt'),
+        ('torch', 'install what it needs: pip install torch==2.13.0 safetensors==0.8.0'),
+        ('safetensors', 'install what it needs: pip install torch==2.13.0 safetensors==0.8.0'),
+        ('cv2', 'install what it needs: pip install opencv-python-headless'),
+        ('yaml', 'install what it needs: pip install PyYAML'),
+        ('rclpy', 'source the setup file of ROS and that of the workspace'),
+        ('sensor_msgs.msg', 'source the setup file of ROS and that of the workspace'),
+    ],
+)
+def test_only_what_is_missing_is_to_be_installed(
+    name: str, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert say_error('demo', ModuleNotFoundError(f'no {name}', name=name), None) == 2
+    assert capsys.readouterr().err == f'anomaly_seg demo: no {name}; {way}\n'
+
+
+def test_what_a_gpu_adds_brings_no_second_ros() -> None:
+    folder = Path('config/requirements')
+    lines = (folder / 'gpu.txt').read_text(encoding='utf-8').splitlines()
+    assert set(TORCH.values()) <= set(lines)
+    assert '-r node.txt' not in lines
 
 
 def test_every_verb_has_its_help_where_only_the_node_is_installed(tmp_path: Path) -> None:

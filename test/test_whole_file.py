@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import threading
 
 import pytest
 
@@ -31,6 +32,28 @@ def test_nothing_is_left_and_nothing_lost_where_writing_fails(tmp_path: Path) ->
     with pytest.raises(TypeError), whole_file(tmp_path / 'a') as part:
         part.write_bytes('not bytes')  # type: ignore[arg-type]
     assert (tmp_path / 'a').read_text() == 'before'
+    assert [path.name for path in tmp_path.iterdir()] == ['a']
+
+
+def test_two_may_write_one_file_at_once(tmp_path: Path) -> None:
+    """As shards do that end at the same moment: either file is there in the end, and whole."""
+    faults: list[BaseException] = []
+
+    def write(text: str) -> None:
+        try:
+            for _ in range(200):
+                with whole_file(tmp_path / 'a') as part:
+                    part.write_text(text)
+        except OSError as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter * 99,)) for letter in 'xyz']
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert (tmp_path / 'a').read_text() in {letter * 99 for letter in 'xyz'}
     assert [path.name for path in tmp_path.iterdir()] == ['a']
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
     from anomaly_seg_ros.prediction import Engine
 
-TORCH = {'torch': 'torch==2.13.0 safetensors'}
-"""What reads a checkpoint's network, and the line that installs it."""
+TORCH = {'torch': 'torch==2.13.0', 'safetensors': 'safetensors==0.8.0'}
+"""What reads a checkpoint's network, and what installs it."""
 
 
 @dataclass(frozen=True, kw_only=True)

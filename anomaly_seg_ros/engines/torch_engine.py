@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FACTS = EngineFacts(
     library='torch',
-    install=TORCH['torch'],
+    install=' '.join(TORCH.values()),
     precisions=('auto', 'fp32', 'bf16', 'fp16'),
     exports=False,
 )
@@ -137,19 +137,20 @@ class TorchEngine:
     def _run(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         import torch
 
-        kind = getattr(torch, _TYPES[self.precision]) if self.precision in _TYPES else None
-        with (
-            torch.inference_mode(),
-            # No cache of cast weights in a CUDA graph: its memory would be freed behind it.
-            torch.autocast(
-                self._device.type,
-                kind,
-                enabled=kind is not None,
-                cache_enabled=self._device.type == 'cpu',
-            ),
-        ):
+        with torch.inference_mode(), self._autocast():
             outputs: dict[str, torch.Tensor] = self.scored(batch)
         return outputs
+
+    def _autocast(self) -> torch.autocast:
+        """Gives the context of the engine's precision."""
+        import torch
+
+        kind = getattr(torch, _TYPES[self.precision]) if self.precision in _TYPES else None
+        # No cache of cast weights in a CUDA graph: its memory would be freed behind it.
+        cached = self._device.type == 'cpu'
+        return torch.autocast(
+            self._device.type, kind, enabled=kind is not None, cache_enabled=cached
+        )
 
     def _on_gpu(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
         from anomaly_seg_ros.engines.cuda_replay import CudaReplay
@@ -167,7 +168,7 @@ class TorchEngine:
         import torch
 
         batch = torch.from_numpy(stack_images([image], self.input_size)).to(self._device)
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             output = self.scored.output(batch)
         if output.logits is None:
             raise ValueError(

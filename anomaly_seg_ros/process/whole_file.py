@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import os
 from pathlib import Path
+import threading
 
 
 @contextmanager
@@ -18,7 +20,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: It cannot be written.
     """
-    part = path.with_name(f'{path.name}.part')
+    # Of this writer alone: another one may write the same file at the same moment.
+    part = path.with_name(f'{path.name}.{os.getpid()}-{threading.get_ident()}.part')
     part.touch()
     rights = part.stat().st_mode
     try:

@@ -1,6 +1,7 @@
 """For a person with an NVIDIA GPU: builds the engines, then prints parity and latency.
 
     pip install torch==2.13.0
+    pip install -r config/requirements/node.txt
     pip install --extra-index-url https://pypi.nvidia.com -r config/requirements/gpu.txt
     pip install onnxruntime-gpu onnx==1.23.2 onnxscript==0.7.2
     python test/gpu/run.py --checkpoint default [--size 512x1024] [--frames DIR]

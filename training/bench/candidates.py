@@ -18,6 +18,7 @@ from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
 from anomaly_seg_ros.engines.choice import is_ready, Wanted
 from anomaly_seg_ros.engines.export import exported
 from anomaly_seg_ros.engines.folder import ENGINES_FOLDER
+from training.bench.machine import ended
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.prediction import Engine
@@ -157,10 +158,18 @@ def prepare(
         command += ['--calibration', str(calibration)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        raise ImportError(last_line(result.stderr) or f'export of {candidate.label!r} failed')
+        killed = result.returncode < 0
+        said = '' if killed else last_line(result.stderr).removeprefix('anomaly_seg export: ')
+        how = f'export of {candidate.label!r} {ended(result.returncode)}'
+        raise ImportError(said or how)
     return replace(call, engine_path=str(out))
 
 
 def last_line(text: str) -> str:
-    """Gives the last line that says something, which is the error in a traceback too."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), '')
+    r"""Gives the last line that says what is wrong, which is the error in a traceback too.
+
+    >>> last_line('INFO: it begins\nno such engine\nINFO: it ends\n')
+    'no such engine'
+    """
+    lines = (line.strip() for line in reversed(text.splitlines()))
+    return next((line for line in lines if line and not line.startswith(('INFO:', 'WARN'))), '')

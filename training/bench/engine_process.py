@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from training.bench.machine import ALLOCATORS, page_faults, process_memory_mb, variables
+from training.bench.machine import ALLOCATORS, ended, page_faults, process_memory_mb, variables
 
 NETWORK = 'network'
 TRAINING = 'training'
@@ -77,7 +77,7 @@ class EngineProcess:
                 if 'error' in answer:
                     raise RuntimeError(answer['error'])
                 return answer
-        raise RuntimeError(f'an engine process ended with status {self._process.wait()}')
+        raise RuntimeError(f'an engine process {ended(self._process.wait())}')
 
     def close(self) -> None:
         """Ends the process."""

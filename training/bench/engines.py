@@ -133,9 +133,13 @@ def measure(
         row.extra['floor'] = floor.floor_of(
             found, entry.engine.precision, entry.engine.description, row.extra['min_ms']
         )
-        memory = peak_memory(entry.call.to_json(), settings.source, size)
-        row.peak_mb = memory.get('gpu', memory['peak'])
-        row.extra['memory_mb'] = memory
+        try:
+            memory = peak_memory(entry.call.to_json(), settings.source, size)
+        except (OSError, RuntimeError) as error:  # the times are there: they are not to be lost
+            row.extra['warnings'] = [f'{label}: memory not measured: {error}']
+        else:
+            row.peak_mb = memory.get('gpu', memory['peak'])
+            row.extra['memory_mb'] = memory
         rows[label] = row
     return rows
 

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 import platform
 import shlex
+import signal
 import sys
 from typing import Any
 
@@ -112,3 +113,15 @@ def page_faults(pid: int | str = 'self') -> int:
 def _kilobytes(path: Path) -> dict[str, int]:
     pairs = (line.partition(':') for line in path.read_text(encoding='ascii').splitlines())
     return {key: int(value.split()[0]) for key, _, value in pairs if value.endswith(' kB')}
+
+
+def ended(status: int) -> str:
+    """Gives how a process has ended.
+
+    >>> ended(1), ended(-9)
+    ('ended with status 1', 'was killed by signal 9; perhaps memory was full')
+    """
+    if status >= 0:
+        return f'ended with status {status}'
+    full = '; perhaps memory was full' if status == -signal.SIGKILL else ''
+    return f'was killed by signal {-status}{full}'

@@ -89,8 +89,11 @@ def main(args: argparse.Namespace) -> int:
     clear_results(args.out)
     write_results(args.out, rows)
     print(engine_table(rows))
+    measured = [row for row in rows if row.latency_ms is not None]
+    for text in (text for row in measured for text in row.extra.get('warnings', ())):
+        print(f'warning: {text}')
     print(f'written to {args.out}; a page: anomaly_seg report {args.out} --out report.html')
-    return int(any(row.latency_ms is None for row in rows))
+    return int(any(row.extra.get('warnings') for row in rows))
 
 
 def checked_score(score: str) -> str:
