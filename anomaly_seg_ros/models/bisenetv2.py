@@ -281,10 +281,10 @@ class BiSeNetV2(Network):
         self.aux_heads = aux_heads
         if aux_heads:
             c1, c3, c4, c5 = segment_channels
-            self.aux2 = SegmentHead(c1, width, classes, 4, True, head)
-            self.aux3 = SegmentHead(c3, width, classes, 8, True, head)
-            self.aux4 = SegmentHead(c4, width, classes, 16, True, head)
-            self.aux5_4 = SegmentHead(c5, width, classes, 32, True, head)
+            self.aux2 = SegmentHead(c1, width, classes, scale=4, aux=True, head=head)
+            self.aux3 = SegmentHead(c3, width, classes, scale=8, aux=True, head=head)
+            self.aux4 = SegmentHead(c4, width, classes, scale=16, aux=True, head=head)
+            self.aux5_4 = SegmentHead(c5, width, classes, scale=32, aux=True, head=head)
         self._initialise(flat_start)
 
     def _initialise(self, flat_start: bool) -> None:

@@ -76,7 +76,8 @@ class CameraInfoRelay:
             return
         newest = self._newest
         if newest is None:
-            self._warn(self._why_missing())
+            if not self._said:
+                self._warn(self._why_missing())
             return
         if problem := misfit(newest, image_size):
             self._warn(f'{self._node.resolve_topic_name(self._input)}: {problem}')
