@@ -170,6 +170,11 @@ def test_a_camera_whose_images_the_node_drops_is_bad(
             assert look(sender.topic_name, root) == [
                 'size (72, 96)', 'ready: start the node with input_transport:=compressed'
             ]  # fmt: skip
+    second = bench.user.create_publisher(CompressedImage, topic, 1)
+    with playing(second, message):
+        _, said = look(topic, root)
+    many = f'2 send {topic}, and are taken for one camera'
+    assert said == f'ready, but: publishers: {many}; next: leave one of them'
 
 
 @pytest.mark.ros

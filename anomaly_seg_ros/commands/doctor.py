@@ -74,6 +74,9 @@ def camera(topic: str) -> Generator[Observation, None, tuple[int, int] | None]:
     yield Observation('middleware', report.middleware)
     for publisher in report.publishers:
         yield Observation('publisher', publisher)
+    if len(report.publishers) > 1:
+        many = f'{len(report.publishers)} send {topic}, and are taken for one camera'
+        yield Observation('publishers', many, DOUBTFUL, 'leave one of them')
     status, values = report.status, report.status.values
     state = {Level.OK: GOOD, Level.WARN: DOUBTFUL, Level.ERROR: BAD}[status.level]
     arrived = values['frames_received']
