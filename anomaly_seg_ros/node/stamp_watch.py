@@ -17,7 +17,7 @@ REPEATED = 3
 bag that begins again."""
 
 
-class Stamp(NamedTuple):
+class StampFinding(NamedTuple):
     """What was found out about one.
 
     Attributes:
@@ -41,7 +41,7 @@ class StampWatch:
         self._same = self._behind = 0
         self._went_back = deque([-RECENT_S] * REPEATED, maxlen=REPEATED)
 
-    def look(self, stamp_s: float, now_s: float, max_age_s: float) -> Stamp:
+    def look(self, stamp_s: float, now_s: float, max_age_s: float) -> StampFinding:
         """Takes the stamp of the next image.
 
         Args:
@@ -59,9 +59,9 @@ class StampWatch:
             )
         last_s, self._last_s = self._last_s, stamp_s
         if last_s is None or not stamp_s:
-            return Stamp(problem, left, 0.0, age_s)
+            return StampFinding(problem, left, 0.0, age_s)
         back_s = max(last_s - stamp_s, 0.0)
-        return Stamp(problem or self._of_sequence(stamp_s - last_s), left, back_s, age_s)
+        return StampFinding(problem or self._of_sequence(stamp_s - last_s), left, back_s, age_s)
 
     def _of_sequence(self, step_s: float) -> str:
         """Gives what is wrong with the step from the stamp before to this one."""
@@ -84,7 +84,8 @@ class StampWatch:
 def stamp_problem(stamp_s: float, now_s: float, max_age_s: float) -> tuple[str, str]:
     """Gives what is wrong with the stamp of an image by itself, and whether it is to be left.
 
-    Arguments as of `StampWatch.look`; the result is that of `Stamp.problem` and `Stamp.left`.
+    Arguments as of `StampWatch.look`; the result is that of `StampFinding.problem` and
+    `left`.
 
     >>> stamp_problem(99.5, 100.0, 0.0)
     ('', '')

@@ -42,6 +42,8 @@ from anomaly_seg_ros.whole_frame.methods import fit_camera, FrameJudge, said_of_
 
 SELDOM_S = 60.0
 """Seconds between two log lines that images stay away."""
+MOST_SIZES = 8
+"""Sizes of images that it is said for what the ignore mask does to them."""
 
 NO_FRAMES = f'{watchdog.PAUSED}, so no frame comes; call that with true, then ~/calibrate'
 """Why a camera that is paused is not calibrated."""
@@ -184,8 +186,9 @@ class Camera:
 
     def _note_ignored(self, size: tuple[int, int]) -> None:
         """Says what the ignore mask does to images of a size that is new."""
-        if self._ignore_mask is not None and size not in self._ignored_sizes:
-            self._ignored_sizes.add(size)
+        sizes = self._ignored_sizes
+        if self._ignore_mask is not None and size not in sizes and len(sizes) < MOST_SIZES:
+            sizes.add(size)
             said, fits = self._ignore_mask.said(size)
             log = self._node.get_logger()
             (log.info if fits else log.warning)(f'{self._prefix}{said}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from std_msgs.msg import Header
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.ros import qos
 
+SELDOM_S = 60.0
+"""Seconds between two warnings of one camera's calibration."""
 CROPPED = 0.02
 """Relative difference between the shapes of a calibration and of an image: more is no rounding."""
 
@@ -33,7 +36,7 @@ class CameraInfoRelay:
         self._input = topics.of_camera(topics.CAMERA_INFO, camera)
         self._image = topics.of_camera(topics.IMAGE, camera)
         self._newest: CameraInfo | None = None
-        self._said = ''
+        self._said, self._said_at = '', -SELDOM_S
         self._subscription: Any = None
         self._publisher: Any = None
 
@@ -84,10 +87,11 @@ class CameraInfoRelay:
         self._publisher.publish(rescaled(newest, header, size))
 
     def _warn(self, problem: str) -> None:
-        """Says it once, until there is another one."""
-        if problem and problem != self._said:
+        """Says it once, until there is another one; seldom, of those that come and go."""
+        now = time.monotonic()
+        if problem and problem != self._said and now - self._said_at > SELDOM_S:
             self._node.get_logger().warning(problem)
-            self._said = problem
+            self._said, self._said_at = problem, now
 
     def _why_missing(self) -> str:
         """Gives why no calibration has come that somebody listens to; '' where it may yet."""

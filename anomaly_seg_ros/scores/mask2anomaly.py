@@ -32,8 +32,8 @@ class Mask2Anomaly(AnomalyScore):
         super().__init__()
         if any(isinstance(c, bool) or not isinstance(c, int) or c < 0 for c in refine):
             raise ValueError(f'refine is {refine}; it must hold ids of classes')
-        if not 0 <= confidence < 1:
-            raise ValueError(f'confidence is {confidence}; it must lie in 0..1, 1 excluded')
+        if not 0 <= confidence <= 1:
+            raise ValueError(f'confidence is {confidence}; it must lie in 0..1')
         self.refine, self.confidence, self.flip = tuple(refine), confidence, flip
 
     def forward(self, output: ModelOutput) -> Tensor:
