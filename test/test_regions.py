@@ -16,7 +16,7 @@ import pytest
 from anomaly_seg_ros.bags.fields import HEADER
 from anomaly_seg_ros.bags.reader import TYPESTORE
 from anomaly_seg_ros.classes import dynamic_ids, IGNORE
-from anomaly_seg_ros.frames.ignore_mask import drawn, read_ignored
+from anomaly_seg_ros.frames.ignore_mask import read_ignored, read_mask
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.persistence import Persistence
@@ -342,8 +342,8 @@ def test_a_mask_says_what_it_does(tmp_path: Path) -> None:
     write_image(tmp_path / 'black.png', picture)
     picture[30:] = 255
     write_image(tmp_path / 'front.png', picture)
-    assert drawn('', 'front') is None
-    mask = drawn(str(tmp_path / '{camera}.png'), 'front')
+    assert read_mask('', 'front') is None
+    mask = read_mask(str(tmp_path / '{camera}.png'), 'front')
     assert mask is not None
     said = f"ignore_mask '{tmp_path / 'front.png'}' leaves out 25 % of the picture"
     assert mask.said((480, 720)) == (said, True)
@@ -353,7 +353,7 @@ def test_a_mask_says_what_it_does(tmp_path: Path) -> None:
         stretched == f'{said}, stretched: it is 40x60, and the images 480x480; draw it on an '
         'image of this camera'
     )
-    black = drawn(str(tmp_path / 'black.png'), '')
+    black = read_mask(str(tmp_path / 'black.png'), '')
     assert black is not None
     text, fits = black.said((480, 720))
     assert not fits

@@ -19,47 +19,36 @@ CAMERA = '{camera}'
 """Stands for the camera's name in the path, where there are several."""
 
 
-def read_ignored(path: str, camera: str, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """Reads which pixels are ignored.
-
-    Args:
-        path: An image of the shape of the camera's, of any size: not black where ignored; '' for
-            none.
-        camera: Takes the place of `CAMERA` in it.
-        size: (height, width) of the result.
-
-    Returns:
-        (height, width) true where ignored; None where no path is given.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: It is no image, or nothing is left of the camera's.
-    """
-    if not path:
-        return None
-    file, pixels = _picture(path, camera)
-    ignored = resize_ids(np.asarray(pixels != 0), size)
-    if ignored.all():
-        raise ValueError(f'ignore_mask {str(file)!r} is black nowhere, so nothing would be left')
-    return ignored
-
-
-class Drawn(NamedTuple):
-    """What is known of a mask that is in use.
+class IgnoreMask(NamedTuple):
+    """A picture of what shall not count.
 
     Attributes:
         file: Where it came from.
-        shape: (height, width) of the picture.
-        share: Of its pixels that are ignored, 0..1.
+        pixels: (H, W) true where ignored, at the picture's own size.
     """
 
     file: Path
-    shape: tuple[int, int]
-    share: float
+    pixels: NDArray[np.bool_]
+
+    def at(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Gives which pixels are ignored at another size.
+
+        Args:
+            size: (height, width) of the result.
+
+        Raises:
+            ValueError: Nothing is left of the camera's image.
+        """
+        ignored = resize_ids(self.pixels, size)
+        if ignored.all():
+            raise ValueError(
+                f'ignore_mask {str(self.file)!r} is black nowhere, so nothing would be left'
+            )
+        return ignored
 
     def said(self, size: tuple[int, int]) -> tuple[str, bool]:
         """Gives what it does to images of (height, width), and whether that is as it should be."""
-        (height, width), share = self.shape, self.share * 100
+        (height, width), share = self.pixels.shape, self.pixels.mean() * 100
         said = f'ignore_mask {str(self.file)!r} leaves out {share:.0f} % of the picture'
         if not share:
             return f'{said}: it is black all over; white is what is left out', False
@@ -69,15 +58,28 @@ class Drawn(NamedTuple):
         return said, True
 
 
-def drawn(path: str, camera: str) -> Drawn | None:
-    """Gives what is known of a mask; arguments and errors as of `read_ignored`."""
+def read_mask(path: str, camera: str) -> IgnoreMask | None:
+    """Reads an ignore mask.
+
+    Args:
+        path: An image of the shape of the camera's, of any size: not black where ignored; '' for
+            none.
+        camera: Takes the place of `CAMERA` in it.
+
+    Returns:
+        None where no path is given.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is no image.
+    """
     if not path:
         return None
-    file, pixels = _picture(path, camera)
-    height, width = pixels.shape
-    return Drawn(file, (height, width), float((pixels != 0).mean()))
-
-
-def _picture(path: str, camera: str) -> tuple[Path, NDArray[np.uint8]]:
     file = Path(path.replace(CAMERA, camera)).expanduser()
-    return file, read_pixels(file, cv2.IMREAD_GRAYSCALE)
+    return IgnoreMask(file, np.asarray(read_pixels(file, cv2.IMREAD_GRAYSCALE) != 0))
+
+
+def read_ignored(path: str, camera: str, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Gives what `IgnoreMask.at` gives of a mask; arguments and errors as of the two."""
+    mask = read_mask(path, camera)
+    return None if mask is None else mask.at(size)

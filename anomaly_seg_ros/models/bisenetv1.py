@@ -18,7 +18,7 @@ from torch.nn import functional
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU
-from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.isomax_head import check_head, pixel_classifier
 from anomaly_seg_ros.models.parts.public_layout import COINCHEUNG, PublicLayout
 
 
@@ -152,10 +152,7 @@ class OutputHead(nn.Module):
     def __init__(self, in_channels: int, mid_channels: int, classes: int, scale: int, head: str):
         super().__init__()
         self.conv = ConvBNReLU(in_channels, mid_channels)
-        isomax = head == 'isomax'
-        self.conv_out = (
-            IsoMaxHead(mid_channels, classes) if isomax else nn.Conv2d(mid_channels, classes, 1)
-        )
+        self.conv_out = pixel_classifier(mid_channels, classes, head)
         self.scale = float(scale)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU
-from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.isomax_head import check_head, pixel_classifier
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
 from anomaly_seg_ros.models.parts.public_layout import COINCHEUNG, PublicLayout
 
@@ -198,9 +198,7 @@ class SegmentHead(nn.Module):
             if aux
             else nn.Identity()
         )
-        isomax = head == 'isomax'
-        classifier = IsoMaxHead(last, classes) if isomax else nn.Conv2d(last, classes, 1)
-        self.conv_out = nn.Sequential(widen, classifier)
+        self.conv_out = nn.Sequential(widen, pixel_classifier(last, classes, head))
         self.scale = float(scale // 2 if aux else scale)
 
     def features(self, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead, pixel_classifier
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
 from anomaly_seg_ros.models.parts.public_layout import PLAIN, PublicLayout
 
@@ -94,8 +94,7 @@ class Encoder(nn.Module):
                 *(NonBottleneck1D(c3, 0.3, d) for _ in range(rounds) for d in DILATIONS),
             ]
         )
-        isomax = head == 'isomax'
-        self.output_conv = IsoMaxHead(c3, classes) if isomax else nn.Conv2d(c3, classes, 1)
+        self.output_conv = pixel_classifier(c3, classes, head)
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives the map at 1/8; the network itself applies `output_conv`."""

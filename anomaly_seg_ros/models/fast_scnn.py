@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.models.network import Network
-from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
+from anomaly_seg_ros.models.parts.isomax_head import check_head, pixel_classifier
 from anomaly_seg_ros.models.parts.public_layout import IMAGENET, PublicLayout
 
 POOLED_SIDES = (1, 2, 3, 6)
@@ -160,11 +160,6 @@ class FeatureFusion(nn.Module):
         return functional.relu(self.conv_higher_res(higher) + lower)
 
 
-def _last_layer(channels: int, classes: int, head: str) -> nn.Module:
-    isomax = head == 'isomax'
-    return IsoMaxHead(channels, classes) if isomax else nn.Conv2d(channels, classes, 1)
-
-
 class Classifier(nn.Module):
     """Two separable convolutions and the last layer, all at 1/8."""
 
@@ -172,7 +167,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.dsconv1 = _separable(channels, channels)
         self.dsconv2 = _separable(channels, channels)
-        self.conv = nn.Sequential(nn.Dropout(0.1), _last_layer(channels, classes, head))
+        self.conv = nn.Sequential(nn.Dropout(0.1), pixel_classifier(channels, classes, head))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gives logits at 1/8 and the features that the last layer reads."""
@@ -237,7 +232,7 @@ class FastSCNN(Network):
             self.auxlayer = nn.Sequential(
                 *_conv_bn_relu(stem, stem // 2, 3, padding=1),
                 nn.Dropout(0.1),
-                _last_layer(stem // 2, classes, head),
+                pixel_classifier(stem // 2, classes, head),
             )
 
     def forward(self, images: Tensor) -> ModelOutput:

@@ -6,7 +6,7 @@ import numpy as np
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
-from anomaly_seg_ros.frames.ignore_mask import read_ignored
+from anomaly_seg_ros.frames.ignore_mask import IgnoreMask
 from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.pipeline import build_pipeline, default_threshold, Pipeline
@@ -17,12 +17,17 @@ from anomaly_seg_ros.whole_frame.methods import frame_judge
 
 
 def node_pipeline(
-    engine: Engine, checkpoint: Checkpoint, config: NodeConfig, camera: str = ''
+    engine: Engine, checkpoint: Checkpoint, config: NodeConfig, mask: IgnoreMask | None = None
 ) -> Pipeline:
-    """Gives the pipeline of one camera; '' is the only one.
+    """Gives the pipeline of one camera.
+
+    Args:
+        engine: Runs its images.
+        checkpoint: What the engine serves, with the camera's calibration.
+        config: The parameters, of which the ignore mask is read already.
+        mask: That one.
 
     Raises:
-        FileNotFoundError: There is no such ignore mask.
         ValueError: The score has no calibration, or the ignore mask or what the method for whole
             frames needs cannot be used.
     """
@@ -33,7 +38,7 @@ def node_pipeline(
             'on it first'
         )
     settings = pipeline_settings(engine, meta, config)
-    ignored = read_ignored(config.ignore_mask, camera, engine.input_size)
+    ignored = None if mask is None else mask.at(engine.input_size)
     judge = None if config.frame_score == MEAN else frame_judge(checkpoint)
     return build_pipeline(engine, meta, settings, remembers=True, ignored=ignored, judge=judge)
 

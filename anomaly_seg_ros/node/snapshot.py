@@ -178,7 +178,7 @@ class Snapshot:
         shifts = {} if shift is None else {'': frame_shift('frame_shift', shift)}
         calibrations = {**meta.calibrations, score: own}
         meta = replace(meta, calibrations=calibrations, frame_cameras=shifts)
-        config = replace(self.config, ignore_mask='', threshold=self.threshold)
+        config = replace(self.config, threshold=self.threshold)
         pipeline = node_pipeline(engine, checkpoint.in_memory(meta), config)
         pipeline.restore(self._memory(), self._ignored())
         return pipeline

@@ -6,12 +6,14 @@ from collections import Counter, deque
 from collections.abc import Mapping
 import threading
 import time
-from typing import NamedTuple, TYPE_CHECKING
+from typing import NamedTuple, TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.whole_frame.health import CameraHealth
+
+T = TypeVar('T')
 
 WINDOW = 100
 """Frames that percentiles are taken over, at most."""
@@ -66,7 +68,7 @@ class FrameStatistics:
         self._problem = self._oddity = NOTHING
         self.encoding = ''
         self.size = (0, 0)
-        self._age_s: tuple[float | None, float] = (None, -np.inf)
+        self._age_s: tuple[float | None, float] = None, -np.inf
 
     def reset(self) -> None:
         """Begins to count anew; what is in work now counts as received then.
@@ -128,12 +130,12 @@ class FrameStatistics:
 
     def aged(self, age_s: float | None) -> None:
         """Notes how far the stamp of a frame lies behind the clock; None: one has no time."""
-        self._age_s = age_s, time.monotonic()
+        with self._lock:
+            self._age_s = age_s, time.monotonic()
 
     def recent_age_s(self) -> float | None:
         """Gives the age of the last frame; None after `RECENT_S`."""
-        age_s, when = self._age_s
-        return age_s if time.monotonic() - when <= RECENT_S else None
+        return self._if_recent(self._age_s, None)
 
     def stamps_back(self) -> None:
         """Notes that a stamp lies before that of the frame before."""
@@ -156,15 +158,15 @@ class FrameStatistics:
 
     def recent_problem(self) -> str:
         """Gives the last problem of a frame that was not processed; '' after `RECENT_S`."""
-        return self._if_recent(self._problem)
+        return self._if_recent(self._problem, '')
 
     def recent_oddity(self) -> str:
         """Gives what was strange of the last frame that was processed so; '' after `RECENT_S`."""
-        return self._if_recent(self._oddity)
+        return self._if_recent(self._oddity, '')
 
-    def _if_recent(self, said: tuple[str, float]) -> str:
-        text, when = said
-        return text if time.monotonic() - when <= RECENT_S else ''
+    def _if_recent(self, noted: tuple[T, float], otherwise: T) -> T:
+        value, when = noted
+        return value if time.monotonic() - when <= RECENT_S else otherwise
 
     def rate_hz(self, what: str = 'received') -> float | None:
         """Gives the rate of the recent frames of a kind; None with fewer than two."""

@@ -14,7 +14,7 @@ from rclpy.lifecycle import LifecycleNode
 from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
 from anomaly_seg_ros.checkpoint.calibrated import CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.frames.ignore_mask import drawn
+from anomaly_seg_ros.frames.ignore_mask import read_mask
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.result import Prepared, Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
@@ -34,14 +34,13 @@ from anomaly_seg_ros.ros.camera_input import (
     CameraInput,
     frame_of,
     ImageInput,
+    SELDOM_S,
     stamp_s,
     THROTTLE_S,
 )
 from anomaly_seg_ros.ros.publications import Publications
 from anomaly_seg_ros.whole_frame.methods import fit_camera, FrameJudge, said_of_camera
 
-SELDOM_S = 60.0
-"""Seconds between two log lines that images stay away."""
 MOST_SIZES = 8
 """Sizes of images that it is said for what the ignore mask does to them."""
 
@@ -89,9 +88,9 @@ class Camera:
             checkpoint, self._key, engine.score_name, config.calibration_file
         )
         self._config = config
-        self._ignore_mask = drawn(config.ignore_mask, self._key)
+        self._ignore_mask = read_mask(config.ignore_mask, self._key)
         self._ignored_sizes: set[tuple[int, int]] = set()
-        self._pipeline = node_pipeline(engine, self._checkpoint, config, self._key)
+        self._pipeline = node_pipeline(engine, self._checkpoint, config, self._ignore_mask)
         self._paused = self._silent = False
         self._silence_said = -SELDOM_S
         self._shot: Shot | None = None

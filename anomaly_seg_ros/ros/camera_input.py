@@ -28,6 +28,8 @@ ImageInput: TypeAlias = Image | CompressedImage
 
 THROTTLE_S = 5.0
 """Seconds between two log lines of the same kind."""
+SELDOM_S = 60.0
+"""Seconds between two that say how a camera is, where that comes and goes."""
 REMEMBERED = 100
 """Images that may still come by the other one of two subscriptions, at most."""
 
@@ -153,8 +155,7 @@ class CameraInput:
         return next(found, self.topic)
 
     def _carries(self, topic: str, kind: str) -> bool:
-        offered = self._node.get_publishers_info_by_topic(topic)
-        return any(info.topic_type == kind for info in offered)
+        return bool(qos.offered(self._node, topic, kind))
 
     def _wants_another_reliability(self) -> bool:
         has: ReliabilityPolicy = self.subscription.qos_profile.reliability

@@ -121,9 +121,9 @@ def choose_reliability(node: Node, topic: str, kind: str, asked: str) -> Reliabi
     if asked != 'auto':
         reliable = asked == 'reliable'
     else:
-        offered = _offered(node, topic, kind)
-        reliable = bool(offered) and all(
-            profile.reliability == ReliabilityPolicy.RELIABLE for profile in offered
+        profiles = offered(node, topic, kind)
+        reliable = bool(profiles) and all(
+            profile.reliability == ReliabilityPolicy.RELIABLE for profile in profiles
         )
     return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
 
@@ -137,12 +137,11 @@ def incompatible(node: Node, topic: str, kind: str, profile: QoSProfile) -> int:
         kind: Of the messages that are read; publishers of others do not count.
         profile: Of the reader.
     """
-    checked = [
-        qos_check_compatible(offered, profile)[0] for offered in _offered(node, topic, kind)
-    ]
+    checked = [qos_check_compatible(theirs, profile)[0] for theirs in offered(node, topic, kind)]
     return checked.count(QoSCompatibility.ERROR)
 
 
-def _offered(node: Node, topic: str, kind: str) -> list[QoSProfile]:
+def offered(node: Node, topic: str, kind: str) -> list[QoSProfile]:
+    """Gives the profile of each publisher of a kind of messages; arguments as of the others."""
     found = node.get_publishers_info_by_topic(topic)
     return [info.qos_profile for info in found if info.topic_type == kind]

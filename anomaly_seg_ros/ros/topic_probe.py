@@ -19,6 +19,7 @@ from anomaly_seg_ros.node.stamp_watch import StampWatch
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.node.topics import IMAGE
 from anomaly_seg_ros.node.watchdog import Status
+from anomaly_seg_ros.ros import qos
 from anomaly_seg_ros.ros.camera_input import CameraInput, frame_of, ImageInput, stamp_s
 from anomaly_seg_ros.ros.compat import make_executor
 from anomaly_seg_ros.ros.joining import join_ros, plain_errors
@@ -87,8 +88,7 @@ def probe(topic: str, seconds: float) -> TopicReport:
                 frames.strange(problem)
             _judge(message, frames, bits)
 
-        offered = node.get_publishers_info_by_topic(node.resolve_topic_name(IMAGE))
-        compressed = any(info.topic_type == COMPRESSED_IMAGE for info in offered)
+        compressed = bool(qos.offered(node, node.resolve_topic_name(IMAGE), COMPRESSED_IMAGE))
         config = NodeConfig(input_transport='compressed' if compressed else 'raw')
         camera = CameraInput(node, '', config, frames, receive, lambda: True)
         camera.start()

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
+from anomaly_seg_ros.frames.ignore_mask import read_mask
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.node.label_info import latched_contents
@@ -153,7 +154,8 @@ def run_bag(
             raise ValueError(f'bag {str(path)!r} holds no message on {topic}')
         names = reader.image_names(topic)
         labels = find_labels(reader, topic, names, args.labels)
-        pipeline = node_pipeline(engine, checkpoint, plan.config)
+        mask = read_mask(plan.config.ignore_mask, '')
+        pipeline = node_pipeline(engine, checkpoint, plan.config, mask)
         prepare_out(args.out, path)
         store = stack.enter_context(tempfile.TemporaryDirectory(prefix='.labelled_', dir=args.out))
         labelled = LabelledFrames(engine.score_name, Path(store), label_map, pipeline.ignored)

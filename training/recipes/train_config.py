@@ -32,6 +32,7 @@ _CLASSES = '; the dataset decides how many classes there are; void: true adds on
 DECIDED_BY = dict.fromkeys(('classes', 'num_classes', 'n_classes', 'nclasses'), _CLASSES)
 """Keys that other tools have, and what decides about them here."""
 PLAIN_LOSSES = {'ohem', 'cross_entropy'}
+"""What a recipe has that says nothing of a loss, or begins from another."""
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
 NOT_NEGATIVE = (
     'patience', 'warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power',

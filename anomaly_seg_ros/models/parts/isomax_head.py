@@ -30,6 +30,19 @@ def check_head(head: str) -> None:
         raise ValueError(f'unknown head {head!r}; choose one of: {", ".join(HEADS)}')
 
 
+def pixel_classifier(channels: int, classes: int, head: str) -> nn.Module:
+    """Gives the last layer of a network, at the size of its features.
+
+    Args:
+        channels: Features D.
+        classes: Number of output channels K.
+        head: One of `HEADS`.
+    """
+    if head == 'isomax':
+        return IsoMaxHead(channels, classes)
+    return nn.Conv2d(channels, classes, 1)
+
+
 class IsoMaxHead(nn.Module):
     """Logit of class c = -|distance_scale| * distance of the unit feature to unit prototype c.
 
