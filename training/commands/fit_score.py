@@ -17,6 +17,7 @@ from typing import Any
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
 from anomaly_seg_ros.checkpoint.frame_fit import METHODS
 from anomaly_seg_ros.checkpoint.meta import META_FILE
+from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.scores import has_statistics, is_tempered, SCORES
 from training.datasets import build_dataset
 from training.fitting.score_option import parse_option
@@ -96,6 +97,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help='exponent on the image before the network, below 1 brightens; kept in the checkpoint',
     )
+    parser.add_argument(
+        '--size',
+        metavar='HxW',
+        help="of the network's input from now on, kept in the checkpoint; larger shows what is "
+        'far off',
+    )
     parser.add_argument('--engine', default='torch', help='what computes the calibrated scores')
     parser.add_argument('--out', type=Path, required=True, help='folder of the new checkpoint')
 
@@ -129,6 +136,7 @@ def main(args: argparse.Namespace) -> int:
         scores=scores,
         temperature=TEMPERATURE in wanted,
         gamma=args.gamma,
+        input_size=parse_size(args.size) if args.size else None,
         options=parse_options(args.option, scores),
         engine=args.engine,
         threshold=1 - args.false_positive_rate,

@@ -12,7 +12,9 @@ import numpy as np
 from anomaly_seg_ros.adaptation.normal_scores import calibrated_on
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import FrameFit
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines.export import check_size
 from anomaly_seg_ros.engines.folder import engine_folders
 from anomaly_seg_ros.models.forward import run_fields
 from anomaly_seg_ros.provenance import code_version
@@ -50,6 +52,7 @@ class FitRequest:
         scores: Keys of `SCORES` to calibrate; those that have statistics get them before.
         temperature: Whether to fit the temperature of the softmax first.
         gamma: A new exponent on the image; None leaves it.
+        input_size: A new (height, width) of the network's input; None leaves it.
         options: Score name to options that are kept in the checkpoint.
         engine: What computes the calibrated scores.
         threshold: Calibrated score from which on a pixel is anomalous.
@@ -61,6 +64,7 @@ class FitRequest:
     scores: Sequence[str]
     temperature: bool = False
     gamma: float | None = None
+    input_size: tuple[int, int] | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     engine: str = 'torch'
     threshold: float = 0.99
@@ -73,6 +77,11 @@ class FitRequest:
         """The scores that get statistics."""
         return [name for name in self.scores if score_class(name).statistics]
 
+    def of_image(self, meta: CheckpointMeta) -> dict[str, Any]:
+        """What the network is shown of an image from now on, where that is not what it was."""
+        wanted = {'gamma': self.gamma, 'input_size': self.input_size}
+        return {k: v for k, v in wanted.items() if v not in (None, getattr(meta, k))}
+
 
 def check_fit(
     checkpoint: Checkpoint, request: FitRequest, validation: Dataset, training: Dataset
@@ -83,9 +92,10 @@ def check_fit(
         ValueError: Class labels are needed, and the dataset has others than the checkpoint; or
             a score needs what the network lacks.
     """
-    if request.gamma is not None:
-        replace(checkpoint.meta, gamma=request.gamma)  # refused before anything is said
-    fields = run_fields(checkpoint.network(), checkpoint.meta.void_index)
+    # What is refused is so before anything is said.
+    meta = replace(checkpoint.meta, **request.of_image(checkpoint.meta))
+    check_size(meta.model, meta.input_size)
+    fields = run_fields(checkpoint.network(), meta.void_index)
     for score in request.scores:
         check_needs(score, checkpoint.meta.model, fields)
     if request.temperature:
@@ -116,8 +126,8 @@ def fit_checkpoint(
     Raises:
         ValueError: The frames or the options do not fit, or there is nothing to fit.
     """
-    if request.gamma is not None and request.gamma != checkpoint.meta.gamma:
-        checkpoint = with_gamma(checkpoint, request, say)
+    if of_image := request.of_image(checkpoint.meta):
+        checkpoint = with_image(checkpoint, of_image, request, say)
     before = {score: checkpoint.score_key(score) for score in checkpoint.meta.calibrations}
     if request.options:
         kept = checkpoint.meta.score_options
@@ -140,18 +150,21 @@ def fit_checkpoint(
     return checkpoint
 
 
-def with_gamma(checkpoint: Checkpoint, request: FitRequest, say: Say) -> Checkpoint:
-    """Changes the exponent on the image and removes what was fitted at the old one."""
+def with_image(
+    checkpoint: Checkpoint, of_image: Mapping[str, Any], request: FitRequest, say: Say
+) -> Checkpoint:
+    """Changes what the network is shown of an image and removes what was fitted before."""
     meta = checkpoint.meta
-    assert request.gamma is not None
-    made = f'made at gamma {meta.gamma:g}; fit them again with --score'
+    texts = {'gamma': f'gamma {meta.gamma:g}', 'input_size': 'x'.join(map(str, meta.input_size))}
+    before = ' and '.join(texts[key] for key in of_image)
+    made = f'made at {before}; fit them again with --score'
     for what, names in (('calibrations', meta.calibrations), ('statistics', meta.fitted)):
         if lost := sorted(set(names) - set(request.scores)):
             say(f'dropped the {what} of {", ".join(lost)}, {made} {",".join(lost)}')
     if meta.temperature != 1 and not request.temperature:
         say(
-            f'the temperature {meta.temperature:g} was fitted at gamma {meta.gamma:g}; fit it '
-            'again with --score temperature'
+            f'the temperature {meta.temperature:g} was fitted at {before}; fit it again with '
+            '--score temperature'
         )
     if meta.fitted:
         checkpoint = checkpoint.with_statistics(dict.fromkeys(meta.fitted), '')
@@ -160,7 +173,7 @@ def with_gamma(checkpoint: Checkpoint, request: FitRequest, say: Say) -> Checkpo
             method = meta.frame.method
             say(f'dropped frame method {method}, {made} {method}')
         checkpoint = checkpoint.with_frame(None, {})
-    return checkpoint.with_meta(gamma=request.gamma, **uncalibrated(checkpoint, SCORES, say))
+    return checkpoint.with_meta(**of_image, **uncalibrated(checkpoint, SCORES, say))
 
 
 def with_temperature(
@@ -291,12 +304,14 @@ def uncalibrated(checkpoint: Checkpoint, scores: Collection[str], say: Say) -> d
 
 
 def remove_stale_engines(checkpoint: Checkpoint, say: Say) -> None:
-    """Removes exported engines that could only be refused: of another key or format."""
+    """Removes exported engines that could not be taken: of another key, input size or format."""
     for folder, meta in engine_folders(checkpoint.folder):
         if isinstance(meta, str) or meta.score not in SCORES:
             why = 'that cannot be used'
         elif meta.key != checkpoint.score_key(meta.score):
             why = 'of another graph'
+        elif meta.input_size != checkpoint.meta.input_size:
+            why = 'for {}x{} images'.format(*meta.input_size)
         else:
             continue
         shutil.rmtree(folder)
