@@ -20,7 +20,6 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
-from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import topics
@@ -288,12 +287,10 @@ def test_another_input_size_is_fitted_and_run_at(
     shown = 'x'.join(map(str, meta.input_size))
     assert fit(folder, frames, folder, 'msp', '--size', shown) == 0  # no change, nothing dropped
     assert 'dropped' not in capsys.readouterr().out
-    export_engine(Checkpoint.open(folder), 'msp', meta.input_size, 'fp32', folder / 'engines/a')
     assert fit(folder, frames, out, 'msp', '--size', '64x160') == 0
     said = capsys.readouterr().out
     lost = 'energy, entropy, mahalanobis, max_logit, sml'
     assert f'dropped the calibrations of {lost}, made at {shown}; fit them again' in said
-    assert f'removed engine a for {shown} images; export it again' in said
     wide = Checkpoint.open(out)
     assert (wide.meta.input_size, set(wide.meta.calibrations)) == ((64, 160), {'msp'})
     assert wide.meta.calibrations['msp'] != meta.calibrations['msp']

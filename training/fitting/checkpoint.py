@@ -304,14 +304,12 @@ def uncalibrated(checkpoint: Checkpoint, scores: Collection[str], say: Say) -> d
 
 
 def remove_stale_engines(checkpoint: Checkpoint, say: Say) -> None:
-    """Removes exported engines that could not be taken: of another key, input size or format."""
+    """Removes exported engines that could only be refused: of another key or format."""
     for folder, meta in engine_folders(checkpoint.folder):
         if isinstance(meta, str) or meta.score not in SCORES:
             why = 'that cannot be used'
         elif meta.key != checkpoint.score_key(meta.score):
             why = 'of another graph'
-        elif meta.input_size != checkpoint.meta.input_size:
-            why = 'for {}x{} images'.format(*meta.input_size)
         else:
             continue
         shutil.rmtree(folder)
