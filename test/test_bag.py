@@ -1094,10 +1094,56 @@ def test_what_was_left_out_is_no_success_the_second_time_either(
     run: Callable[..., int], make: Any, capsys: Any
 ) -> None:
     whole, bad = (make([box()] * 4, name=name) for name in ('whole', 'bad'))
+    metadata = (bad / 'metadata.yaml').read_bytes()
     (bad / 'metadata.yaml').unlink()
-    for said in ('bad: ', 'bad: done already'):
+    for line in ('bad: ', 'bad: done already'):
         assert run(whole, str(bad), out='many') == 1
-        assert said in capsys.readouterr().out
+        said = capsys.readouterr()
+        assert line in said.out
+        assert 'warning: the bag is not whole: there is no metadata.yaml' in said.err
+    (bad / 'metadata.yaml').write_bytes(metadata)
+    assert run(whole, str(bad), out='many') == 0
+    said = capsys.readouterr()
+    assert 'whole: done already' in said.out
+    assert 'bad: done already' not in said.out
+
+
+def test_a_result_that_was_begun_anew_is_not_taken_for_the_old_whole_one(
+    run: Callable[..., int], make: Any, fake_engine: Any, tmp_path: Path, capsys: Any
+) -> None:
+    bags = [make([box()] * 4, name=name) for name in ('a', 'b')]
+    names = (bags[0], str(bags[1]))
+    assert run(*names) == 0
+    (tmp_path / 'out' / 'b' / '.labelled_of_a_killed_run').mkdir()
+    infer = fake_engine.infer
+
+    def killed_at_the_first_frame(image: NDArray[np.uint8]) -> Any:
+        if image.any():  # not that of the warm-up
+            raise MemoryError
+        return infer(image)
+
+    fake_engine.infer = killed_at_the_first_frame
+    assert run(*names, '-p', 'threshold:=0.5') == 1
+    fake_engine.infer = infer
+    assert not (tmp_path / 'out' / 'summary.json').exists()
+    assert not (tmp_path / 'out' / 'a' / 'summary.json').exists()
+    capsys.readouterr()
+    assert run(*names) == 0
+    said = capsys.readouterr().out
+    assert 'a: done already' not in said
+    assert 'b: done already' in said
+    assert len(timeline(tmp_path / 'out' / 'a')) == 4
+    assert run(*names, '-p', 'threshold:=0.5') == 0
+    assert not list((tmp_path / 'out' / 'b').glob('.labelled_*'))
+
+
+def test_results_never_go_into_the_recording(
+    run: Callable[..., int], make: Any, tmp_path: Path, capsys: Any
+) -> None:
+    bag = make([box()])
+    assert run(bag, out=bag.name) == 2
+    assert 'lies where the new one goes; choose another --out' in capsys.readouterr().err
+    assert not (bag / 'summary.json').exists()
 
 
 def test_another_fit_or_ignore_mask_is_another_run(
@@ -1130,7 +1176,7 @@ def test_what_many_bags_do_not_take(
 ) -> None:
     bag = make([box()])
     assert run(bag, str(bag)) == 2
-    assert "two bags are called 'in'" in capsys.readouterr().err
+    assert "two bags are called 'in', and so would be their results" in capsys.readouterr().err
     other = str(make([box()], name='other'))
     assert run(bag, other, '--labels', str(tmp_path)) == 2
     assert '--labels goes with one bag' in capsys.readouterr().err

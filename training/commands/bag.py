@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 import os
 from pathlib import Path
+import shutil
 import sys
 import tempfile
 from typing import Any
@@ -31,6 +32,7 @@ from training.evaluation.bag.frames import LabelledFrames
 from training.evaluation.bag.labels import FrameKey, match_labels, MatchedLabels, RULES
 from training.evaluation.bag.many import (
     bag_folders,
+    file_sizes,
     finished,
     merge,
     parse_parameters,
@@ -49,6 +51,8 @@ from training.results import clear_results, ResultRow, typed_command
 
 BAG_FOLDER = 'bag'
 TIMELINE_FILE = 'timeline.csv'
+LABELLED = '.labelled_'
+"""How the folder begins in which frames with labels wait to be measured."""
 SHOWN = 3
 """Problems that are said on the terminal one by one."""
 
@@ -113,18 +117,22 @@ def main(args: argparse.Namespace) -> int:
         stack.callback(engine.close)
         warm_up(engine)
         if alone:
-            return status_of(run_bag(args, plan, label_map, checkpoint, engine))
+            (bag,) = args.bags
+            return status_of(run_bag(args, bag, args.out, plan, label_map, checkpoint, engine))
         key = plan.key(checkpoint, engine)
         folders = bag_folders(args.bags, args.out)
+        if any(finished(out, bag, key) is None for bag, out in folders):
+            # Of other bags or settings; whoever ends last writes it anew.
+            (args.out / SUMMARY_FILE).unlink(missing_ok=True)
         status = 0
         for bag, out in shard.part(folders):
             if (summary := finished(out, bag, key)) is not None:
                 print(f'{out}: done already')
+                say_losses(summary)
                 status |= status_of(summary)
                 continue
-            part = argparse.Namespace(**{**vars(args), 'bags': [bag], 'out': out})
             try:
-                summary = run_bag(part, plan, label_map, checkpoint, engine, key)
+                summary = run_bag(args, bag, out, plan, label_map, checkpoint, engine, key)
             except (ValueError, OSError) as error:
                 # One bag that is broken must not keep the others from being done.
                 print(f'warning: {bag}: {error}', file=sys.stderr)
@@ -139,6 +147,8 @@ def main(args: argparse.Namespace) -> int:
 
 def run_bag(
     args: argparse.Namespace,
+    path: Path,
+    out: Path,
     plan: Plan,
     label_map: Mapping[int, int],
     checkpoint: Checkpoint,
@@ -146,7 +156,6 @@ def run_bag(
     key: str = '',
 ) -> dict[str, Any]:
     """Takes one bag through; gives its summary."""
-    (path,) = args.bags
     with ExitStack() as stack:
         reader = stack.enter_context(BagReader(path))
         topic = choose_topic(reader.topics, plan.topic, path)
@@ -156,23 +165,23 @@ def run_bag(
         labels = find_labels(reader, topic, names, args.labels)
         mask = read_mask(plan.config.ignore_mask, '')
         pipeline = node_pipeline(engine, checkpoint, plan.config, mask)
-        prepare_out(args.out, path)
-        store = stack.enter_context(tempfile.TemporaryDirectory(prefix='.labelled_', dir=args.out))
+        prepare_out(out, path)
+        store = stack.enter_context(tempfile.TemporaryDirectory(prefix=LABELLED, dir=out))
         labelled = LabelledFrames(engine.score_name, Path(store), label_map, pipeline.ignored)
         run = BagPass(pipeline, names, labels, labelled, plan.config)
         threshold = pipeline.settings.threshold
         explained = latched_contents(checkpoint, engine, threshold, plan.config)
         with (
-            (args.out / TIMELINE_FILE).open('w', newline='', encoding='utf-8') as file,
-            OutputBag(args.out / BAG_FOLDER, plan.outputs, plan.config, explained) as bag,
+            (out / TIMELINE_FILE).open('w', newline='', encoding='utf-8') as file,
+            OutputBag(out / BAG_FOLDER, plan.outputs, plan.config, explained) as bag,
         ):
             run.through(reader, topic, bag, Timeline(file))
         summary = summarise(run, reader, topic, engine)
-        write_summary(args.out, {**summary, 'run': key})
-        say(args.out, summary)
+        write_json(out / SUMMARY_FILE, {**summary, 'run': key})
+        say(out, summary)
         print(run.alarms.sentence())
         if labels and len(run.labelled) and not run.stopped:
-            measure(args, checkpoint, run, engine, summary)
+            measure(args.checkpoint, out, checkpoint, run, engine, summary)
     return summary
 
 
@@ -200,11 +209,15 @@ def prepare_out(out: Path, bag: Path) -> None:
     Raises:
         ValueError: The input lies where the new bag will be, or something foreign does.
     """
-    target = (out / BAG_FOLDER).resolve()
-    if target in (bag.resolve(), *bag.resolve().parents):
+    target, source = (out / BAG_FOLDER).resolve(), bag.resolve()
+    if target in (source, *source.parents) or out.resolve() == source:
         raise ValueError(f'bag {str(bag)!r} lies where the new one goes; choose another --out')
     out.mkdir(parents=True, exist_ok=True)
+    # First of all: it is what says that the rest is whole.
+    (out / SUMMARY_FILE).unlink(missing_ok=True)
     clear_output_bag(out / BAG_FOLDER)
+    for left in out.glob(f'{LABELLED}*'):  # of a run that was killed
+        shutil.rmtree(left)
     clear_results(out)
 
 
@@ -212,6 +225,7 @@ def summarise(run: BagPass, reader: BagReader, topic: str, engine: Engine) -> di
     """Gives what `summary.json` holds."""
     return {
         'bag': str(reader.path),
+        'bag_files': file_sizes(reader.path),
         'topic': topic,
         'messages': run.frames + len(run.broken),
         'messages_announced': reader.announced(topic),
@@ -235,28 +249,17 @@ def summarise(run: BagPass, reader: BagReader, topic: str, engine: Engine) -> di
     }
 
 
-def write_summary(out: Path, summary: Mapping[str, Any]) -> None:
-    """Writes `summary.json`."""
-    write_json(out / SUMMARY_FILE, summary)
-
-
 def say(out: Path, summary: Mapping[str, Any]) -> None:
     """Says on the terminal how far it went and what was wrong.
 
     Raises:
         ValueError: No frame could be used.
     """
-    broken, problems = summary['broken'], summary['problems']
-    for entry in broken[:SHOWN]:
-        print(f'warning: message {entry["number"]}: {entry["problem"]}', file=sys.stderr)
-    if len(broken) > SHOWN:
-        print(f'warning: {len(broken)} messages are broken; see {TIMELINE_FILE}', file=sys.stderr)
+    say_losses(summary)
     announced = summary['messages_announced']
     of = f' of {announced}' if announced not in (None, summary['messages']) else ''
     end = f'{summary["messages"]}{of} messages on {summary["topic"]}'
-    if problems:
-        print(f'warning: the bag is not whole: {"; ".join(problems)}', file=sys.stderr)
-    if summary['stopped'] or problems:
+    if summary['stopped'] or summary['problems']:
         how = 'stopped' if summary['stopped'] else 'reading ended'
         print(f'{how} after {end}, last stamp {summary["last_stamp"]}', file=sys.stderr)
     if not summary['frames']:
@@ -267,23 +270,36 @@ def say(out: Path, summary: Mapping[str, Any]) -> None:
     )
 
 
+def say_losses(summary: Mapping[str, Any]) -> None:
+    """Says on the terminal what of the bag could not be read."""
+    broken = summary['broken']
+    for entry in broken[:SHOWN]:
+        print(f'warning: message {entry["number"]}: {entry["problem"]}', file=sys.stderr)
+    if len(broken) > SHOWN:
+        print(f'warning: {len(broken)} messages are broken; see {TIMELINE_FILE}', file=sys.stderr)
+    if summary['problems']:
+        print(f'warning: the bag is not whole: {"; ".join(summary["problems"])}', file=sys.stderr)
+
+
 def measure(
-    args: argparse.Namespace,
+    typed: str,
+    out: Path,
     checkpoint: Checkpoint,
     run: BagPass,
     engine: Engine,
     summary: Mapping[str, Any],
 ) -> None:
     """Writes the metrics of the labelled frames and says the main ones."""
-    from training.evaluation.bag.metrics import latency, measure_frames, peak_mb
+    from training.evaluation.bag.metrics import measure_frames
+    from training.evaluation.network_pass import latency, peak_mb
 
     meta = checkpoint.meta
     shipped, threshold = default_threshold(meta, engine.score_name), summary['threshold']
     origin = ResultRow(
-        dataset=str(args.bags[0]),
+        dataset=summary['bag'],
         split=summary['topic'],
         model=meta.model,
-        checkpoint=str(args.checkpoint),
+        checkpoint=typed,
         engine=engine.name,
         precision=engine.precision,
         input_size=engine.input_size,
@@ -303,7 +319,7 @@ def measure(
             'warnings': row_warnings(run, summary, shipped),
         },
     )
-    row = measure_frames(run.labelled, meta, threshold, origin, args.out)
+    row = measure_frames(run.labelled, meta, threshold, origin, out)
     for text in row.extra['warnings']:
         print(f'warning: {text}', file=sys.stderr)
     values = {key: getattr(row, key) for key in ('ap', 'auroc', 'fpr95', 'best_f1')}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
-from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.frames.resizing import resize_ids
 from anomaly_seg_ros.frames.result import Result
 from training.datasets import NO_CLASSES
 from training.datasets.label_ids import AS_IS

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from anomaly_seg_ros.bags.storage import find_bag_files, METADATA
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.ignore_mask import read_ignored
 from anomaly_seg_ros.node.config import NodeConfig, refuse_unknown
@@ -20,6 +21,8 @@ from anomaly_seg_ros.process.whole_file import whole_file
 from .alarms import Alarms
 
 SUMMARY_FILE = 'summary.json'
+NAMED = 3
+"""Bags that are named at most where some are not done."""
 
 INSTEAD = {
     'checkpoint': '--checkpoint',
@@ -108,7 +111,10 @@ def bag_folders(bags: Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
     names = [bag.resolve().stem if bag.is_file() else bag.resolve().name for bag in bags]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ValueError(f'two bags are called {twice!r}, and so would be their results')
+        raise ValueError(
+            f'two bags are called {twice!r}, and so would be their results; give each of them an '
+            '--out of its own'
+        )
     return [(bag, out / name) for bag, name in zip(bags, names, strict=True)]
 
 
@@ -117,9 +123,23 @@ def finished(out: Path, bag: Path, key: str) -> Mapping[str, Any] | None:
     try:
         summary: Mapping[str, Any] = json.loads((out / SUMMARY_FILE).read_text(encoding='utf-8'))
         same = summary['run'] == key and Path(summary['bag']).resolve() == bag.resolve()
+        same = same and summary['bag_files'] == file_sizes(bag)
         return summary if same and summary['frames'] and not summary['stopped'] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def file_sizes(bag: Path) -> dict[str, int]:
+    """Gives the size in bytes of each file of a bag: a mended recording has others.
+
+    Not when they were written, which copies on several machines need not agree on.
+
+    Raises:
+        FileNotFoundError: Nothing is there.
+        ValueError: It is no bag.
+    """
+    files = [*find_bag_files(bag).files, *bag.glob(METADATA)]
+    return {file.name: file.stat().st_size for file in files}
 
 
 def merge(out: Path, folders: Sequence[tuple[Path, Path]], key: str) -> str:
@@ -131,7 +151,12 @@ def merge(out: Path, folders: Sequence[tuple[Path, Path]], key: str) -> str:
     summaries = [finished(folder, bag, key) for bag, folder in folders]
     done = [summary for summary in summaries if summary is not None]
     if len(done) < len(folders):
-        return f'{out}: {len(done)} of {len(folders)} bags are done'
+        left = [str(bag) for (bag, _), of in zip(folders, summaries, strict=True) if of is None]
+        more = f' and {len(left) - NAMED} more' if len(left) > NAMED else ''
+        return (
+            f'{out}: {len(done)} of {len(folders)} bags are done, not {", ".join(left[:NAMED])}'
+            f'{more}; the same command goes on, and without a bag that cannot be read it ends'
+        )
     alarms = Alarms.merged([summary['alarms'] for summary in done])
     whole = {
         'bags': [summary['bag'] for summary in done],

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from training.evaluation.measure import MeasureSettings
-from training.evaluation.network_pass import latency, peak_mb
 from training.evaluation.pictures import draw_pictures
 from training.evaluation.result_folder import write_evaluation
 from training.evaluation.rows import result_row
@@ -15,8 +14,6 @@ from training.evaluation.shards import Shards
 from training.results import ResultRow
 
 from .frames import LabelledFrames
-
-__all__ = ['latency', 'measure_frames', 'peak_mb']
 
 
 def measure_frames(
