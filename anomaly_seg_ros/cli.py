@@ -19,7 +19,8 @@ from anomaly_seg_ros.process.cores import shared_cores
 from anomaly_seg_ros.process.out_of_memory import is_out_of_memory, OUT_OF_MEMORY_SAID
 from anomaly_seg_ros.process.path_errors import explain, is_bad_path, try_out
 from anomaly_seg_ros.process.stop_signals import StopSignals
-from anomaly_seg_ros.registry import did_you_mean
+
+from .registry import did_you_mean
 
 RUNTIME, TRAINING = 'anomaly_seg_ros.commands', 'training.commands'
 BAG_MODULES = ('rosbags', 'lz4', 'backports')
@@ -143,7 +144,10 @@ def build_parser(verb: str) -> Parser:
     module.add_arguments(parser)
     if VERBS[verb].computes:
         parser.add_argument(
-            '--threads', type=int, metavar='N', help='of the network (default: the usable cores)'
+            '--threads',
+            type=int,
+            metavar='N',
+            help='of the network (default: all usable cores, above two one less)',
         )
     parser.set_defaults(main=module.main)
     return parser

@@ -353,7 +353,7 @@ def test_a_missing_file_is_named(tmp_path, capsys):
 def test_a_git_lfs_pointer_says_how_to_get_the_file(tmp_path, capsys):
     file = tmp_path / 'w.pth'
     file.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1698853\n')
-    assert "git-lfs pointer, not the weights; run 'git lfs pull'" in refuse(file, capsys, tmp_path)
+    assert "is only a git-lfs pointer; run 'git lfs pull'" in refuse(file, capsys, tmp_path)
 
 
 @pytest.mark.parametrize('protocol', [2, 4])

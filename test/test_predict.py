@@ -15,7 +15,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT_FOLDER
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands import predict
 from anomaly_seg_ros.frames.images import encode_image, read_image, read_pixels, write_image
-from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.frames.resizing import resize_ids
 from anomaly_seg_ros.process.shards import choose_shard, Shard
 
 ROAD_SAMPLES = Path(__file__).resolve().parent.parent.parent / 'shared' / 'data' / 'road_samples'

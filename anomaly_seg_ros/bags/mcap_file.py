@@ -8,7 +8,7 @@ from pathlib import Path
 import struct
 from typing import NamedTuple
 
-from anomaly_seg_ros.bags.mcap_records import (
+from .mcap_records import (
     CHANNEL,
     CHUNK,
     CHUNK_INDEX,
@@ -25,7 +25,7 @@ from anomaly_seg_ros.bags.mcap_records import (
     SCHEMA,
     STATISTICS,
 )
-from anomaly_seg_ros.bags.message import BagMessage, Channel, types_of
+from .message import BagMessage, Channel, types_of
 
 _FOOTER_BYTES = 9 + 20 + len(MAGIC)
 _CHUNK_INDEX_HEAD = struct.Struct('<QQQQI')

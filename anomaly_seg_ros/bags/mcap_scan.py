@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from anomaly_seg_ros.bags.mcap_records import (
+from .mcap_records import (
     CHANNEL,
     CHUNK,
     chunk_records,
@@ -21,7 +21,7 @@ from anomaly_seg_ros.bags.mcap_records import (
     Record,
     SCHEMA,
 )
-from anomaly_seg_ros.bags.message import BagMessage, Channel, types_of
+from .message import BagMessage, Channel, types_of
 
 
 class McapScan:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
-from anomaly_seg_ros.bags.fields import add_vision_msgs
-from anomaly_seg_ros.bags.message import BagMessage, Channel, COMPRESSED, RAW, Storage, types_of
-from anomaly_seg_ros.bags.storage import find_bag_files, open_storage, unpack_message
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
 from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
+
+from .fields import add_vision_msgs
+from .message import BagMessage, Channel, COMPRESSED, RAW, Storage, types_of
+from .storage import find_bag_files, open_storage, unpack_message
 
 logger = logging.getLogger(__name__)
 
@@ -158,19 +159,19 @@ class BagReader:
             f'{name}: {storage.problem}' for name, storage in self._storages if storage.problem
         ]
 
-    def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
+    def messages(self, wanted: Collection[str]) -> Iterator[BagMessage]:
         """Gives all messages of these topics, file by file, by log time within a file.
 
         Raises:
             ValueError: A message that is packed alone is damaged or too large.
         """
-        for message in self._as_recorded(topics):
+        for message in self._as_recorded(wanted):
             yield message._replace(data=unpack_message(message.data))
 
-    def _as_recorded(self, topics: Collection[str]) -> Iterator[BagMessage]:
+    def _as_recorded(self, wanted: Collection[str]) -> Iterator[BagMessage]:
         """Gives the messages, packed where the recorder has packed each alone."""
         for _, storage in self._storages:
-            yield from storage.messages(topics)
+            yield from storage.messages(wanted)
 
     def images(self, topic: str, significant_bits: int = 0) -> Iterator[BagImage]:
         """Gives every message of an image topic once, broken ones and other types too.
@@ -185,7 +186,7 @@ class BagReader:
 
     def image_names(self, topic: str) -> dict[int, str]:
         """Gives log time to source file for the images of a bag that `make_bag` has written."""
-        name_topic = base_topic(topic) + NAME_SUFFIX
+        name_topic = topics.uncompressed(topic) + NAME_SUFFIX
         if self.topics.get(name_topic) != TEXT:
             return {}
         names: dict[int, str] = {}
@@ -204,15 +205,6 @@ def _image(number: int, recorded: BagMessage, bits: SignificantBits) -> BagImage
         return BagImage(number, recorded.log_time, message, bits=bits)
     except (SerdeError, ValueError) as error:
         return BagImage(number, recorded.log_time, None, str(error))
-
-
-def base_topic(topic: str) -> str:
-    """Gives the topic of which a compressed one is the other form.
-
-    >>> base_topic('/front/image/compressed'), base_topic('/image')
-    ('/front/image', '/image')
-    """
-    return topic.removesuffix(topics.COMPRESSED_SUFFIX)
 
 
 def read_images(bag: Path, topic: str | None = None) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -241,18 +233,18 @@ def warn_of_problems(reader: BagReader) -> None:
         logger.warning('the bag is not whole: %s', '; '.join(problems))
 
 
-def choose_topic(topics: Mapping[str, str], asked: str | None, bag: Path) -> str:
+def choose_topic(kinds: Mapping[str, str], asked: str | None, bag: Path) -> str:
     """Gives the image topic to read.
 
     Args:
-        topics: Topic to message type.
+        kinds: Topic to message type.
         asked: What the user wants, or None.
         bag: For the error text.
 
     Raises:
         ValueError: `asked` is no image topic of the bag, or the choice is not clear.
     """
-    images = sorted(name for name, kind in topics.items() if kind in (RAW, COMPRESSED))
+    images = sorted(name for name, kind in kinds.items() if kind in (RAW, COMPRESSED))
     if asked is None and len(images) == 1:
         return images[0]
     if asked in images:

@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlite3
 from urllib.parse import quote
 
-from anomaly_seg_ros.bags.message import BagMessage, Channel, types_of
+from .message import BagMessage, Channel, types_of
 
 MAGIC = b'SQLite format 3\0'
 

@@ -14,11 +14,12 @@ from rosbags.rosbag2 import Reader
 import yaml
 
 from anomaly_seg_ros.bags import packing, sqlite_scan
-from anomaly_seg_ros.bags.mcap_file import McapFile
-from anomaly_seg_ros.bags.mcap_records import MAGIC as MCAP_MAGIC
-from anomaly_seg_ros.bags.mcap_scan import McapScan
-from anomaly_seg_ros.bags.message import BagMessage, Channel, Storage, types_of
-from anomaly_seg_ros.bags.sqlite_scan import SqliteScan
+
+from .mcap_file import McapFile
+from .mcap_records import MAGIC as MCAP_MAGIC
+from .mcap_scan import McapScan
+from .message import BagMessage, Channel, Storage, types_of
+from .sqlite_scan import SqliteScan
 
 METADATA = 'metadata.yaml'
 SUFFIXES = ('.mcap', '.db3', '.mcap.zstd', '.db3.zstd')

@@ -23,11 +23,12 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 
-from anomaly_seg_ros.bags.fields import filled
-from anomaly_seg_ros.bags.mcap_writer import WholeWriter
-from anomaly_seg_ros.bags.message import COMPRESSED, RAW
-from anomaly_seg_ros.bags.reader import TYPESTORE
 from anomaly_seg_ros.process.path_errors import system_errors
+
+from .fields import filled
+from .mcap_writer import WholeWriter
+from .message import COMPRESSED, RAW
+from .reader import TYPESTORE
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 

@@ -41,7 +41,7 @@ class CameraCalibration:
 
     Attributes:
         calibration: Of the score on its normal frames.
-        threshold: Calibrated value (0..1) above which a pixel is anomalous.
+        threshold: Calibrated value (0..1) from which on a pixel is anomalous.
         calibrated_on: The frames.
     """
 

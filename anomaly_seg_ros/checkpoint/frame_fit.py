@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .calibrated import checked_fields
-from .fields import Check, listed, number, text, whole
+from .fields import Check, listed, number, one_of, text, whole
 
 METHODS = ('dfkde', 'lake', 'reconstruction')
 """How a frame is judged as a whole; what each does stands in `whole_frame/methods.py`."""
@@ -55,17 +55,10 @@ class FrameShift:
 _positive = number('a number above 0', lambda value: value > 0)
 
 
-def method_name(key: str, value: Any) -> str:
-    """Checks for the name of a method."""
-    if value not in METHODS:
-        raise ValueError(f'{key} is {value!r}; it must be one of: {", ".join(METHODS)}')
-    return str(value)
-
-
 def frame_fit(key: str, value: Any) -> FrameFit:
     """Checks for a fitted method."""
     checks: dict[str, Check] = {
-        'method': method_name,
+        'method': one_of(METHODS),
         'threshold': _positive,
         'false_alarms': _positive,
         'fitted_on': text,

@@ -63,7 +63,7 @@ class CheckpointMeta:
         fitted_network: Score name to the key of the network that those statistics are of.
         calibrations: Score name to its calibration on normal validation pixels.
         calibrated_on: Score name to what its calibration was fitted on, where that is known.
-        thresholds: Score name to the calibrated value (0..1) above which a pixel is anomalous.
+        thresholds: Score name to the calibrated value (0..1) from which on a pixel is anomalous.
         cameras: Name of one of several cameras to score name to what it has of its own.
         frame: How whole frames are judged; its arrays lie in the weights file.
         frame_cameras: Name of a camera to what its frames look like as a whole; '' is for all

@@ -37,15 +37,20 @@ def read_tensors(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
     Raises:
         ValueError: The file is truncated, not safetensors, or what is wanted is not finite.
     """
-    tensors = read_stored(path, keys)
-    for key, value in tensors.items():
-        if value.is_floating_point():
-            if not bool(value.isfinite().all()):
-                raise ValueError(
-                    f'weight {key!r} in {str(path)!r} is not finite (NaN or infinite)'
-                )
-            tensors[key] = value.float()
-    return tensors
+    return {k: finite_float(path, k, value) for k, value in read_stored(path, keys).items()}
+
+
+def finite_float(path: Path, key: str, value: Tensor) -> Tensor:
+    """Gives a floating point tensor of a file as float32; another as it is.
+
+    Raises:
+        ValueError: It is not finite.
+    """
+    if not value.is_floating_point():
+        return value
+    if not bool(value.isfinite().all()):
+        raise ValueError(f'weight {key!r} in {str(path)!r} is not finite (NaN or infinite)')
+    return value.float()
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

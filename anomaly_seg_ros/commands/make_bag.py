@@ -11,7 +11,7 @@ import shutil
 from tqdm import tqdm
 
 from anomaly_seg_ros.bags.message import COMPRESSED, RAW
-from anomaly_seg_ros.bags.reader import base_topic, NAME_SUFFIX, TEXT
+from anomaly_seg_ros.bags.reader import NAME_SUFFIX, TEXT
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp, STORAGES
 from anomaly_seg_ros.frames.images import encode_image, find_images, printable, read_image
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
@@ -79,9 +79,7 @@ def image_topic(name: str, compressed: str | None) -> str:
         raise ValueError(
             f'{name!r} is no topic; use letters, digits and _, parted by /, as in /front/image'
         )
-    if compressed and not topic.endswith(topics.COMPRESSED_SUFFIX):
-        topic += topics.COMPRESSED_SUFFIX
-    return topic
+    return topics.compressed(topic) if compressed else topic
 
 
 def write_bag(
@@ -108,7 +106,7 @@ def write_bag(
     Raises:
         ValueError: The folder exists, or a file is no image.
     """
-    name_topic = base_topic(topic) + NAME_SUFFIX
+    name_topic = topics.uncompressed(topic) + NAME_SUFFIX
     writer, bits = BagWriter(out, storage), SignificantBits()
     try:
         with writer as bag:

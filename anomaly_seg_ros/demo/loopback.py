@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from anomaly_seg_ros.demo.play import wait_until_ready
-from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.node import topics
+
+from .play import wait_until_ready
+from .running_node import running_node
 
 FRAMES = 12
 WARM_UP = 2

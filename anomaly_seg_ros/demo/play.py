@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from anomaly_seg_ros.demo.film import Film
-from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.node import topics
+
+from .film import Film
+from .running_node import running_node
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.ros.frame_client import FrameClient

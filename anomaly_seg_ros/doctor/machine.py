@@ -10,12 +10,13 @@ import platform
 import shutil
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.doctor.findings import BAD, DOUBTFUL, GOOD, Observation
 from anomaly_seg_ros.engines import ENGINES
 from anomaly_seg_ros.engines.choice import choose_engine, loaded, Wanted
 from anomaly_seg_ros.node import launch_support
 from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.process.cores import inference_threads, usable_cores
+
+from .findings import BAD, DOUBTFUL, GOOD, Observation
 
 MIB = 2**20
 VARIABLES = (

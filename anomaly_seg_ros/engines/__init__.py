@@ -11,10 +11,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anomaly_seg_ros.checkpoint.folder import Checkpoint
-    from anomaly_seg_ros.engines.building import BuildNotice
-    from anomaly_seg_ros.engines.choice import Wanted
-    from anomaly_seg_ros.engines.facts import EngineModule
     from anomaly_seg_ros.prediction import Engine
+
+    from .building import BuildNotice
+    from .choice import Wanted
+    from .facts import EngineModule
 
 _logger = logging.getLogger(__name__)
 
@@ -74,18 +75,19 @@ def open_engine(
         ImportError: The engine's library is not installed; the text holds the install line.
         ValueError: Unknown names, or an engine folder that does not fit the checkpoint.
     """
-    from anomaly_seg_ros.engines.building import announce
-    from anomaly_seg_ros.engines.choice import choose_engine, Wanted
     from anomaly_seg_ros.process.cores import inference_threads
+    from anomaly_seg_ros.registry import check_name
     from anomaly_seg_ros.scores import SCORES
+
+    from .building import announce
+    from .choice import choose_engine, Wanted
 
     if engine != AUTO:
         engine_module(engine)
     if precision not in (known := precisions()):
         raise ValueError(f'unknown precision {precision!r}; choose one of: {", ".join(known)}')
     score = score or checkpoint.meta.score
-    if score not in SCORES:
-        raise ValueError(f'unknown score {score!r}; choose one of: {", ".join(sorted(SCORES))}')
+    check_name('score', SCORES, score)
     wanted = Wanted(checkpoint, score, precision, checkpoint.meta.input_size)
     if engine_path is not None:
         return _open_path(engine_path, wanted, engine)
@@ -104,10 +106,11 @@ def open_engine(
 
 
 def _open_path(folder: Path, wanted: Wanted, engine: str) -> Engine:
-    from anomaly_seg_ros.engines.choice import check_classes, loaded
-    from anomaly_seg_ros.engines.folder import check_files, read_engine_meta
-    from anomaly_seg_ros.engines.key import misfit
     from anomaly_seg_ros.process.cores import inference_threads
+
+    from .choice import check_classes, loaded
+    from .folder import check_files, read_engine_meta
+    from .key import misfit
 
     meta = read_engine_meta(folder)
     if engine not in (AUTO, meta.engine) or meta.engine not in ENGINES:

@@ -8,11 +8,12 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anomaly_seg_ros.engines.folder import ENGINES_FOLDER
 from anomaly_seg_ros.process.whole_file import whole_file
 
+from .folder import ENGINES_FOLDER
+
 if TYPE_CHECKING:
-    from anomaly_seg_ros.engines.choice import Wanted
+    from .choice import Wanted
 
 TIMES_FILE = 'build_seconds.json'
 """Beside the engine folders of a checkpoint: what was built here to the seconds it took."""

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import AUTO, engine_module, ENGINES
-from anomaly_seg_ros.engines.code import graph_code
-from anomaly_seg_ros.engines.folder import (
+
+from .code import graph_code
+from .folder import (
     check_files,
     engine_folders,
     EngineMeta,
     ENGINES_FOLDER,
 )
-from anomaly_seg_ros.engines.key import fits_precision, Here, misfit
+from .key import fits_precision, Here, misfit
 
 if TYPE_CHECKING:
-    from anomaly_seg_ros.engines.facts import EngineModule
+    from .facts import EngineModule
 
 _logger = logging.getLogger(__name__)
 

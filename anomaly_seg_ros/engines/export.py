@@ -7,20 +7,21 @@ from pathlib import Path
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
 from anomaly_seg_ros.engines import engine_module, ENGINES
-from anomaly_seg_ros.engines.building import announce
-from anomaly_seg_ros.engines.choice import check_classes, loaded, Wanted
-from anomaly_seg_ros.engines.folder import (
+from anomaly_seg_ros.frames.images import find_images
+from anomaly_seg_ros.models import stride_of
+from anomaly_seg_ros.provenance import code_version
+from anomaly_seg_ros.registry import check_name
+from anomaly_seg_ros.scores import SCORES
+
+from .building import announce
+from .choice import check_classes, loaded, Wanted
+from .folder import (
     ENGINE_FILE,
     EngineMeta,
     ExportRequest,
     sums_of,
     write_engine_meta,
 )
-from anomaly_seg_ros.frames.images import find_images
-from anomaly_seg_ros.models import stride_of
-from anomaly_seg_ros.provenance import code_version
-from anomaly_seg_ros.registry import check_name
-from anomaly_seg_ros.scores import SCORES
 
 
 def exported() -> tuple[str, ...]:

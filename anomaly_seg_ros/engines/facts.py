@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anomaly_seg_ros.checkpoint.folder import Checkpoint
-    from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
     from anomaly_seg_ros.prediction import Engine
+
+    from .folder import EngineMeta, ExportRequest
 
 TORCH = {'torch': 'torch==2.13.0', 'safetensors': 'safetensors==0.8.0'}
 """What reads a checkpoint's network, and what installs it."""

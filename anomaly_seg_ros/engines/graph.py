@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch.utils._pytree import tree_unflatten
 
-from anomaly_seg_ros.engines.scored_model import ScoredModel
+from .scored_model import ScoredModel
 
 
 def export_graph(

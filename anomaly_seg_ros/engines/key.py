@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import re
 from typing import TYPE_CHECKING
 
-from anomaly_seg_ros.engines.folder import EngineMeta
+from .folder import EngineMeta
 
 if TYPE_CHECKING:
-    from anomaly_seg_ros.engines.facts import EngineModule
+    from .facts import EngineModule
 
 
 @dataclass(frozen=True, kw_only=True)

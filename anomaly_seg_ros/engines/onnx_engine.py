@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines.facts import EngineFacts, TORCH
-from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import check_outputs, Prediction, split_outputs, stack_images
+
+from .facts import EngineFacts, TORCH
+from .folder import EngineMeta, ExportRequest
 
 # Else its wheel gives this device a number, kept in the home folder, and posts to its makers what
 # is run here; it reads the variable when it is imported.
@@ -61,8 +62,8 @@ def export(request: ExportRequest, folder: Path) -> str:
     import torch
     from torch.nn.attention import sdpa_kernel, SDPBackend
 
-    from anomaly_seg_ros.engines.graph import export_graph, output_names
-    from anomaly_seg_ros.engines.scored_model import load_scored_model
+    from .graph import export_graph, output_names
+    from .scored_model import load_scored_model
 
     half = request.precision == 'fp16'
     scored = load_scored_model(request.checkpoint, request.score)

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines.facts import EngineFacts
-from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import check_outputs, Prediction, split_outputs, stack_images
 from anomaly_seg_ros.process.path_errors import system_errors
 from anomaly_seg_ros.process.signal_stack import kept_signal_stack
 
+from .facts import EngineFacts
+from .folder import EngineMeta, ExportRequest
+
 if TYPE_CHECKING:
-    from anomaly_seg_ros.engines.scored_model import ScoredModel
+    from .scored_model import ScoredModel
 
 # Else the converter, which `import openvino` brings, forks this process with all its threads, once
 # more for each model, to post to a public analytics host. Without this module it takes a stand-in.
@@ -76,7 +77,7 @@ def convert(scored: ScoredModel, input_size: tuple[int, int]) -> Any:
     import openvino as ov
     import torch
 
-    from anomaly_seg_ros.engines.graph import export_graph, output_names
+    from .graph import export_graph, output_names
 
     program = export_graph(scored.spell(torch.uint8), input_size)
     with warnings.catch_warnings():
@@ -100,12 +101,12 @@ def export(request: ExportRequest, folder: Path) -> str:
     """
     import openvino as ov
 
-    from anomaly_seg_ros.engines.scored_model import load_scored_model
+    from .scored_model import load_scored_model
 
     scored = load_scored_model(request.checkpoint, request.score)
     model = convert(scored, request.input_size)
     if request.precision == 'int8':
-        from anomaly_seg_ros.engines.quantization import quantize
+        from .quantization import quantize
 
         model = quantize(model, request.calibration, request.input_size)
     path = folder / MODEL_FILE
@@ -132,7 +133,7 @@ def build(
     Raises:
         ValueError: The score does not fit, or the CPU lacks the precision.
     """
-    from anomaly_seg_ros.engines.scored_model import load_scored_model
+    from .scored_model import load_scored_model
 
     if precision == 'int8':
         raise ValueError(

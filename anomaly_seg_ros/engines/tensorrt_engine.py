@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.engines.facts import EngineFacts
-from anomaly_seg_ros.engines.folder import EngineMeta, ExportRequest
 from anomaly_seg_ros.prediction import LABELS, Prediction, split_outputs, stack_images
+
+from .facts import EngineFacts
+from .folder import EngineMeta, ExportRequest
 
 FACTS = EngineFacts(
     library='torch_tensorrt',
@@ -112,8 +113,8 @@ def export(request: ExportRequest, folder: Path) -> str:
     import torch
     import torch_tensorrt
 
-    from anomaly_seg_ros.engines.graph import export_graph
-    from anomaly_seg_ros.engines.scored_model import load_scored_model
+    from .graph import export_graph
+    from .scored_model import load_scored_model
 
     if not torch.cuda.is_available():
         raise ValueError("engine 'tensorrt' is built on the GPU that runs it; none is here")
@@ -175,7 +176,7 @@ class TensorRtEngine:
         import torch
         import torch_tensorrt
 
-        from anomaly_seg_ros.engines.cuda_replay import CudaReplay
+        from .cuda_replay import CudaReplay
 
         self.score_name, self.precision = meta.score, meta.precision
         self.input_size = meta.input_size

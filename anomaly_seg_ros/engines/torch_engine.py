@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines.facts import EngineFacts, TORCH
 from anomaly_seg_ros.prediction import Prediction, split_outputs, stack_images
+
+from .facts import EngineFacts, TORCH
 
 if TYPE_CHECKING:
     import torch
 
-    from anomaly_seg_ros.engines.cuda_replay import CudaReplay
-    from anomaly_seg_ros.engines.scored_model import ImageModel
+    from .cuda_replay import CudaReplay
+    from .scored_model import ImageModel
 
 FACTS = EngineFacts(
     library='torch',
@@ -106,7 +107,7 @@ class TorchEngine:
     ):
         import torch
 
-        from anomaly_seg_ros.engines.scored_model import load_scored_model
+        from .scored_model import load_scored_model
 
         self.precision = 'fp32' if precision == 'auto' else precision
         if self.precision not in FACTS.precisions:
@@ -153,7 +154,7 @@ class TorchEngine:
         )
 
     def _on_gpu(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
-        from anomaly_seg_ros.engines.cuda_replay import CudaReplay
+        from .cuda_replay import CudaReplay
 
         if (replay := self._replays.get(len(batch))) is None:
             replay = self._replays[len(batch)] = CudaReplay(self._run, batch)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.frames.preprocess import to_input_size
+from .preprocess import to_input_size
 
 _PER_PIXEL = frozenset(
     {

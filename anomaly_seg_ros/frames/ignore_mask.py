@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .images import read_pixels
-from .nearest import resize_ids
+from .resizing import resize_ids
 
 DISTORTED = 0.05
 """Relative difference between the shapes of mask and image: more is the mask of another camera."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import re
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+Order = Literal['little', 'big']
+"""Of the bytes of a number."""
 
 MOST_PIXELS = 1 << 27
 """What an image may have, 16384x8192: a PNG of some kilobytes can claim gigabytes."""
@@ -82,12 +85,12 @@ def claimed_size(content: bytes) -> tuple[int, int] | None:
     For other formats OpenCV's own limit of 2**30 pixels holds.
     """
     if content.startswith(_PNG_START):
-        return _number(content, 20, 4, 'big'), _number(content, 16, 4, 'big')
+        return number(content, 20, 4, 'big'), number(content, 16, 4, 'big')
     if content.startswith(_JPEG_START):
         at = next((at for kind, at in jpeg_segments(content) if kind in _JPEG_SIZES), None)
         if at is None:
             return None
-        return _number(content, at + 3, 2, 'big'), _number(content, at + 5, 2, 'big')
+        return number(content, at + 3, 2, 'big'), number(content, at + 5, 2, 'big')
     if content.startswith(b'RIFF') and content[8:12] == b'WEBP':
         return _webp_size(content)
     if content.startswith(b'BM'):
@@ -101,7 +104,7 @@ def _can_hold(content: bytes, size: tuple[int, int]) -> bool:
     """Tells whether a PNG or JPEG has enough bytes for its size; true of other formats."""
     unpacked = size[0] * size[1]
     if content.startswith(_PNG_START):
-        bits = _number(content, 24, 1) * _PNG_CHANNELS.get(_number(content, 25, 1), 1)
+        bits = number(content, 24, 1) * _PNG_CHANNELS.get(number(content, 25, 1), 1)
         unpacked = unpacked * bits // 8
     elif not content.startswith(_JPEG_START):
         return True
@@ -112,7 +115,7 @@ def _chunk_is_cut(png: bytes) -> bool:
     """Tells whether a chunk of a PNG claims to be longer than what is left of the file."""
     at = len(_PNG_START)
     while at + 8 <= len(png) and png[at + 4 : at + 8] != b'IEND':
-        at += 8 + _number(png, at, 4, 'big')
+        at += 8 + number(png, at, 4, 'big')
         if at > len(png):
             return True
         at += 4
@@ -137,20 +140,21 @@ def jpeg_segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
     while kind != _JPEG_SCAN and (mark := _JPEG_MARK.search(jpeg, at)) is not None:
         kind, at = mark[1][0], mark.end()
         yield kind, at
-        at += _number(jpeg, at, 2, 'big')
+        at += number(jpeg, at, 2, 'big')
 
 
 def _webp_size(content: bytes) -> tuple[int, int] | None:
     kind = content[12:16]
     if kind == b'VP8X':
-        return _number(content, 27, 3) + 1, _number(content, 24, 3) + 1
+        return number(content, 27, 3) + 1, number(content, 24, 3) + 1
     if kind == b'VP8 ':
-        return _number(content, 28, 2) & 0x3FFF, _number(content, 26, 2) & 0x3FFF
+        return number(content, 28, 2) & 0x3FFF, number(content, 26, 2) & 0x3FFF
     if kind == b'VP8L':
-        bits = _number(content, 21, 4)
+        bits = number(content, 21, 4)
         return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
     return None
 
 
-def _number(content: bytes, at: int, size: int, order: Any = 'little') -> int:
+def number(content: bytes, at: int, size: int, order: Order = 'little') -> int:
+    """Gives the whole number that `size` bytes hold; bytes beyond the end are left out."""
     return int.from_bytes(content[at : at + size], order)

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.frames.camera_frame import CameraFrame
-from anomaly_seg_ros.frames.image_bytes import content_format, decode
-from anomaly_seg_ros.frames.significant_bits import SignificantBits
+from .camera_frame import CameraFrame
+from .image_bytes import content_format, decode
+from .significant_bits import SignificantBits
 
 
 class _Encoding(NamedTuple):

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.frames.image_bytes import decode
-from anomaly_seg_ros.frames.orientation import orientation, turned, UPRIGHT
-from anomaly_seg_ros.frames.significant_bits import SignificantBits
+from .image_bytes import decode
+from .orientation import orientation, turned, UPRIGHT
+from .significant_bits import SignificantBits
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.ppm', '.tif', '.tiff')
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from .resizing import resize_linear
 
 HEAT_START = 0.95
 """Calibrated score at which heat begins to show; it is strongest at 1."""
@@ -62,16 +63,11 @@ def draw_overlay(
         outline = cv2.subtract(cv2.dilate(mask, np.ones((3, 3), np.uint8)), mask)
         paint[outline > 0] = OUTLINE_COLOR
         seen = cv2.subtract(seen, outline)
-    seen = _enlarged(seen, image.shape)
+    size = image.shape[:2]
+    seen = resize_linear(np.asarray(seen, np.uint8), size)
     picture = cv2.multiply(image, cv2.merge([seen, seen, seen]), scale=1 / 255)
-    cv2.add(picture, _enlarged(paint, image.shape), dst=picture)
+    cv2.add(picture, resize_linear(np.asarray(paint, np.uint8), size), dst=picture)
     return picture.astype(np.uint8, copy=False)
-
-
-def _enlarged(layer: Any, shape: Sequence[int]) -> Any:
-    if layer.shape[:2] == tuple(shape[:2]):
-        return layer
-    return cv2.resize(layer, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
 
 
 def _heat_opacity() -> NDArray[np.float64]:

@@ -17,9 +17,8 @@ from .camera_frame import CameraFrame
 from .images import encode_image
 from .label_tables import LabelTables
 from .maps import Maps, PipelineSettings
-from .nearest import resize_ids
 from .overlay import colorize, draw_overlay
-from .postprocess import resize_linear
+from .resizing import resize_ids, resize_linear
 
 JPEG_QUALITY = 90
 

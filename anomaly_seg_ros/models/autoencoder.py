@@ -15,7 +15,8 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
+
+from .network import Network
 
 WIDTHS = (24, 48, 96, 128)
 """Channels at 1/2, 1/4, 1/8 and 1/16 of the size; the latent map lies at 1/32."""

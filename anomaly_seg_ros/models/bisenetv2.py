@@ -15,11 +15,12 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU
 from anomaly_seg_ros.models.parts.isomax_head import check_head, pixel_classifier
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
 from anomaly_seg_ros.models.parts.public_layout import COINCHEUNG, PublicLayout
+
+from .network import Network
 
 DETAIL_STRIDE = 8
 

@@ -19,7 +19,6 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.bn_relu_conv import BNReLUConv
 from anomaly_seg_ros.models.parts.public_layout import IMAGENET, PublicLayout
 from anomaly_seg_ros.models.parts.wide_resnet import (
@@ -28,6 +27,8 @@ from anomaly_seg_ros.models.parts.wide_resnet import (
     stages_with,
     WIDTHS,
 )
+
+from .network import Network
 
 RATES = (12, 24, 36)
 """Dilations of the pyramid at 1/8 of the size."""

@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.efficientnet_lite import EfficientNetLite, MEAN_STD, PUBLIC
 from anomaly_seg_ros.models.parts.public_layout import PublicLayout
+
+from .network import Network
 
 CLASSES = '_fc.weight'
 """What tells public files: the classes of ImageNet."""

@@ -13,10 +13,11 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.efficientnet_lite import EfficientNetLite, PUBLIC
 from anomaly_seg_ros.models.parts.light_decoders import BiFPN, LightDecoder, LRASPP, PyramidDecoder
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
+
+from .network import Network
 
 DECODERS: dict[str, Callable[[Sequence[int], float], LightDecoder]] = {
     'pyramid': PyramidDecoder,

@@ -20,9 +20,10 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead
 from anomaly_seg_ros.models.parts.public_layout import PLAIN, PublicLayout
+
+from .network import Network
 
 SIZE = (512, 1024)
 """(height, width) that the public weights were trained for."""

@@ -15,10 +15,11 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.isomax_head import check_head, IsoMaxHead, pixel_classifier
 from anomaly_seg_ros.models.parts.outlier_head import OutlierHead
 from anomaly_seg_ros.models.parts.public_layout import PLAIN, PublicLayout
+
+from .network import Network
 
 NORM_EPS = 1e-3
 DECODER_STRIDE = 2

@@ -17,8 +17,9 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.public_layout import IMAGENET, PublicLayout
+
+from .network import Network
 
 BRANCHES = 4
 DILATIONS = {'level2_0': (1, 2, 3, 4), 'level3': (1, 2, 3, 4), 'level4': (1, 1, 2, 3)}

@@ -16,9 +16,10 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.isomax_head import check_head, pixel_classifier
 from anomaly_seg_ros.models.parts.public_layout import IMAGENET, PublicLayout
+
+from .network import Network
 
 POOLED_SIDES = (1, 2, 3, 6)
 

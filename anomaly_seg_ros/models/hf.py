@@ -16,9 +16,10 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.eomt import eomt_steps, masked_share
 from anomaly_seg_ros.models.parts.hf_kinds import EOMT, kind_of, UNIVERSAL
+
+from .network import Network
 
 MODEL_TYPE = 'model_type'
 LIBRARY_TRAINING = 'criterion'

@@ -17,10 +17,11 @@ from torch.nn import functional
 
 from anomaly_seg_ros.classes import STREETHAZARDS
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.bn_relu_conv import BNReLUConv
 from anomaly_seg_ros.models.parts.densenet import DenseNet
 from anomaly_seg_ros.models.parts.public_layout import PLAIN, PublicLayout
+
+from .network import Network
 
 GRIDS = (8, 4, 2, 1)
 """Rows of the pooled maps of the pyramid; columns follow the shape of the image."""

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from anomaly_seg_ros.classes import STREETHAZARDS
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.hf import load_transformers
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.efficientnet_lite import EfficientNetLite, PUBLIC
 from anomaly_seg_ros.models.parts.mask_transformer import build_encoder, build_mask_transformer
 from anomaly_seg_ros.models.parts.mask_transformer_keys import own_names
 from anomaly_seg_ros.models.parts.public_layout import IMAGENET, PublicLayout
+
+from .hf import load_transformers
+from .network import Network
 
 CLASSIFIER = 'sem_seg_head.predictor.class_embed.weight'
 """What tells Detectron2's files of mask transformers."""

@@ -16,7 +16,6 @@ from torch import nn, Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.models.network import Network
 from anomaly_seg_ros.models.parts.public_layout import HALF, IMAGENET, MeanStd, PublicLayout
 from anomaly_seg_ros.models.parts.vision_transformer import (
     Block,
@@ -25,6 +24,8 @@ from anomaly_seg_ros.models.parts.vision_transformer import (
     PATCH,
     VisionTransformer,
 )
+
+from .network import Network
 
 MMSEG_KEYS = (
     (r'^backbone\.ln1\.', 'encoder.norm.'),

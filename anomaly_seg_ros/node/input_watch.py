@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from anomaly_seg_ros.node import topics
-from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S, UNPROCESSED, UNUSABLE
-from anomaly_seg_ros.node.watchdog import IDLE, LASTING_S, Level, PAUSED, Problem, Status
+
+from .statistics import FrameStatistics, RECENT_S, UNPROCESSED, UNUSABLE
+from .watchdog import IDLE, LASTING_S, Level, PAUSED, Problem, Status
 
 INPUT_TIMEOUT_S = 2.0
 """Silence of a camera after which the input is reported."""

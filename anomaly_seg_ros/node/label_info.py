@@ -11,9 +11,10 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import dynamic_ids, IGNORE
 from anomaly_seg_ros.node import topics
-from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.regions import CLASS_ID
 from anomaly_seg_ros.prediction import Engine
+
+from .config import NodeConfig
+from .regions import CLASS_ID
 
 SCHEMA = 1
 

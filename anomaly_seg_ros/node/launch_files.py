@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from anomaly_seg_ros.node import topics
-from anomaly_seg_ros.node.launch_support import (
+
+from .launch_support import (
     camera_names,
     LaunchArgument,
     NODE_ARGUMENTS,
@@ -15,7 +16,7 @@ from anomaly_seg_ros.node.launch_support import (
     SWITCH,
     to_bool,
 )
-from anomaly_seg_ros.node.outputs import usual_outputs
+from .outputs import usual_outputs
 
 MAIN_FILE = 'anomaly_seg.launch.py'
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from anomaly_seg_ros.node import topics
-from anomaly_seg_ros.node.config import CAMERA_NAME, parameters
-from anomaly_seg_ros.node.outputs import image_outputs
+
+from .config import CAMERA_NAME, parameters
+from .outputs import image_outputs
 
 OLD_PROFILE_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 """Read by Humble and Jazzy. Kilted takes it too, with a warning."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from anomaly_seg_ros.node.config import parameters
-from anomaly_seg_ros.node.launch_files import LAUNCH_FILES
 from anomaly_seg_ros.registry import did_you_mean
+
+from .config import parameters
+from .launch_files import LAUNCH_FILES
 
 OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter')
 """What `ros2 launch` hands on beside the user's arguments."""

@@ -10,10 +10,11 @@ from anomaly_seg_ros.frames.ignore_mask import IgnoreMask
 from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.pipeline import build_pipeline, default_threshold, Pipeline
-from anomaly_seg_ros.node.config import MEAN, NodeConfig
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.whole_frame.health import HealthSettings
 from anomaly_seg_ros.whole_frame.methods import frame_judge
+
+from .config import MEAN, NodeConfig
 
 
 def node_pipeline(

@@ -11,8 +11,9 @@ import json
 from typing import Any, TYPE_CHECKING
 
 from anomaly_seg_ros.node import topics
-from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.regions import JsonText, regions_text, rle_content
+
+from .config import NodeConfig
+from .regions import JsonText, regions_text, rle_content
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.frames.result import Result

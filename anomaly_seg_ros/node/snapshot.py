@@ -24,12 +24,13 @@ from anomaly_seg_ros.frames.maps import Memory
 from anomaly_seg_ros.frames.pipeline import Pipeline
 from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.frames.tracks import Tracks
-from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.node_pipeline import node_pipeline
-from anomaly_seg_ros.node.regions import regions_text
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.whole_frame.health import CameraHealth
+
+from .config import NodeConfig
+from .node_pipeline import node_pipeline
+from .regions import regions_text
 
 FORMAT = 3
 FACTS_FILE = 'snapshot.json'

@@ -6,7 +6,7 @@ from collections import deque
 import time
 from typing import NamedTuple
 
-from anomaly_seg_ros.node.statistics import RECENT_S
+from .statistics import RECENT_S
 
 AHEAD_S = 1.0
 """Seconds that a stamp may lie in the future; more is another clock."""

@@ -8,9 +8,10 @@ from enum import IntEnum
 from statistics import median
 from typing import Any
 
-from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.whole_frame.health import DARK, FROZEN, OUT_OF_DOMAIN
+
+from .statistics import FrameStatistics, RECENT_S
 
 NOT_CONFIGURED = 'not configured'
 """Message of the engine's status before configure; after one that failed the cause follows."""

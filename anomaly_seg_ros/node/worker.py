@@ -10,9 +10,10 @@ from typing import Generic, Protocol, TypeVar
 
 from anomaly_seg_ros.frames.pipeline import run_engine
 from anomaly_seg_ros.frames.result import Prepared
-from anomaly_seg_ros.node.handover import Handover
-from anomaly_seg_ros.node.inbox import Inbox
 from anomaly_seg_ros.prediction import Engine, Prediction
+
+from .handover import Handover
+from .inbox import Inbox
 
 END_S = 10.0
 """How long the frames in work may take to end."""

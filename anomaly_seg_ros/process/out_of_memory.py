@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SAID = ('CUDA out of memory', 'CUDA error: out of memory', 'DefaultCPUAllocator')
+_SAID = ('out of memory', 'DefaultCPUAllocator', 'not enough memory')
 
 OUT_OF_MEMORY_SAID = 'out of memory; end other programs, or take smaller images or another engine'
 """What a user can do."""

@@ -9,7 +9,8 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.timer import Timer
 
 from anomaly_seg_ros.process.stop_signals import stop_is_asked
-from anomaly_seg_ros.ros.compat import lifecycle_state
+
+from .compat import lifecycle_state
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 60.0

@@ -9,7 +9,7 @@ from rclpy.clock import Clock
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 
-from anomaly_seg_ros.ros.conversions import message_type
+from .conversions import message_type
 
 TOPIC = 'bond'
 PERIOD_S = 0.1

@@ -29,8 +29,10 @@ from anomaly_seg_ros.node.stamp_watch import StampWatch
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.prediction import Engine, Prediction
 from anomaly_seg_ros.process.path_errors import explain
-from anomaly_seg_ros.ros.calibrator import Calibrator
-from anomaly_seg_ros.ros.camera_input import (
+from anomaly_seg_ros.whole_frame.methods import fit_camera, FrameJudge, said_of_camera
+
+from .calibrator import Calibrator
+from .camera_input import (
     CameraInput,
     frame_of,
     ImageInput,
@@ -38,8 +40,7 @@ from anomaly_seg_ros.ros.camera_input import (
     stamp_s,
     THROTTLE_S,
 )
-from anomaly_seg_ros.ros.publications import Publications
-from anomaly_seg_ros.whole_frame.methods import fit_camera, FrameJudge, said_of_camera
+from .publications import Publications
 
 MOST_SIZES = 8
 """Sizes of images that it is said for what the ignore mask does to them."""

@@ -13,7 +13,8 @@ from std_msgs.msg import Header
 
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.ros import qos
-from anomaly_seg_ros.ros.camera_input import SELDOM_S
+
+from .camera_input import SELDOM_S
 
 CROPPED = 0.02
 """Relative difference between the shapes of a calibration and of an image: more is no rounding."""

@@ -22,7 +22,8 @@ from anomaly_seg_ros.node.input_watch import InputState
 from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.ros import qos
-from anomaly_seg_ros.ros.compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+from .compat import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 ImageInput: TypeAlias = Image | CompressedImage
 

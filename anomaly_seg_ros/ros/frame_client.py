@@ -23,9 +23,10 @@ from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.outputs import image_outputs, usual_outputs
 from anomaly_seg_ros.node.start_checks import check_start
 from anomaly_seg_ros.ros import qos
-from anomaly_seg_ros.ros.compat import make_executor
-from anomaly_seg_ros.ros.conversions import CompressedWriter, ImageWriter, Writer
-from anomaly_seg_ros.ros.joining import join_ros
+
+from .compat import make_executor
+from .conversions import CompressedWriter, ImageWriter, Writer
+from .joining import join_ros
 
 FRAME_ID = 'camera'
 

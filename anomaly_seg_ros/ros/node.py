@@ -27,14 +27,15 @@ from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.process.gpu import gpu_facts
 from anomaly_seg_ros.process.stop_signals import raised_signals, stop_is_asked
 from anomaly_seg_ros.ros import calibrator, diagnostics, parameters, qos
-from anomaly_seg_ros.ros.autostart import Autostart
-from anomaly_seg_ros.ros.bond import Bond
-from anomaly_seg_ros.ros.camera import Camera
-from anomaly_seg_ros.ros.camera_input import ImageInput
-from anomaly_seg_ros.ros.compat import ClockType, make_executor
-from anomaly_seg_ros.ros.log_bridge import logging_through
-from anomaly_seg_ros.ros.services import Services
-from anomaly_seg_ros.ros.transitions import logged_transition
+
+from .autostart import Autostart
+from .bond import Bond
+from .camera import Camera
+from .camera_input import ImageInput
+from .compat import ClockType, make_executor
+from .log_bridge import logging_through
+from .services import Services
+from .transitions import logged_transition
 
 EngineOpener = Callable[..., Engine]
 

@@ -18,7 +18,8 @@ from anomaly_seg_ros.node.config import (
     READ_ONLY,
     refuse_unknown,
 )
-from anomaly_seg_ros.ros.compat import start_up_values
+
+from .compat import start_up_values
 
 OF_ROS = ('use_sim_time', 'start_type_description_service')
 """Parameters of rclpy's own node that not every version declares."""

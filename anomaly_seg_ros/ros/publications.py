@@ -14,13 +14,14 @@ from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.outputs import LATCHED, Output, OUTPUTS
 from anomaly_seg_ros.ros import qos
-from anomaly_seg_ros.ros.camera_info import CameraInfoRelay
-from anomaly_seg_ros.ros.compat import (
+
+from .camera_info import CameraInfoRelay
+from .compat import (
     publisher_events,
     PublisherEventCallbacks,
     UnsupportedEventTypeError,
 )
-from anomaly_seg_ros.ros.conversions import message_type, message_writer, Writer
+from .conversions import message_type, message_writer, Writer
 
 
 class Advertised(NamedTuple):

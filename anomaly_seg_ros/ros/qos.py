@@ -20,8 +20,8 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from anomaly_seg_ros.ros.compat import start_up_values
-from anomaly_seg_ros.ros.parameters import QOS_OVERRIDES
+from .compat import start_up_values
+from .parameters import QOS_OVERRIDES
 
 MOST_DEPTH = 2**31 - 1
 """What DDS counts up to."""

@@ -11,7 +11,7 @@ from std_srvs.srv import SetBool, Trigger
 from anomaly_seg_ros.node import topics
 
 if TYPE_CHECKING:
-    from anomaly_seg_ros.ros.camera import Camera
+    from .camera import Camera
 
 Outcome = tuple[bool, str]
 """Whether it was done, and what is said of it."""

@@ -30,7 +30,7 @@ from anomaly_seg_ros.process.path_errors import explain, is_bad_path  # noqa: E4
 from anomaly_seg_ros.process.stop_signals import held_signals, StopSignals  # noqa: E402
 
 if TYPE_CHECKING:
-    from anomaly_seg_ros.ros.node import AnomalySegNode
+    from .node import AnomalySegNode
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str], signals: StopSignals) -> int:
     import cv2
     import rclpy
 
-    from anomaly_seg_ros.ros.node import spin
+    from .node import spin
 
     cv2.setNumThreads(picture_threads())
     try:
@@ -110,9 +110,9 @@ def make_node(arguments: Sequence[str]) -> AnomalySegNode:
     Raises:
         ValueError: One of the two does not work, with what is wrong and the way out.
     """
-    from anomaly_seg_ros.ros.compat import start_up_values
-    from anomaly_seg_ros.ros.joining import join_ros, plain_errors
-    from anomaly_seg_ros.ros.node import AnomalySegNode
+    from .compat import start_up_values
+    from .joining import join_ros, plain_errors
+    from .node import AnomalySegNode
 
     join_ros(arguments)
     with plain_errors():

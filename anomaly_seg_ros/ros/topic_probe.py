@@ -20,9 +20,10 @@ from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.node.topics import IMAGE
 from anomaly_seg_ros.node.watchdog import Status
 from anomaly_seg_ros.ros import qos
-from anomaly_seg_ros.ros.camera_input import CameraInput, frame_of, ImageInput, stamp_s
-from anomaly_seg_ros.ros.compat import make_executor
-from anomaly_seg_ros.ros.joining import join_ros, plain_errors
+
+from .camera_input import CameraInput, frame_of, ImageInput, stamp_s
+from .compat import make_executor
+from .joining import join_ros, plain_errors
 
 DISCOVERY_S = 10.0
 """At most, until a publisher is known: DDS repeats who is there every 3 s."""

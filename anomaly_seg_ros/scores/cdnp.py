@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.dnp import DNP
 from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
 from anomaly_seg_ros.scores.parts.coarse import enlarge
 from anomaly_seg_ros.scores.parts.feature_bank import EnergyBank
+
+from .dnp import DNP
 
 
 class CDNP(DNP):

@@ -24,7 +24,8 @@ from anomaly_seg_ros.scores.parts.neighbours import (
     ranking_of,
     tiled,
 )
-from anomaly_seg_ros.scores.score import AnomalyScore
+
+from .score import AnomalyScore
 
 SEARCHES = ('tiles', 'exact')
 

@@ -7,7 +7,8 @@ from torch import Tensor
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.parts.class_gaussians import ClassGaussians
 from anomaly_seg_ros.scores.parts.convolution import convolve
-from anomaly_seg_ros.scores.score import AnomalyScore
+
+from .score import AnomalyScore
 
 
 class Mahalanobis(AnomalyScore):

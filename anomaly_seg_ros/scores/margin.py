@@ -7,7 +7,8 @@ from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
-from anomaly_seg_ros.scores.score import AnomalyScore
+
+from .score import AnomalyScore
 
 
 class Margin(AnomalyScore):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import class_probabilities, ModelOutput, to_image
-from anomaly_seg_ros.scores.score import AnomalyScore
+
+from .score import AnomalyScore
 
 
 class Mask2Anomaly(AnomalyScore):

@@ -14,7 +14,8 @@ from anomaly_seg_ros.scores.parts.feature_grid import (
     to_pixels,
 )
 from anomaly_seg_ros.scores.parts.principal_components import PrincipalComponents
-from anomaly_seg_ros.scores.score import AnomalyScore
+
+from .score import AnomalyScore
 
 
 class NECO(AnomalyScore):

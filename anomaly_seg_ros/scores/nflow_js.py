@@ -8,7 +8,8 @@ from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.parts.tempered import divided
-from anomaly_seg_ros.scores.score import AnomalyScore
+
+from .score import AnomalyScore
 
 TEST_TEMPERATURE = 2.0
 """The paper's temperature at test time, whatever the network's calibration says."""

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.score import AnomalyScore
+
+from .score import AnomalyScore
 
 CLASSES = 4
 """Whose tanh is held at a time: all of them at the size of the image take as much as P itself."""

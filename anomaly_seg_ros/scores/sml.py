@@ -8,7 +8,8 @@ from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.parts.boundaries import suppress_boundaries
 from anomaly_seg_ros.scores.parts.max_logit_moments import MaxLogitMoments
 from anomaly_seg_ros.scores.parts.smoothing import gaussian, smooth_dilated
-from anomaly_seg_ros.scores.score import AnomalyScore
+
+from .score import AnomalyScore
 
 
 class SML(AnomalyScore):

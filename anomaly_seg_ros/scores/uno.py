@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import mask_sums, ModelOutput, query_probabilities
-from anomaly_seg_ros.scores.score import AnomalyScore
+
+from .score import AnomalyScore
 
 
 class UNO(AnomalyScore):

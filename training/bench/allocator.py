@@ -21,19 +21,20 @@ from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.provenance import code_version
-from training.bench.candidates import EngineCall, sized_checkpoint
-from training.bench.engine_process import EngineProcess, NETWORK, TRAINING
-from training.bench.frame import camera_images
-from training.bench.machine import ALLOCATORS, describe_machine, typed_module
-from training.bench.node_session import (
+from training.results import ResultRow, write_results
+
+from .candidates import EngineCall, sized_checkpoint
+from .engine_process import EngineProcess, NETWORK, TRAINING
+from .frame import camera_images
+from .machine import ALLOCATORS, describe_machine, typed_module
+from .node_session import (
     isolate_ros,
     NodeSetting,
     output_topics,
     running_session,
 )
-from training.bench.table import other_table
-from training.bench.timing import percentiles, ratio, Samples
-from training.results import ResultRow, write_results
+from .table import other_table
+from .timing import percentiles, ratio, Samples
 
 BLOCK = 3
 TARGETS = ('torch', 'training', 'frame', 'node')

@@ -21,10 +21,11 @@ from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.prediction import Prediction
 from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.provenance import code_version
-from training.bench.machine import describe_machine, typed_module
-from training.bench.table import other_table
-from training.bench.timing import interleave, percentiles, ratio, Work
 from training.results import ResultRow, write_results
+
+from .machine import describe_machine, typed_module
+from .table import other_table
+from .timing import interleave, percentiles, ratio, Work
 
 BOTH = 'calibration and threshold, float16 score'
 TARGET_MS = 1.0

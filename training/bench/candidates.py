@@ -18,7 +18,8 @@ from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
 from anomaly_seg_ros.engines.choice import is_ready, Wanted
 from anomaly_seg_ros.engines.export import exported
 from anomaly_seg_ros.engines.folder import ENGINES_FOLDER
-from training.bench.machine import ended
+
+from .machine import ended
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.prediction import Engine

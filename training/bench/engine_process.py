@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from training.bench.machine import ALLOCATORS, ended, page_faults, process_memory_mb, variables
+from .machine import ALLOCATORS, ended, page_faults, process_memory_mb, variables
 
 NETWORK = 'network'
 TRAINING = 'training'
@@ -128,8 +128,9 @@ def answer_all(call_text: str, source: str, image: str) -> None:
     from anomaly_seg_ros.frames.preprocess import parse_size
     from anomaly_seg_ros.process.cores import picture_threads
     from anomaly_seg_ros.whole_frame.methods import frame_judge
-    from training.bench.candidates import EngineCall
-    from training.bench.frame import camera_images, frame_work, FRAMES, network_work
+
+    from .candidates import EngineCall
+    from .frame import camera_images, frame_work, FRAMES, network_work
 
     cv2.setNumThreads(picture_threads())
     call = EngineCall.from_json(call_text)

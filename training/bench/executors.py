@@ -24,7 +24,8 @@ from anomaly_seg_ros.demo.play import wait_until_ready
 from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.node import topics
-from training.bench.node_session import isolate_ros
+
+from .node_session import isolate_ros
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.ros.frame_client import FrameClient

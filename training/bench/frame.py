@@ -19,7 +19,8 @@ from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.node.outputs import stamped_text
 from anomaly_seg_ros.node.regions import regions_text
 from anomaly_seg_ros.prediction import Engine
-from training.bench.timing import Stages, Work
+
+from .timing import Stages, Work
 
 IMAGES = 4
 """Different frames that take turns, so that no cache or branch learns one by heart."""

@@ -8,16 +8,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from training.bench.candidates import EngineCall
-from training.bench.frame import Image
-from training.bench.node_session import (
+from training.results import ResultRow
+
+from .candidates import EngineCall
+from .frame import Image
+from .node_session import (
     NodeSession,
     NodeSetting,
     output_topics,
     running_session,
 )
-from training.bench.timing import percentiles
-from training.results import ResultRow
+from .timing import percentiles
 
 TOO_MANY = 1.5
 """Frames that are sent for one that can be served."""

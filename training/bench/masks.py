@@ -20,16 +20,17 @@ from anomaly_seg_ros.frames.camera_frame import CameraFrame
 from anomaly_seg_ros.frames.images import encode_image
 from anomaly_seg_ros.frames.label_tables import LabelTables
 from anomaly_seg_ros.frames.maps import Maps, Memory, PipelineSettings
-from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.regions import find_regions
+from anomaly_seg_ros.frames.resizing import resize_ids
 from anomaly_seg_ros.frames.result import Prepared, Result
 from anomaly_seg_ros.node.outputs import stamped_text
 from anomaly_seg_ros.node.regions import regions_text, rle_content
 from anomaly_seg_ros.prediction import Prediction
 from anomaly_seg_ros.process.allocator import tune_allocator
-from training.bench.timing import interleave
 from training.reporting.markdown import markdown_table
+
+from .timing import interleave
 
 Mask = NDArray[np.uint8]
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.bench.machine import cpu_name
+from .machine import cpu_name
 
 HEIGHT, WIDTH = 1024, 2048
 KEYS = ('ap', 'auroc', 'fpr95', 'best_f1')

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.engines.torch_engine import place
-from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.frames.resizing import resize_ids
 from anomaly_seg_ros.process.cores import inference_threads
 from anomaly_seg_ros.scores.dnp import DNP
 from anomaly_seg_ros.scores.parts.neighbours import exact, FAR, tiled

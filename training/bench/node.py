@@ -21,22 +21,23 @@ from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.provenance import code_version
-from training.bench.candidates import EngineCall, parse_candidates, prepare
-from training.bench.engine_process import EngineProcess
-from training.bench.frame import camera_images, Image
-from training.bench.load import measure_load
-from training.bench.load import NOTE as LOAD_NOTE
-from training.bench.machine import describe_machine, typed_module
-from training.bench.node_session import (
+from training.results import ResultRow, write_results
+
+from .candidates import EngineCall, parse_candidates, prepare
+from .engine_process import EngineProcess
+from .frame import camera_images, Image
+from .load import measure_load
+from .load import NOTE as LOAD_NOTE
+from .machine import describe_machine, typed_module
+from .node_session import (
     isolate_ros,
     NodeSession,
     NodeSetting,
     output_topics,
     running_session,
 )
-from training.bench.table import load_table, node_table, stage_table
-from training.bench.timing import percentiles, ratio, Samples
-from training.results import ResultRow, write_results
+from .table import load_table, node_table, stage_table
+from .timing import percentiles, ratio, Samples
 
 BLOCK = 20
 OPEN_LOOP_HZ = 30.0

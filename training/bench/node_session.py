@@ -23,9 +23,10 @@ from anomaly_seg_ros.frames.images import encode_image
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.launch_support import shm_profile_environment
 from anomaly_seg_ros.node.outputs import image_outputs
-from training.bench.candidates import EngineCall
-from training.bench.frame import Image
-from training.bench.machine import ALLOCATORS, page_faults, process_memory_mb, variables
+
+from .candidates import EngineCall
+from .frame import Image
+from .machine import ALLOCATORS, page_faults, process_memory_mb, variables
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.ros.frame_client import FrameClient

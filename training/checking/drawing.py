@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import LabelSet
-from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.overlay import color_table, colorize
+from anomaly_seg_ros.frames.resizing import resize_ids
 
 WIDTH = 300
 TEXT = 18

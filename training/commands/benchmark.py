@@ -14,6 +14,7 @@ from anomaly_seg_ros.engines.export import check_size
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.process.cores import picture_threads
 from anomaly_seg_ros.provenance import code_version
+from anomaly_seg_ros.registry import check_name
 from anomaly_seg_ros.scores import SCORES
 from training.bench.candidates import parse_candidates, sized_checkpoint
 from training.bench.engines import benchmark_size, BenchSettings
@@ -63,7 +64,8 @@ def main(args: argparse.Namespace) -> int:
     checkpoint = Checkpoint.open(args.checkpoint)
     meta = checkpoint.meta
     sizes = [parse_size(t) for t in args.size.split(',')] if args.size else [meta.input_size]
-    score = checked_score(args.score or meta.score)
+    score = args.score or meta.score
+    check_name('score', SCORES, score)
     for size in sizes:
         check_size(meta.model, size)
     image_size = parse_size(args.image)
@@ -94,14 +96,3 @@ def main(args: argparse.Namespace) -> int:
         print(f'warning: {text}')
     print(f'written to {args.out}; a page: anomaly_seg report {args.out} --out report.html')
     return int(any(row.extra.get('warnings') for row in rows))
-
-
-def checked_score(score: str) -> str:
-    """Gives the score.
-
-    Raises:
-        ValueError: It is unknown.
-    """
-    if score not in SCORES:
-        raise ValueError(f'unknown score {score!r}; choose one of: {", ".join(sorted(SCORES))}')
-    return score

@@ -14,7 +14,7 @@ from anomaly_seg_ros.checkpoint.frame_fit import METHODS
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines import ENGINES, open_engine
 from anomaly_seg_ros.provenance import code_version
-from anomaly_seg_ros.registry import lookup
+from anomaly_seg_ros.registry import check_name, lookup
 from training.datasets import build_dataset, Dataset, DATASETS, takes_label_map
 from training.datasets.frame_folders import ABNORMAL, refuse_abnormal
 from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
@@ -90,10 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg evaluate`."""
     form = check_form(args)
-    if args.protocol not in PROTOCOLS:
-        raise ValueError(
-            f'unknown protocol {args.protocol!r}; choose one of: {", ".join(sorted(PROTOCOLS))}'
-        )
+    check_name('protocol', PROTOCOLS, args.protocol)
     with Shards() as shards:
         if form == MAPS_FORM:
             _evaluate_maps(args, shards)

@@ -12,10 +12,10 @@ import re
 from typing import Any, TYPE_CHECKING
 import warnings
 
-from anomaly_seg_ros.checkpoint.digests import file_sha256
+from anomaly_seg_ros.checkpoint.digests import file_sha256, refuse_lfs_pointer
 from anomaly_seg_ros.checkpoint.folder import save_checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
-from anomaly_seg_ros.checkpoint.weights import load_state
+from anomaly_seg_ros.checkpoint.weights import finite_float, load_state
 from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.models import build_model, MODELS
 from anomaly_seg_ros.models.parts.public_layout import NORMALISATIONS
@@ -260,12 +260,7 @@ def read_weights_file(path: Path, model: str) -> WeightsFile:
                 f'{str(path)!r} holds no state dict: {key!r} is no tensor; the weights are looked '
                 f'for at the top and under {", ".join(WRAPPERS)}'
             )
-        if value.is_floating_point():
-            if not bool(value.isfinite().all()):
-                raise ValueError(
-                    f'weight {key!r} in {str(path)!r} is not finite (NaN or infinite)'
-                )
-            value = value.float()
+        value = finite_float(path, key, value)
         if key.rpartition('.')[2] not in PROFILED:
             weights[key] = value
     classifiers = tuple(layout.classifier for layout in public_layouts(model))
@@ -339,12 +334,9 @@ def _load(path: Path) -> Any:
 
     if not path.is_file():
         raise FileNotFoundError(f'no weights file {str(path)!r}')
+    refuse_lfs_pointer(path)
     with path.open('rb') as file:
         head = file.read(64)
-    if head.startswith(b'version https://git-lfs'):
-        raise ValueError(
-            f"{str(path)!r} is a git-lfs pointer, not the weights; run 'git lfs pull'"
-        )
     if head.startswith(BEGINS):
         with suppress(pickle.UnpicklingError):
             return read_arrays(path)

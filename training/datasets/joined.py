@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from anomaly_seg_ros.classes import IGNORE, LabelSet
-from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.frames.resizing import resize_ids
 
 from . import build_dataset
 from .dataset import Dataset, Sample

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.images import write_image
-from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.overlay import (
     ANOMALY_COLOR,
     color_table,
     colorize,
     OUTLINE_COLOR,
 )
+from anomaly_seg_ros.frames.resizing import resize_ids
 from training.results import FrameRow, Picture, PICTURES_FOLDER
 
 from .frame import Bytes, Floats, Frame, FrameSource

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.frames.nearest import resize_ids
-from anomaly_seg_ros.frames.postprocess import resize_linear
 from anomaly_seg_ros.frames.preprocess import to_input_size
+from anomaly_seg_ros.frames.resizing import resize_ids, resize_linear
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE, LabelSet
-from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.frames.resizing import resize_ids
 from training.datasets import Dataset, NO_CLASSES, Sample
-from training.feeding.ground import GROUND, ground_ids
-from training.feeding.transforms import DRAWS
 from training.negatives import (
     build_negatives,
     check_negatives,
@@ -25,6 +23,9 @@ from training.negatives import (
 )
 from training.negatives.shapes import blob, rectangle, union_of_regions
 from training.recipes.typed_values import convert
+
+from .ground import GROUND, ground_ids
+from .transforms import DRAWS
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

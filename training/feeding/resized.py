@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.preprocess import to_input_size
+from anomaly_seg_ros.frames.resizing import resize_ids
 from anomaly_seg_ros.process.cores import usable_cores
 from training.datasets import Dataset, Sample
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
-from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.frames.resizing import resize_ids
 
 ImageAndLabels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 

@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.adaptation.normal_scores import NormalFit, NormalScores
 from anomaly_seg_ros.classes import IGNORE
-from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.preprocess import to_input_size
+from anomaly_seg_ros.frames.resizing import resize_ids
 from anomaly_seg_ros.prediction import Engine
 from training.datasets import Dataset
 

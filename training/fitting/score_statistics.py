@@ -13,7 +13,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.engines.scored_model import ImageModel
 from anomaly_seg_ros.engines.torch_engine import place
-from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.frames.resizing import resize_ids
 from anomaly_seg_ros.models.forward import run_fields
 from anomaly_seg_ros.process.cores import inference_threads
 from anomaly_seg_ros.scores import check_needs, fit_parameters, score_class

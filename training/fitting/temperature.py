@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.classes import IGNORE
-from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.frames.resizing import resize_ids
 from training.datasets import Dataset
 from training.evaluation.network_pass import NetworkPass
 from training.evaluation.resizing import network_input

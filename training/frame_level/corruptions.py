@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_seg_ros.registry import check_name
+
 Image = NDArray[np.uint8]
 Draw = Callable[[Image, int, np.random.Generator], Image]
 
@@ -162,10 +164,7 @@ def corrupt(image: Image, name: str, severity: int, seed: str = '') -> Image:
     Raises:
         ValueError: An unknown name or severity.
     """
-    if name not in CORRUPTIONS:
-        raise ValueError(
-            f'unknown corruption {name!r}; choose one of: {", ".join(sorted(CORRUPTIONS))}'
-        )
+    check_name('corruption', CORRUPTIONS, name)
     if severity not in SEVERITIES:
         raise ValueError(f'severity {severity} must be one of {", ".join(map(str, SEVERITIES))}')
     random = np.random.default_rng(zlib.crc32(f'{name} {severity} {seed}'.encode()))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-OUT_OF_MEMORY = ('out of memory', 'DefaultCPUAllocator', 'not enough memory')
+from anomaly_seg_ros.process.out_of_memory import is_out_of_memory
+
 SHARED_MEMORY = ('shared memory', 'Bus error', 'file_descriptor', '</torch_')
 """What torch says where the frames of the loading processes do not fit into /dev/shm."""
 ONE_VALUE = 'Expected more than 1 value per channel'
@@ -40,7 +41,7 @@ def one_line_errors(lower: str, workers: int) -> Iterator[None]:
                 'the shared memory of this machine (/dev/shm) is too small for the loading '
                 f'processes; enlarge it (docker run --shm-size=2g), or set workers={workers // 2}'
             ) from None
-        if isinstance(error, MemoryError) or any(part in text for part in OUT_OF_MEMORY):
+        if is_out_of_memory(error):
             raise ValueError(f'out of memory; lower {lower}') from None
         if 'DataLoader worker' in text:
             raise ValueError(

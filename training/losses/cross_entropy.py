@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.classes import IGNORE
-from training.losses.reduction import full_precision, pixel_weights, weighted_mean
+
+from .reduction import full_precision, pixel_weights, weighted_mean
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:

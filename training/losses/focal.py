@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from training.losses.cross_entropy import negative_log_likelihood
-from training.losses.reduction import weighted_mean
+from .cross_entropy import negative_log_likelihood
+from .reduction import weighted_mean
 
 
 def focal(

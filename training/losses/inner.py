@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from training.losses.cross_entropy import cross_entropy
-from training.losses.focal import focal
+from .cross_entropy import cross_entropy
+from .focal import focal
 
 
 def inner_loss(

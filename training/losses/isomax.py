@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from training.losses.inner import inner_loss
-from training.losses.reduction import full_precision
+from .inner import inner_loss
+from .reduction import full_precision
 
 
 def isomax(

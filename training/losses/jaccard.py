@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from anomaly_seg_ros.classes import IGNORE
-from training.losses.reduction import full_precision
+
+from .reduction import full_precision
 
 
 def jaccard(logits: Tensor, labels: Tensor, eps: float = 1.0) -> Tensor:

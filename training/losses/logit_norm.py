@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.losses.inner import inner_loss
-from training.losses.reduction import full_precision
+from .inner import inner_loss
+from .reduction import full_precision
 
 
 def logit_norm(

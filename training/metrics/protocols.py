@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from anomaly_seg_ros.registry import check_name
+
 from .pixel import PixelMetrics
 from .smiyc import SmiycCurve
 
@@ -24,8 +26,5 @@ def build_pixel_metrics(protocol: str) -> PixelMetrics | SmiycCurve:
     >>> build_pixel_metrics('course').skip_empty
     True
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(
-            f'unknown protocol {protocol!r}; choose one of: {", ".join(sorted(PROTOCOLS))}'
-        )
+    check_name('protocol', PROTOCOLS, protocol)
     return PROTOCOLS[protocol]()

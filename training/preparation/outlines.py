@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from anomaly_seg_ros.frames.images import find_images, read_image
-from anomaly_seg_ros.frames.nearest import resize_ids
+from anomaly_seg_ros.frames.resizing import resize_ids
 from training.negatives.coco_masks import run_lengths
 
 SHORT_SIDE = 160

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from training.recipes.recipe import read_recipe
-from training.recipes.typed_values import convert
+from .recipe import read_recipe
+from .typed_values import convert
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,8 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.frames.images import find_images, read_image
-from anomaly_seg_ros.frames.nearest import resize_ids
 from anomaly_seg_ros.frames.preprocess import to_input_size
+from anomaly_seg_ros.frames.resizing import resize_ids
 from training.datasets import build_dataset
 from training.feeding.pasting import build_paster
 from training.metrics.confusion import ConfusionMatrix

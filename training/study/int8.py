@@ -29,8 +29,9 @@ from anomaly_seg_ros.frames.images import find_images, read_image
 from anomaly_seg_ros.frames.preprocess import to_input_size
 from anomaly_seg_ros.process.cores import usable_cores
 from training.reporting.markdown import markdown_table
-from training.study.ingredients import ap_fpr, Fitted, Frame, Image, labelled, miou, Said
-from training.study.steps import Data
+
+from .ingredients import ap_fpr, Fitted, Frame, Image, labelled, miou, Said
+from .steps import Data
 
 BATCH = 4
 CROP = (256, 320)

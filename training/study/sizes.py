@@ -22,8 +22,9 @@ from anomaly_seg_ros.engines.scored_model import load_scored_model
 from training.losses import build_loss
 from training.objectives.distillation import Distillation
 from training.reporting.markdown import markdown_table
-from training.study.ingredients import ap_fpr, Fitted, Frame, Image, labelled, miou, Said
-from training.study.steps import Data
+
+from .ingredients import ap_fpr, Fitted, Frame, Image, labelled, miou, Said
+from .steps import Data
 
 CAMERAS = ('obstacle21', 'anomaly21', 'static', 'lost_found')
 """How the names of the four parts of other_cameras_val begin."""

@@ -1,5 +1,5 @@
 """A made-up drive through an English street, with odd objects on the road and exact labels."""
 
-from anomaly_seg_ros.demo.synthetic.road import SyntheticFrame, SyntheticRoad
+from .road import SyntheticFrame, SyntheticRoad
 
 __all__ = ['SyntheticFrame', 'SyntheticRoad']

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.demo.synthetic.haze import HAZE, haze_at
-from anomaly_seg_ros.demo.synthetic.measures import CAR
-from anomaly_seg_ros.demo.synthetic.texture import Color, Floats, to_floats
-from anomaly_seg_ros.demo.synthetic.view import Canvas, Point, View
+from .haze import HAZE, haze_at
+from .measures import CAR
+from .texture import Color, Floats, to_floats
+from .view import Canvas, Point, View
 
 
 class _Mesh(NamedTuple):

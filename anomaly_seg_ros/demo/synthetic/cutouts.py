@@ -9,12 +9,12 @@ import math
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.demo.synthetic.facades import House
-from anomaly_seg_ros.demo.synthetic.haze import HAZE, haze_at
-from anomaly_seg_ros.demo.synthetic.measures import BUILDING, PEDESTRIAN, POLE, SIGN, TREE
-from anomaly_seg_ros.demo.synthetic.sculpture import Part, sculpt
-from anomaly_seg_ros.demo.synthetic.sprite import make_sprite, paste, Sprite
-from anomaly_seg_ros.demo.synthetic.texture import (
+from .facades import House
+from .haze import HAZE, haze_at
+from .measures import BUILDING, PEDESTRIAN, POLE, SIGN, TREE
+from .sculpture import Part, sculpt
+from .sprite import make_sprite, paste, Sprite
+from .texture import (
     Color,
     grain,
     mix,
@@ -22,7 +22,7 @@ from anomaly_seg_ros.demo.synthetic.texture import (
     to_bytes,
     to_floats,
 )
-from anomaly_seg_ros.demo.synthetic.view import Canvas, Point, View
+from .view import Canvas, Point, View
 
 
 @cache

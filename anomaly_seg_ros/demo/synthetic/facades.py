@@ -9,15 +9,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.demo.synthetic.haze import HAZE
-from anomaly_seg_ros.demo.synthetic.measures import (
+from .haze import HAZE
+from .measures import (
     BUILDING,
     EMPTY,
     PERIOD_M,
     TREE,
     WALL_TOP_M,
 )
-from anomaly_seg_ros.demo.synthetic.texture import (
+from .texture import (
     Bytes,
     Color,
     grain,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.demo.synthetic.measures import (
+from .measures import (
     CENTRE_M,
     KERB_LEFT_M,
     KERB_RIGHT_M,
@@ -15,7 +15,7 @@ from anomaly_seg_ros.demo.synthetic.measures import (
     RIGHT_M,
     ROAD,
 )
-from anomaly_seg_ros.demo.synthetic.texture import (
+from .texture import (
     Floats,
     grain,
     noise,

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.demo.synthetic.measures import LEFT_M, RIGHT_M, WALL_TOP_M
-from anomaly_seg_ros.demo.synthetic.texture import Bytes, Color, to_bytes, to_floats
-from anomaly_seg_ros.demo.synthetic.view import CAMERA_M, FAR_M, View
+from .measures import LEFT_M, RIGHT_M, WALL_TOP_M
+from .texture import Bytes, Color, to_bytes, to_floats
+from .view import CAMERA_M, FAR_M, View
 
 HAZE: Color = (220, 226, 231)
 

@@ -8,10 +8,10 @@ import math
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.demo.synthetic.measures import ODD
-from anomaly_seg_ros.demo.synthetic.sculpture import Part, sculpt
-from anomaly_seg_ros.demo.synthetic.sprite import Sprite
-from anomaly_seg_ros.demo.synthetic.texture import Floats, mix, noise, to_floats
+from .measures import ODD
+from .sculpture import Part, sculpt
+from .sprite import Sprite
+from .texture import Floats, mix, noise, to_floats
 
 
 def _sofa() -> Sprite:

@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.demo.synthetic.texture import Bytes, to_bytes
+from .texture import Bytes, to_bytes
 
 
 class Finish:

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.demo.synthetic.measures import EMPTY, PERIOD_M, STEP_M
-from anomaly_seg_ros.demo.synthetic.texture import Floats, Surface
-from anomaly_seg_ros.demo.synthetic.view import Canvas, FAR_M, NEAR_M
+from .measures import EMPTY, PERIOD_M, STEP_M
+from .texture import Floats, Surface
+from .view import Canvas, FAR_M, NEAR_M
 
 
 class _Level(NamedTuple):

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 
 from anomaly_seg_ros.classes import IGNORE
-from anomaly_seg_ros.demo.synthetic.cars import Car, draw_car
-from anomaly_seg_ros.demo.synthetic.cutouts import draw_lamp, draw_sign, gable, person, tree
-from anomaly_seg_ros.demo.synthetic.facades import House, paint_facades, plan_houses
-from anomaly_seg_ros.demo.synthetic.ground import paint_ground
-from anomaly_seg_ros.demo.synthetic.haze import apply_haze, haze_window
-from anomaly_seg_ros.demo.synthetic.measures import (
+
+from .cars import Car, draw_car
+from .cutouts import draw_lamp, draw_sign, gable, person, tree
+from .facades import House, paint_facades, plan_houses
+from .ground import paint_ground
+from .haze import apply_haze, haze_window
+from .measures import (
     EMPTY,
     KERB_LEFT_M,
     KERB_RIGHT_M,
@@ -26,14 +27,14 @@ from anomaly_seg_ros.demo.synthetic.measures import (
     RIGHT_M,
     STEP_M,
 )
-from anomaly_seg_ros.demo.synthetic.odd_objects import odd_sprites
-from anomaly_seg_ros.demo.synthetic.photo import Finish
-from anomaly_seg_ros.demo.synthetic.plane import Plane
-from anomaly_seg_ros.demo.synthetic.shadow import draw_shadow
-from anomaly_seg_ros.demo.synthetic.sky import paint_backdrop, paint_sky
-from anomaly_seg_ros.demo.synthetic.sprite import paste, Sprite
-from anomaly_seg_ros.demo.synthetic.texture import Bytes, Color
-from anomaly_seg_ros.demo.synthetic.view import CAMERA_M, Canvas, NEAR_M, View
+from .odd_objects import odd_sprites
+from .photo import Finish
+from .plane import Plane
+from .shadow import draw_shadow
+from .sky import paint_backdrop, paint_sky
+from .sprite import paste, Sprite
+from .texture import Bytes, Color
+from .view import CAMERA_M, Canvas, NEAR_M, View
 
 MIN_SIZE = (64, 64)
 FIRST_ODD_M, ODD_SPACING_M = 26.0, 40.0

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.demo.synthetic.sprite import make_sprite, Sprite
-from anomaly_seg_ros.demo.synthetic.texture import Color, Floats, to_bytes, to_floats
+from .sprite import make_sprite, Sprite
+from .texture import Color, Floats, to_bytes, to_floats
 
 
 class Part(NamedTuple):

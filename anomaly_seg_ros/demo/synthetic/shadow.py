@@ -7,8 +7,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.demo.synthetic.texture import Bytes, to_bytes, to_floats
-from anomaly_seg_ros.demo.synthetic.view import Canvas, NEAR_M, View
+from .texture import Bytes, to_bytes, to_floats
+from .view import Canvas, NEAR_M, View
 
 
 @cache

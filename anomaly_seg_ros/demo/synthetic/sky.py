@@ -7,8 +7,8 @@ import math
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.demo.synthetic.measures import BUILDING, EMPTY, TREE
-from anomaly_seg_ros.demo.synthetic.texture import (
+from .measures import BUILDING, EMPTY, TREE
+from .texture import (
     Bytes,
     mix,
     noise,
@@ -16,7 +16,7 @@ from anomaly_seg_ros.demo.synthetic.texture import (
     to_bytes,
     to_floats,
 )
-from anomaly_seg_ros.demo.synthetic.view import View
+from .view import View
 
 
 def paint_sky(rng: np.random.Generator, size: tuple[int, int]) -> Bytes:

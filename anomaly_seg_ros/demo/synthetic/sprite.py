@@ -8,9 +8,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from anomaly_seg_ros.demo.synthetic.haze import HAZE, haze_at
-from anomaly_seg_ros.demo.synthetic.texture import Bytes
-from anomaly_seg_ros.demo.synthetic.view import CAMERA_M, Canvas, Point, View
+from .haze import HAZE, haze_at
+from .texture import Bytes
+from .view import CAMERA_M, Canvas, Point, View
 
 
 class Sprite(NamedTuple):

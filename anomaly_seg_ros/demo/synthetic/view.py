@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anomaly_seg_ros.demo.synthetic.texture import Bytes, Floats
+from .texture import Bytes, Floats
 
 Point = tuple[float, float, float]
 """To the right of the camera, above the road, ahead; in m."""

@@ -16,7 +16,7 @@ from torch import nn, Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from anomaly_seg_ros.models.parts.bn_relu_conv import MOMENTUM
+from .bn_relu_conv import MOMENTUM
 
 BOTTLENECK = 4
 """Width of a dense layer's inner map, in multiples of what it adds."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from torch import nn, Tensor
 from torch.nn import functional
 
-from anomaly_seg_ros.models.parts.public_encoder import PublicEncoder
+from .public_encoder import PublicEncoder
 
 EPS = 1e-3
 """Of the batch norms, as the weights were trained."""

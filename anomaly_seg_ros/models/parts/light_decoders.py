@@ -16,8 +16,8 @@ import torch
 from torch import nn, Tensor
 from torch.nn import functional
 
-from anomaly_seg_ros.models.parts.conv_bn_relu import ConvBNReLU
-from anomaly_seg_ros.models.parts.efficientnet_lite import scaled
+from .conv_bn_relu import ConvBNReLU
+from .efficientnet_lite import scaled
 
 GRIDS = (1, 2, 3, 6)
 """Rows and columns of the pooled maps of the pyramid."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from anomaly_seg_ros.models.parts.efficientnet_lite import EfficientNetLite, PUBLIC, SCALES
-from anomaly_seg_ros.models.parts.global_attention import GlobalMaskedDecoder
+from .efficientnet_lite import EfficientNetLite, PUBLIC, SCALES
+from .global_attention import GlobalMaskedDecoder
 
 STAGES = ['stage1', 'stage2', 'stage3', 'stage4']
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.registry import did_you_mean
-from anomaly_seg_ros.scores.parts.cell_sample import CellSample
-from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
-from anomaly_seg_ros.scores.parts.feature_grid import gridded, layers_of
-from anomaly_seg_ros.scores.parts.neighbours import exact
+
+from .cell_sample import CellSample
+from .class_logits import over_class_logits
+from .feature_grid import gridded, layers_of
+from .neighbours import exact
 
 BLOCK = 64
 """Vectors of a block, at most."""

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from anomaly_seg_ros.model_output import Extent, ModelOutput
-from anomaly_seg_ros.scores.parts.class_logits import over_class_logits
-from anomaly_seg_ros.scores.parts.coarse import enlarge_cells
+
+from .class_logits import over_class_logits
+from .coarse import enlarge_cells
 
 ENLARGED = ('bilinear', 'nearest')
 """Ways from cells to pixels."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anomaly_seg_ros.scores.parts.convolution import product
+from .convolution import product
 
 TILE = 4
 """Cells of a tile's side."""

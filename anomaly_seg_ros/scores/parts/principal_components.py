@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
-from anomaly_seg_ros.scores.parts.cell_sample import CellSample
-from anomaly_seg_ros.scores.parts.feature_grid import cell_energy, gridded, layers_of
+
+from .cell_sample import CellSample
+from .feature_grid import cell_energy, gridded, layers_of
 
 SAMPLE = 100_000
 """Cells that components and spreads are fitted on, at most, drawn from all frames."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from anomaly_seg_ros.scores.parts.convolution import convolve
+from .convolution import convolve
 
 TAPS = 7
 DILATION = 6

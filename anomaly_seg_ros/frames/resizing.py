@@ -1,4 +1,4 @@
-"""Resizes what must not be mixed: class ids, masks and labels."""
+"""Resizes maps: ids, masks and labels, which must not be mixed, and scores and pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = TypeVar('Kind', bound=np.generic)
+Value = TypeVar('Value', np.uint8, np.float32)
 
 
 def resize_ids(values: NDArray[Kind], size: tuple[int, int]) -> NDArray[Kind]:
@@ -33,6 +34,19 @@ def resize_ids(values: NDArray[Kind], size: tuple[int, int]) -> NDArray[Kind]:
     for axis, places in axes if rows < height else reversed(axes):
         values = _columns(values, places) if axis else values.take(places, 0, mode='clip')
     return values
+
+
+def resize_linear(values: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
+    """Mixes neighbours linearly; the array itself where it fits.
+
+    Args:
+        values: (H, W) or (H, W, C).
+        size: (height, width) of the result.
+    """
+    if values.shape[:2] == size:
+        return values
+    resized = cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return resized.astype(values.dtype, copy=False)
 
 
 def _columns(values: NDArray[Kind], places: NDArray[np.intp]) -> NDArray[Kind]:
