@@ -223,6 +223,18 @@ def test_openvino_computes_every_network_as_torch_does(
     compare(load_scored_model(Checkpoint.open(checkpoint), score), engine)
 
 
+def test_the_default_runs_on_an_input_of_more_than_a_thousand_columns() -> None:
+    scored = load_scored_model(Checkpoint.open('default'), 'dense_hybrid_odds')
+    size = (64, 1056)
+    image = cv2.resize(picture(), size[::-1])
+    with torch.inference_mode():
+        wanted = scored(torch.from_numpy(image)[None])
+    got = OpenVinoEngine(convert(scored, size), 'dense_hybrid_odds', 'fp32', 1).infer(image)
+    assert (got.labels == wanted['labels'][0].numpy()).mean() > 0.999
+    gap = np.abs(got.score.astype(np.float32) - wanted['score'][0].numpy())
+    assert (gap < 0.02).mean() > 0.999
+
+
 def test_onnx_runtime_computes_a_network_as_torch_does(
     tiny_checkpoint: Path, onnx_folder: Path
 ) -> None:

@@ -56,6 +56,8 @@ class OutlierHead(nn.Module):
 
 def _bilinear(side: int, enlarge: int, like: Tensor) -> Tensor:
     """Gives the (side, side * enlarge) weights by which a row is enlarged, a constant."""
-    identity = torch.eye(side, dtype=like.dtype, device=like.device)[None, None]
+    # Not `torch.eye`, whose exported graph counts long sides in a type that OpenVINO lacks.
+    places = torch.arange(side, device=like.device)
+    identity = (places[:, None] == places).to(like.dtype)[None, None]
     size = (side, side * enlarge)
     return functional.interpolate(identity, size, mode='bilinear', align_corners=False)[0, 0]
