@@ -38,7 +38,7 @@ FORBIDDEN = {
     'aten.min.dim': 'the same: use amin',
     'aten.max_unpool2d.default': 'no converter: use strided slices',
     'aten.max_pool2d_with_indices.default': 'no converter where the indices are used',
-    'aten.eye.default': 'counted in uint16 from 256 on, which OpenVINO cannot read: compare places',
+    'aten.eye.default': 'counted in uint16 from 256 on, which OpenVINO lacks: compare places',
     'aten.nonzero.default': 'its shape depends on the data',
     'aten.masked_select.default': 'its shape depends on the data',
     'aten.index_put.default': 'a scatter',
