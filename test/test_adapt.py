@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.adaptation.normal_scores import NormalScores
+from anomaly_seg_ros.adaptation.normal_scores import NormalFit, NormalScores
 from anomaly_seg_ros.adaptation.ordinary_frames import image_fault, OrdinaryFrames
 from anomaly_seg_ros.adaptation.promise import stretches, sure_share
 from anomaly_seg_ros.calibration import Calibration
@@ -344,3 +344,15 @@ def test_ten_frames_of_another_camera_hold_for_the_rest(tmp_path: Path) -> None:
     assert max(shares) <= 0.01 * 1.5
     assert np.mean(shares) >= 0.01 / 1.5
     assert min(shares) >= 0.01 / 1.6
+
+
+def test_a_frame_without_a_normal_pixel_is_no_frame_of_the_promise() -> None:
+    def fitted(empty: bool) -> NormalFit:
+        random, scores = np.random.default_rng(0), NormalScores(40)
+        for number in range(20):
+            scores.add(random.normal(size=5000).astype(np.float32), f'town{number // 2}')
+            if empty:
+                scores.add(np.empty(0, np.float32), f'town{number // 2}')
+        return scores.fit(0.01)
+
+    assert fitted(empty=True) == fitted(empty=False)

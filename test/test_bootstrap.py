@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from training.metrics.bootstrap import _interval as interval_of
 from training.metrics.bootstrap import frame_weights, intervals
 from training.metrics.component import ComponentMetrics, ComponentSizes, level_counts, mean_f1
 from training.metrics.confusion import ConfusionMatrix, mean_ious
@@ -195,3 +196,26 @@ def test_hundreds_of_frames_are_resampled_in_moments() -> None:
     start = time.process_time()
     assert intervals(counts, bins.values)['ap'] is not None
     assert time.process_time() - start < 5
+
+
+def test_frames_wider_than_high_have_thirds_too() -> None:
+    point = OperatingPoint(0.5)
+    point.update(0, np.zeros((3, 9), np.float32), np.zeros((3, 9), np.uint8))
+    assert point.thirds[:, 2].tolist() == [9, 9, 9]
+
+
+def test_scores_that_share_a_bin_are_in_the_middle_of_it() -> None:
+    """3 hits and 2 alarms in one bin: behind its middle hit are 2 hits and 1 alarm."""
+    bins = FrameBins(np.float32([1.0]), np.array([False]))
+    found = bins.values(np.array([[[0, 3.0], [0, 2.0]]]))
+    assert found['ap'][0] == pytest.approx(2 / (2 + 1))
+
+
+def test_what_is_undefined_in_most_resamples_has_no_interval() -> None:
+    def values(weights: np.ndarray) -> dict[str, np.ndarray]:
+        most, few = np.ones(len(weights)), np.ones(len(weights))
+        most[: 2 * len(weights) // 3], few[: len(weights) // 3] = np.nan, np.nan
+        return {'most': most, 'few': few}
+
+    assert interval_of(values(np.ones(9))['most']) is None
+    assert interval_of(values(np.ones(9))['few']) == (1, 1)

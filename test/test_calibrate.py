@@ -17,6 +17,7 @@ from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import FrameShift
+from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.frames.pipeline import build_pipeline
 from anomaly_seg_ros.node import live_calibration, topics
 from anomaly_seg_ros.node.calibration_file import camera_checkpoint, keep
@@ -361,3 +362,33 @@ def test_pixels_that_are_ignored_are_no_part_of_it(
     pipeline = build_pipeline(fake_engine, make_fake_meta(), ignored=ignored)
     values = score(ordinary(1))
     assert (pipeline.counted(values) == values[:20].ravel()).all()
+
+
+@pytest.mark.ros
+def test_what_was_calibrated_is_in_force_and_knows_the_ignored_part(
+    rig: Any, image_message: Callable[..., Any], tmp_path: Path
+) -> None:
+    from anomaly_seg_ros.ros.frame_client import pixels
+
+    own = np.zeros((24, 32), np.uint8)
+    own[20:] = 255
+    write_image(tmp_path / 'own.png', own)
+    node = rig.activate(
+        calibration_frames=10, ignore_mask=str(tmp_path / 'own.png'), score_encoding='mono8'
+    )
+    rig.connect(topics.ANOMALY_MASK)
+    (before,) = rig.answer(image_message(ordinary(0)), topics.ANOMALY_MASK)
+    future = Caller(rig).call()
+    rig.spin_until(lambda: node.cameras[0].calibrator.at_work, 'it to begin')
+    for number in range(10):
+        image = ordinary(number)
+        image[20:, :, 1] = 255  # the own bonnet scores highest of all
+        rig.answer(image_message(image), topics.ANOMALY_MASK)
+    rig.spin_until(future.done, 'answer')
+    assert future.result().success, future.result().message
+    levels = node.cameras[0]._checkpoint.meta.calibrations['max_logit'].levels
+    assert levels[-1] == pytest.approx(99 / 25.5 - 5, abs=1e-2)
+    (after,) = rig.answer(image_message(ordinary(0)), topics.ANOMALY_MASK)
+    # The threshold is 0.9: a tenth of the ordinary pixels lies above it, by what a calibration is.
+    shares = [float((pixels(mask)[:20] > 0).mean()) for mask in (before, after)]
+    assert shares == [0, pytest.approx(0.1, abs=0.03)]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.datasets import build_dataset
+from anomaly_seg_ros.classes import LabelSet
+from training.datasets import build_dataset, Sample
 from training.feeding.loading import (
     AugmentedFrames,
     Batch,
@@ -155,3 +156,17 @@ def test_a_loading_process_ends_when_its_parent_asks(loading_processes) -> None:
     for process in loading_processes:
         process.join(5)
     assert [process.exitcode for process in loading_processes] == [0, 0]
+
+
+def test_each_epoch_draws_anew_and_the_same_each_time() -> None:
+    image = np.arange(64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
+    one = OneFrame([Sample('a', image, np.zeros((64, 64), np.uint8))])
+    frames = AugmentedFrames(one, Augmentation((32, 32)), 0)  # type: ignore[arg-type]
+    assert torch.equal(frames[0, 0].images, frames[0, 0].images)
+    assert not torch.equal(frames[0, 0].images, frames[1, 0].images)
+
+
+class OneFrame(list[Sample]):
+    """A dataset of samples that are there."""
+
+    classes = LabelSet(('road',), ((0, 0, 0),))

@@ -412,3 +412,10 @@ def test_given_weights_are_checked(camvid_root: Path) -> None:
     ):
         with pytest.raises(ValueError, match=what):
             class_weights(weights, dataset)
+
+
+def test_hard_pixels_weigh_as_their_classes() -> None:
+    """Two pixels of ln 2 each: whatever the weights, their weighted mean is that."""
+    weights = torch.tensor([1.0, 3.0])
+    loss = ohem_cross_entropy(torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]]), weights)
+    assert loss.item() == pytest.approx(math.log(2))

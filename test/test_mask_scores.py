@@ -313,3 +313,11 @@ def test_an_engine_computes_every_score_as_torch_does(
     for name, ours, theirs in zip(OF_MASKS, scores, expected[1:], strict=True):
         assert np.ptp(theirs) > 0, name
         assert np.quantile(np.abs(ours - theirs), 0.99) < 1e-4 * max(np.ptp(theirs), 1), name
+
+
+def test_rows_of_masks_are_taken_apart_and_put_together_in_order() -> None:
+    semantics = torch.rand(1, 3, 70, 130)
+    found = build_score('max_logit', 'made', frozenset({'semantics'}))(
+        ModelOutput(semantics=semantics)
+    )
+    assert torch.equal(found, -semantics.log().amax(1))

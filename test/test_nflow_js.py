@@ -326,3 +326,20 @@ def test_pictures_before_and_after_show_the_same_latents(flow_file: Path, tmp_pa
     assert np.std(before[2:66, 2:66]) > 1
     write_samples(nflow.flow, tmp_path / 'other.png', 1, 2, 16, seed=1)
     assert read_image(tmp_path / 'other.png').shape == (20, 38, 3)
+
+
+def test_an_outlier_beside_the_patch_does_not_count() -> None:
+    """Only the first image counts: its outlier lies beside the patch, the other one inside."""
+
+    class Flow(nn.Module):
+        def bits_per_dim(self, patches: Tensor) -> Tensor:
+            return patches.float().flatten(1).mean(1)
+
+    objective = NFlowJS.__new__(NFlowJS)
+    nn.Module.__init__(objective)
+    objective.flow = Flow()
+    region, outlier = torch.zeros(2, 2, 1, 4, dtype=torch.bool)
+    region[:, :, :2] = True
+    outlier[0, :, 3] = outlier[1, :, 0] = True
+    patches = torch.tensor([[[[3]]], [[[9]]]], dtype=torch.uint8)
+    assert objective._bits(patches, outlier, region).item() == 3

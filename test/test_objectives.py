@@ -272,3 +272,22 @@ def test_a_network_is_checked_before_it_learns() -> None:
         ValueError, match=r'choose one of: dense_hybrid, distillation, nflow_js, segm'
     ):
         check_network('mask_classification', 'enet', {'logits'})
+
+
+def test_the_divergence_of_an_autoencoder_is_that_of_one_image() -> None:
+    """`-0.5 sum(1 + ln v - m^2 - v)`, with v = 1: half of 1 and of 4, their mean, twice."""
+    output = ModelOutput(
+        image=torch.zeros(2, 3, 1, 2),
+        reconstruction=torch.full((2, 3, 1, 2), 0.5),
+        features={
+            'last': torch.tensor([[1.0, 0.0], [0.0, 2.0]]).view(2, 2, 1, 1),
+            'log_variance': torch.zeros(2, 2),
+        },
+    )
+    pixels = torch.zeros(2, 3, 1, 2, dtype=torch.uint8)
+    labels = torch.zeros(2, 1, 2, dtype=torch.long)
+    terms = build_objective(
+        'reconstruction', build_loss({'cross_entropy': 1.0}, {}), {'kl_weight': 2.0}
+    )(lambda _: output, Batch(pixels, labels, labels.bool()))
+    assert terms['reconstruction'].item() == pytest.approx(6 * 0.25)
+    assert terms['kl'].item() == pytest.approx(2 * (0.5 + 2) / 2)

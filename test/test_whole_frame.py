@@ -9,7 +9,7 @@ import pytest
 from anomaly_seg_ros.checkpoint.frame_fit import FrameFit
 from anomaly_seg_ros.whole_frame.density import Density
 from anomaly_seg_ros.whole_frame.health import CameraHealth, HealthSettings
-from anomaly_seg_ros.whole_frame.methods import fit_camera, fit_method, FrameJudge
+from anomaly_seg_ros.whole_frame.methods import fit_camera, fit_method, FrameJudge, latent_values
 from anomaly_seg_ros.whole_frame.picture import is_dark, thumbnail
 
 GOLDEN = Path(__file__).parent / 'golden' / 'dfkde.json'
@@ -150,3 +150,8 @@ def test_a_picture_that_comes_again_may_be_allowed() -> None:
     again = [(scene(0), 0.0)] * 9
     assert judged(again, HealthSettings(frozen_frames=4)) == 3 * [''] + 6 * ['frozen']
     assert judged(again, HealthSettings(frozen_frames=0)) == 9 * ['']
+
+
+def test_the_latent_values_are_the_means_and_the_relative_distance() -> None:
+    """Pooled of two channels: means, deviations, the squared and the relative error."""
+    assert latent_values(np.array([[1.0, 2, 3, 4, 5, 6]])).tolist() == [[1, 2, 6]]

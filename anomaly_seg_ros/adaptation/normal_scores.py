@@ -75,7 +75,7 @@ class NormalScores:
         Raises:
             ValueError: No score at all, or some are not finite.
         """
-        used = [index for index in range(len(self)) if index not in without]
+        used = self._counting(without)
         samples = [self._samples[index] for index in used]
         scenes = [self._scenes[index] for index in used]
         calibration = Calibration.fit(np.concatenate(samples or [np.empty(0, np.float32)]))
@@ -88,11 +88,15 @@ class NormalScores:
         }
         return NormalFit(calibration, sure_share(shares, parts), named, len(used))
 
+    def _counting(self, without: Collection[int]) -> list[int]:
+        """Gives the numbers of the frames that count: those with normal pixels."""
+        return [i for i, sample in enumerate(self._samples) if i not in without and sample.size]
+
     def promise_of(
         self, calibration: Calibration, threshold: float, without: Collection[int] = ()
     ) -> SureShare:
         """Gives what a calibration from elsewhere does on these frames; arguments as of `fit`."""
-        used = [index for index in range(len(self)) if index not in without]
+        used = self._counting(without)
         raw = calibration.raw(threshold)
         shares = [share_above(self._samples[index], raw) for index in used]
         return sure_share(shares, stretches([self._scenes[index] for index in used]))
@@ -105,7 +109,7 @@ class NormalScores:
         differ much, none is odd for it. It is asked again without those found, because they lift
         the threshold that they are held against.
         """
-        used = [index for index in range(len(self)) if index not in without]
+        used = self._counting(without)
         found: dict[int, float] = {}
         for _ in range(3):
             kept = [index for index in used if index not in found]

@@ -29,12 +29,14 @@ from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
 from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.process.shards import choose_shard
+from anomaly_seg_ros.process.whole_file import whole_file
 from anomaly_seg_ros.whole_frame.methods import frame_judge
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.engines.torch_engine import TorchEngine
 
 OUTPUTS = ('overlay', 'labels', 'score', 'mask', 'logits')
+ARRAYS = ('score', 'logits')
 NOTHING = 'nothing'
 
 
@@ -43,6 +45,11 @@ class Job(NamedTuple):
 
     path: Path
     out: Path
+
+    def result(self, output: str) -> Path:
+        """Gives the file of one of `OUTPUTS`."""
+        suffix = '.npy' if output in ARRAYS else '.png'
+        return self.out.with_name(f'{self.out.name}_{output}{suffix}')
 
 
 class SummaryRow(NamedTuple):
@@ -149,7 +156,7 @@ def main(args: argparse.Namespace) -> int:
         stack.callback(engine.close)
         summary = None
         if args.summary:
-            path = args.out / f'summary{shard.suffix}.csv'
+            path = stack.enter_context(whole_file(args.out / f'summary{shard.suffix}.csv'))
             file = stack.enter_context(path.open('w', newline='', encoding='utf-8'))
             summary = csv.writer(file)
             summary.writerow(SummaryRow._fields)
@@ -239,10 +246,12 @@ def predict_one(
         result = pipeline(read_image(job.path, bits))
     except (OSError, ValueError) as error:
         print(f'anomaly_seg predict: {error}', file=sys.stderr)
+        for output in outputs:  # of the image that was there before
+            job.result(output).unlink(missing_ok=True)
         return SummaryRow(name, problem=str(error))
     if outputs:
         job.out.parent.mkdir(parents=True, exist_ok=True)
-    save(result, pipeline, job.out, outputs)
+    save(result, pipeline, job, outputs)
     return summary_row(name, result) if result.calibrated else SummaryRow(name)
 
 
@@ -274,20 +283,13 @@ def check_calibration(outputs: Sequence[str], meta: CheckpointMeta, score: str) 
         print(f'warning: {text}; the overlays show classes only', file=sys.stderr)
 
 
-def save(result: Result, pipeline: Pipeline, stem: Path, outputs: Sequence[str]) -> None:
-    """Writes the wanted outputs of one frame as `STEM_<output>.*`."""
-
-    def path(suffix: str) -> Path:
-        return stem.with_name(stem.name + suffix)
-
-    if 'overlay' in outputs:
-        write_image(path('_overlay.png'), result.overlay)
-    if 'labels' in outputs:
-        write_image(path('_labels.png'), result.labels)
-    if 'score' in outputs:
-        np.save(path('_score.npy'), result.score)
-    if 'mask' in outputs:
-        write_image(path('_mask.png'), result.mask)
-    if 'logits' in outputs:
-        engine = cast('TorchEngine', pipeline.engine)
-        np.save(path('_logits.npy'), engine.logits(result.network_input))
+def save(result: Result, pipeline: Pipeline, job: Job, outputs: Sequence[str]) -> None:
+    """Writes the wanted outputs of one frame."""
+    for output in outputs:
+        if output == 'score':
+            np.save(job.result(output), result.score)
+        elif output == 'logits':
+            engine = cast('TorchEngine', pipeline.engine)
+            np.save(job.result(output), engine.logits(result.network_input))
+        else:
+            write_image(job.result(output), getattr(result, output))

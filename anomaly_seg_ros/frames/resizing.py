@@ -30,10 +30,24 @@ def resize_ids(values: NDArray[Kind], size: tuple[int, int]) -> NDArray[Kind]:
         return values
     # Rows are copied as a whole and cost little, so columns are taken from the fewer of them. The
     # mode is that without a check of the indices, which would double the time.
-    axes = [(0, _nearest(height, rows)), (1, _nearest(width, columns))]
+    axes = [(0, nearest_places(height, rows)), (1, nearest_places(width, columns))]
     for axis, places in axes if rows < height else reversed(axes):
         values = _columns(values, places) if axis else values.take(places, 0, mode='clip')
     return values
+
+
+@lru_cache(maxsize=256)
+def nearest_places(side: int, wanted: int) -> NDArray[np.intp]:
+    """Gives which of `side` pixels each of `wanted` takes, in rising order.
+
+    >>> nearest_places(4, 6).tolist(), nearest_places(6, 4).tolist(), nearest_places(8, 4).tolist()
+    ([0, 1, 1, 2, 2, 3], [0, 2, 3, 5], [0, 3, 4, 7])
+    """
+    place = np.arange(wanted)
+    index, rest = np.divmod((2 * place + 1) * side, 2 * wanted)
+    index[(rest == 0) & (place % 2 == 0)] -= 1
+    index.flags.writeable = False
+    return index
 
 
 def resize_linear(values: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
@@ -55,17 +69,3 @@ def _columns(values: NDArray[Kind], places: NDArray[np.intp]) -> NDArray[Kind]:
     # As rows of the picture on its side: copied as a whole too, which takes a sixth of the time.
     taken = cv2.transpose(values.view(np.uint8)).take(places, 0, mode='clip')
     return cv2.transpose(taken).view(values.dtype)
-
-
-@lru_cache(maxsize=256)
-def _nearest(side: int, wanted: int) -> NDArray[np.intp]:
-    """Gives which of `side` pixels each of `wanted` takes.
-
-    >>> _nearest(4, 6).tolist(), _nearest(6, 4).tolist(), _nearest(8, 4).tolist()
-    ([0, 1, 1, 2, 2, 3], [0, 2, 3, 5], [0, 3, 4, 7])
-    """
-    place = np.arange(wanted)
-    index, rest = np.divmod((2 * place + 1) * side, 2 * wanted)
-    index[(rest == 0) & (place % 2 == 0)] -= 1
-    index.flags.writeable = False
-    return index

@@ -18,7 +18,7 @@ from .images import encode_image
 from .label_tables import LabelTables
 from .maps import Maps, PipelineSettings
 from .overlay import colorize, draw_overlay
-from .resizing import resize_ids, resize_linear
+from .resizing import nearest_places, resize_ids, resize_linear
 
 JPEG_QUALITY = 90
 
@@ -175,14 +175,17 @@ class Result:
         rows, columns = self.size
         height, width = self.maps.above.shape
         scale = columns / width, rows / height
-        # A pixel of the network's size covers those of the camera's whose centres lie in it.
-        boxes = found.boxes.T.copy()
+        boxes = found.boxes.T.astype(np.intp)
         boxes[2:] += boxes[:2]
-        boxes = np.ceil(boxes * np.array([scale * 2]).T - 0.5)
+        # From the first of the camera's pixels that shows one of the region to behind the last.
+        for axis, places in enumerate(
+            (nearest_places(width, columns), nearest_places(height, rows))
+        ):
+            boxes[axis::2] = np.searchsorted(places, boxes[axis::2])
         # Where the camera's are the larger ones, a small region may lie between their centres.
         boxes[:2] = np.minimum(boxes[:2], [[columns - 1], [rows - 1]])
         boxes[2:] = np.maximum(boxes[2:] - boxes[:2], 1)
-        x, y, widths, heights = boxes.astype(np.intp).tolist()
+        x, y, widths, heights = boxes.tolist()
         areas = np.rint(found.areas * (scale[0] * scale[1])).clip(1).astype(np.intp).tolist()
         return Listed(
             found.ids.tolist(),

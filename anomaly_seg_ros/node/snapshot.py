@@ -10,6 +10,7 @@ from pathlib import Path
 import shutil
 import tempfile
 from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -39,6 +40,13 @@ MEMORY_FILE = 'memory.npz'
 IGNORED_FILE = 'ignored.png'
 OUTPUTS = ('semantic_mask.png', 'anomaly_mask.png', 'score.npy')
 """What a replay compares; the score is the raw one, at the network's size."""
+
+AGAIN = 'copy the snapshot again'
+"""What a user can do where a part of it is lost."""
+
+FACTS = ('calibration', 'checkpoint', 'frame_shift', 'health', 'regions', 'threshold')
+ENGINE_FACTS = ('description', 'input_size', 'key', 'name', 'precision', 'score')
+"""What a replay reads of `snapshot.json`."""
 
 _TRACKS = tuple(row.name for row in fields(Tracks))
 _HEALTH = tuple(row.name for row in fields(CameraHealth) if row.name != 'pixels')
@@ -169,6 +177,10 @@ class Snapshot:
             raise ValueError(f'{str(path)!r} is no snapshot: {error}') from None
         if not known:
             raise ValueError(f'{str(path)!r} has another format than {FORMAT}')
+        lost = [*({*FACTS} - {*self.facts}), *({*ENGINE_FACTS} - {*self.engine})]
+        if lost or {*self.facts['health']} != {*_HEALTH}:
+            what = ', '.join(sorted(lost)) or 'health'
+            raise ValueError(f'{str(path)!r} is not whole: {what} is not there; {AGAIN}')
 
     def pipeline(self, engine: Engine, checkpoint: Checkpoint) -> Pipeline:
         """Gives what the node had: threshold, calibration, ignored pixels, the frames before."""
@@ -194,12 +206,30 @@ class Snapshot:
         return read_image(self.folder / IMAGE_FILE)
 
     def _memory(self) -> Memory:
-        with np.load(self.folder / MEMORY_FILE, allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in _TRACKS}
-            smoothed, pixels = arrays.get('smoothed'), arrays.get('pixels')
+        arrays = self._arrays(MEMORY_FILE)
+        values: dict[str, Any] = {name: arrays[name] for name in _TRACKS}
+        smoothed, pixels = arrays.get('smoothed'), arrays.get('pixels')
         values['next_id'] = int(values['next_id'])
         health = CameraHealth(**self.facts['health'], pixels=pixels)
         return Memory(Tracks(**values), smoothed, health)
+
+    def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        """Reads the arrays of a file; the one of a `.npy` file is called ''.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            ValueError: It is damaged, or holds others.
+        """
+        path = self.folder / name
+        try:
+            with path.open('rb') as file:
+                found = np.load(file, allow_pickle=False)
+                arrays = {'': found} if isinstance(found, np.ndarray) else dict(found)
+        except (BadZipFile, ValueError, EOFError) as error:
+            raise ValueError(f'{str(path)!r} is damaged ({error}); {AGAIN}') from None
+        if lost := {*(_TRACKS if name == MEMORY_FILE else ('',))} - {*arrays}:
+            raise ValueError(f'{str(path)!r} holds no {", ".join(sorted(lost))}; {AGAIN}')
+        return arrays
 
     def _ignored(self) -> NDArray[np.bool_] | None:
         path = self.folder / IGNORED_FILE
@@ -215,7 +245,7 @@ class Snapshot:
         found = {
             labels: (read_pixels(self.folder / labels, cv2.IMREAD_UNCHANGED), result.labels),
             mask: (read_pixels(self.folder / mask, cv2.IMREAD_UNCHANGED), result.mask),
-            score: (np.load(self.folder / score, allow_pickle=False), result.prediction.score),
+            score: (self._arrays(score)[''], result.prediction.score),
         }
         same = json.loads(regions_text(result)) == self.facts['regions']
         return {

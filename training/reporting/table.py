@@ -187,7 +187,9 @@ def _cell(column: Column, row: ReportRow) -> Markup:
 def resampled(column: Column, row: ReportRow) -> str:
     """Gives between which values a number lies over resamples of the frames, '' if unknown."""
     found = row.values.get('bootstrap')
-    ends = found.get(column.key.rpartition('.')[2]) if isinstance(found, Mapping) else None
+    # The numbers of whole frames, and the engine's precision, have none of the same name.
+    name = column.key.removeprefix('operating.') if column.unit == '%' else ''
+    ends = found.get(name) if isinstance(found, Mapping) else None
     if not isinstance(ends, Sequence) or len(ends) != 2:
         return ''
     low, high = (finite(value) for value in ends)
