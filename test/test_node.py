@@ -776,6 +776,19 @@ def test_a_snapshot_is_run_again(
     assert 'anomaly_mask.png: 0.0326% of the values differ, by at most 255' in said
     assert main(['replay_snapshot', str(tmp_path)]) == 2
     assert 'no snapshot in' in capsys.readouterr().err
+    for name, content in (
+        ('memory.npz', (folder / 'memory.npz').read_bytes()[:200]),
+        ('memory.npz', b'text'),
+        ('score.npy', (folder / 'score.npy').read_bytes()[:-9]),
+        ('snapshot.json', json.dumps({k: v for k, v in facts.items() if k != 'health'}).encode()),
+    ):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(content)
+        assert main(['replay_snapshot', str(folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{name}' is" in line
+        assert line.endswith('copy the snapshot again')
+        (folder / name).write_bytes(whole)
 
     # The engine is the folder that the node had, and one of another size is no comparison.
     asked = []

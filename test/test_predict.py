@@ -1,3 +1,4 @@
+from contextlib import suppress
 import csv
 import errno
 import json
@@ -126,6 +127,23 @@ def test_a_broken_image_is_named_and_the_others_are_done(
         assert what in line
     assert 'overlay of 1 images' in said.out
     assert [path.name for path in out.iterdir()] == ['z_overlay.png']
+    # What was there of an image that is broken now would be taken for its result.
+    shutil.copy(folder / 'z.png', folder / 'y.png')
+    (folder / 'z.png').write_bytes(b'not an image')
+    assert main(['predict', str(folder), '--out', str(out)]) == 1
+    assert [path.name for path in out.iterdir()] == ['y_overlay.png']
+
+
+def test_a_stopped_run_leaves_no_half_summary(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('anomaly_seg_ros.commands.predict.predict_one', stop)
+    with suppress(KeyboardInterrupt):
+        main(['predict', str(photo), '--summary', '--out', str(tmp_path / 'out')])
+    assert not list((tmp_path / 'out').iterdir())
 
 
 def test_nothing_that_can_be_read_is_bad_input(tmp_path: Path, capsys) -> None:

@@ -659,6 +659,18 @@ def test_the_shipped_threshold_has_columns_and_its_own_tables(page_of: Any) -> N
         assert words in page.text, words
 
 
+def test_the_precision_of_an_engine_has_no_interval(page_of: Any) -> None:
+    bounds = {'rule': 'of resamples', 'precision': [0.4, 0.6]}
+    page = page_of(
+        *(
+            row(score, precision=precision, operating={'precision': 0.5}, bootstrap=bounds)
+            for score, precision in (('msp', 'fp32'), ('energy', 'bf16'))
+        )
+    )
+    assert sorted(page.column('precision')) == ['bf16', 'fp32']
+    assert page.column('operating.precision') == ['50.00[40.0 \N{EN DASH} 60.0]'] * 2
+
+
 def test_no_rows_at_all_is_a_page(page_of: Any) -> None:
     assert page_of().cells == []
 
