@@ -463,6 +463,23 @@ def test_a_repack_without_versions_is_looked_at_too(tmp_path: Path, capsys: Any)
     assert 'nothing of the splits lost_and_found, static_v1, static_v2, static_v3;' in said
 
 
+@pytest.mark.parametrize(
+    ('ids', 'lacks', 'more'),
+    [
+        ((0, 255), 'anomalous', '; if 255 marks the anomaly, add --label-map 255=1'),
+        ((1, 255), 'normal', ''),
+        ((0, 0), 'anomalous', ''),
+    ],
+)
+def test_masks_that_leave_nothing_to_measure_are_said(
+    ids: tuple[int, int], lacks: str, more: str, tmp_path: Path, capsys: Any
+) -> None:
+    pairs(tmp_path, 'images/{}.png', 'labels_masks/{}.png', range(3), ids)
+    assert main(['check', '--dataset', 'folder', '--root', str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f'warning: not a single pixel of 3 frames is {lacks}: no AP, no FPR95{more}\n' in said
+
+
 def test_what_an_id_means_can_be_said(tmp_path: Path, capsys: Any) -> None:
     pairs(tmp_path, 'images/{}.png', 'labels_masks/{}.png', range(3), (0, 7))
     argv = ['check', '--dataset', 'folder', '--root', str(tmp_path)]

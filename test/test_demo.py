@@ -74,7 +74,8 @@ def test_a_checkpoint_that_the_node_refuses_ends_the_demo(tmp_path: Path) -> Non
     ('option', 'value', 'words'),
     [
         ('--rate', 'nan', 'rate is nan; it must be above 0'),
-        ('--rate', 'inf', 'rate is inf; it must be above 0 and finite'),
+        ('--rate', 'inf', 'rate is inf; it must be above 0 and at most 1000'),
+        ('--rate', '1e9', 'rate is 1000000000.0; it must be above 0 and at most 1000'),
         ('--engine', 'foo', "unknown engine 'foo'"),
     ],
 )

@@ -684,7 +684,9 @@ def test_what_is_no_checkpoint_is_not_replaced(
     out.mkdir()
     (out / 'thesis.tex').write_text('mine')
     assert fit(fitted, frames, out, 'msp') == 2
-    assert 'exists and has no meta.json; choose another --out' in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert 'exists and has no meta.json; choose another --out' in said.err
+    assert not said.out, 'refused before anything was fitted'
     assert snapshot(out) == {'thesis.tex': b'mine'}
 
 

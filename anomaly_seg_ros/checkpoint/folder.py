@@ -6,14 +6,12 @@ what it needs to run an exported engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 import hashlib
 import json
 from pathlib import Path
-import tempfile
 from typing import Any, TYPE_CHECKING
 
 from anomaly_seg_ros.process.whole_file import whole_file
@@ -268,38 +266,6 @@ def save_checkpoint(
     meta = replace(meta, weights_sha256=sum_of_part)
     write_meta(folder, meta)
     return Checkpoint(folder, meta)
-
-
-@contextmanager
-def fresh_folder(out: Path, mark: str) -> Iterator[Path]:
-    """Gives an empty folder that takes the place of `out` once it is filled.
-
-    Until then, and where the filling fails or is interrupted, `out` stays as it is.
-
-    Args:
-        out: Where the folder shall be; its parents are made.
-        mark: A file that is in every folder that may be replaced; an empty one may be too.
-
-    Raises:
-        ValueError: `out` holds something else.
-    """
-    target = out.resolve()
-    empty = not target.exists() or (target.is_dir() and not any(target.iterdir()))
-    if not (empty or (target / mark).is_file()):
-        raise ValueError(f'{str(out)!r} exists and has no {mark}; choose another --out')
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f'.{target.name}.') as work:
-        fresh, old = Path(work) / 'new', Path(work) / 'old'
-        fresh.mkdir()
-        yield fresh
-        try:
-            if target.exists():
-                target.rename(old)
-            fresh.rename(target)
-        except BaseException:
-            if old.exists():
-                old.rename(target)
-            raise
 
 
 def _key(*parts: Any) -> str:

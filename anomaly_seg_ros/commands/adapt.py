@@ -26,7 +26,7 @@ from anomaly_seg_ros.adaptation.ordinary_frames import CameraFit, OrdinaryFrames
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic, warn_of_problems
 from anomaly_seg_ros.bags.storage import is_bag
 from anomaly_seg_ros.checkpoint.calibrated import CameraCalibration
-from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta, META_FILE
 from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
@@ -36,6 +36,7 @@ from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node.config import CAMERA_NAME, CAMERA_RULE
 from anomaly_seg_ros.prediction import Engine
+from anomaly_seg_ros.process.whole_file import check_replaceable, fresh_folder
 from anomaly_seg_ros.whole_frame.methods import fit_camera, frame_judge, said_of_camera
 
 SHOWN = 20
@@ -103,6 +104,7 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f'false-positive rate {rate} must lie between 0 and 1')
     if args.camera and not re.fullmatch(CAMERA_NAME, args.camera):
         raise ValueError(f'camera {args.camera!r} cannot be one of a node; {CAMERA_RULE}')
+    check_replaceable(args.out, META_FILE)
     checkpoint = Checkpoint.open(args.checkpoint)
     total, frames = open_frames(args.frames, args.topic)
     engine = open_engine(checkpoint, args.engine, args.score, args.precision)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 from pathlib import Path
 import sys
@@ -14,6 +13,9 @@ from anomaly_seg_ros.demo.frame_source import open_frames, SYNTHETIC
 from anomaly_seg_ros.demo.play import NodeStartError, play
 from anomaly_seg_ros.engines import AUTO, engine_module, ENGINES
 from anomaly_seg_ros.node.launch_support import shm_profile_environment
+
+MOST_RATE_HZ = 1000.0
+"""More than any camera; the film can be written at some times that."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg demo`."""
-    if not 0 < args.rate < math.inf:
-        raise ValueError(f'rate is {args.rate}; it must be above 0 and finite')
+    if not 0 < args.rate <= MOST_RATE_HZ:
+        raise ValueError(f'rate is {args.rate}; it must be above 0 and at most {MOST_RATE_HZ}')
     if args.engine != AUTO:
         engine_module(args.engine)
     frames = open_frames(args.source, args.frames, args.topic)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import engine_module, ENGINES
 from anomaly_seg_ros.frames.images import find_images
 from anomaly_seg_ros.models import stride_of
+from anomaly_seg_ros.process.whole_file import fresh_folder
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import check_name
 from anomaly_seg_ros.scores import SCORES

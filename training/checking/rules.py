@@ -58,6 +58,8 @@ def find(survey: Survey) -> list[Finding]:
     rules = [_problems, _images, _duplicates]
     if survey.classes.names or survey.name == OWN:
         rules += [_unknown, _classes, _amounts]
+    else:
+        rules += [_masks]
     for rule in rules:
         found += rule(survey)
     return sorted(found, key=lambda finding: finding.kind)
@@ -76,6 +78,17 @@ def _problems(survey: Survey) -> Iterator[Finding]:
         texts = [facts.problems[kind] for facts in survey.facts if kind in facts.problems]
         if texts:
             yield _error(f'{len(texts)} {what}, the first: {texts[0]}; {way_out}')
+
+
+def _masks(survey: Survey) -> Iterator[Finding]:
+    """Masks of anomalies that leave nothing to tell apart."""
+    seen = [facts for facts in survey.facts if facts.pixels]
+    for value, what in enumerate(('normal', 'anomalous')):
+        if seen and not any(facts.labelled.get(value) for facts in seen):
+            text = f'not a single pixel of {len(seen)} frames is {what}: no AP, no FPR95'
+            if value and any(facts.ignored for facts in seen):
+                text += f'; if {IGNORE} marks the anomaly, add --label-map {IGNORE}=1'
+            yield _warning(text)
 
 
 def _unknown(survey: Survey) -> Iterator[Finding]:

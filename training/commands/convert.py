@@ -9,7 +9,7 @@ from pathlib import Path
 import tempfile
 import zipfile
 
-from anomaly_seg_ros.checkpoint.folder import fresh_folder
+from anomaly_seg_ros.process.whole_file import fresh_folder
 from anomaly_seg_ros.registry import lookup
 from training.converting import CONVERTERS, Export, write_export
 from training.datasets.classes_file import FILE_NAME

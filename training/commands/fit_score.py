@@ -14,10 +14,11 @@ import shutil
 import sys
 from typing import Any
 
-from anomaly_seg_ros.checkpoint.folder import Checkpoint, fresh_folder
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import METHODS
 from anomaly_seg_ros.checkpoint.meta import META_FILE
 from anomaly_seg_ros.frames.preprocess import parse_size
+from anomaly_seg_ros.process.whole_file import check_replaceable, fresh_folder
 from anomaly_seg_ros.scores import has_statistics, is_tempered, SCORES
 from training.datasets import build_dataset
 from training.fitting.score_option import parse_option
@@ -121,6 +122,7 @@ def main(args: argparse.Namespace) -> int:
             f'{" and ".join(methods)}: a checkpoint judges whole frames by one method'
         )
     alarms = (args.false_alarms_per_1000, args.false_alarms_per_hour, args.frame_rate)
+    check_replaceable(args.out, META_FILE)
     checkpoint = Checkpoint.open(args.checkpoint)
     if args.own and args.own not in {*scores, *checkpoint.meta.calibrations}:
         raise ValueError(f'--own {args.own} is not calibrated; name it in --score too')

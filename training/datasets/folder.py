@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import logging
 from pathlib import Path
+
+from anomaly_seg_ros.frames.images import folders_below, list_files, printable, SUFFIXES
 
 from .dataset import pair_by_stem
 from .frames import Frames
@@ -12,6 +15,8 @@ from .layout import FrameFiles
 from .missing import check_split
 
 SPLITS = ('all',)
+
+logger = logging.getLogger(__name__)
 
 
 def folder(root: Path, split: str = 'all', label_map: Mapping[int, int] = AS_IS) -> Frames:
@@ -27,6 +32,14 @@ def folder(root: Path, split: str = 'all', label_map: Mapping[int, int] = AS_IS)
         FileNotFoundError: A folder or a partner file is missing.
     """
     check_split('folder', split, SPLITS)
-    pairs = pair_by_stem(root / 'images', root / 'labels_masks')
+    images = root / 'images'
+    pairs = pair_by_stem(images, root / 'labels_masks')
+    deeper = [at for at in folders_below(images) if at != images and list_files(at, SUFFIXES)]
+    if deeper:
+        logger.warning(
+            'only the files directly in %s are read, and not those of %s',
+            printable(repr(str(images))),
+            printable(', '.join(at.name for at in deeper)),
+        )
     frames = [FrameFiles(*pair) for pair in pairs]
     return Frames('folder', frames, anomaly=label_map, changeable=True)

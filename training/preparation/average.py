@@ -27,12 +27,12 @@ from torch import Tensor
 
 from anomaly_seg_ros.checkpoint.folder import (
     Checkpoint,
-    fresh_folder,
     save_checkpoint,
     WEIGHTS_FILE,
 )
 from anomaly_seg_ros.checkpoint.meta import META_FILE
 from anomaly_seg_ros.checkpoint.weights import read_stored
+from anomaly_seg_ros.process.whole_file import fresh_folder
 from anomaly_seg_ros.provenance import code_version
 
 SAME = ('model', 'model_options', 'class_names', 'void_index', 'mean', 'std', 'gamma')
