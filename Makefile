@@ -7,7 +7,7 @@
 # make train-default  all stages of the default checkpoint, from ImageNet's weights on
 # make comparison      measures every method with a checkpoint, then prints the pages' numbers
 # make bench-metrics   streaming metrics against scikit-learn: CPU time and memory
-# make soak   twenty minutes of three cameras at twice what the node can serve; signals at each moment
+# make soak   twenty minutes of three cameras at six times what the node can serve; signals at each moment
 # make fuzz   10,000 odd messages and parameter sets of each kind
 # make clean  caches and build folders; .venv and out/ stay
 #

@@ -1,4 +1,4 @@
-"""Three cameras at twice the rate that the node can serve: memory, age and the books stay right.
+"""Three cameras at six times the rate that the node can serve: memory, age and books stay right.
 
 `make soak` runs twenty minutes, `make test` some seconds.
 """
@@ -49,7 +49,7 @@ def resident_mb() -> float:
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
-def test_twice_what_can_be_served(rig: Any, image_message: Callable[..., Any]) -> None:
+def test_six_times_what_can_be_served(rig: Any, image_message: Callable[..., Any]) -> None:
     node = rig.start(cameras=list(NAMES))
     rig.engine.latency_s = INFERENCE_S
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
@@ -68,7 +68,7 @@ def test_twice_what_can_be_served(rig: Any, image_message: Callable[..., Any]) -
         topic = rig.name(f'~/{name}/semantic_mask')
         rig.user.create_subscription(type(message), topic, hear, QoSProfile(depth=1))
     rig.spin_until(lambda: all(sender.get_subscription_count() for sender in senders))
-    period = INFERENCE_S / 2  # of a frame of each of three, which one pass of the engine serves
+    period = INFERENCE_S / 2  # a pass takes INFERENCE_S a camera: six times what is served
     resident: list[float] = []
     number, end = 0, time.monotonic() + SECONDS
     for piece in range(PIECES):

@@ -1,6 +1,6 @@
 """How many frames a camera is known by."""
 
 LEAST, MOST = 10, 2000
-"""Frames to come; more than the last say nothing new."""
+"""Frames that are asked for at least and taken at most; more say nothing new."""
 LEAST_FIT = 5
 """How many of them must be fit."""

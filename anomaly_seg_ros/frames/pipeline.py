@@ -21,8 +21,8 @@ from .maps import Maps, Memory, PipelineSettings
 from .result import Prepared, Result
 
 BACK_S, GAP_S = 1.0, 5.0
-"""A stamp so much before that of the frame before, or behind it: another scene. A smaller step
-back is that of frames which come in another order."""
+"""Seconds. A stamp so far before that of the last frame, or behind it, begins another scene; a
+smaller step back is frames out of order."""
 USUAL_STEPS = 3
 """Steps of a slow camera that are no gap."""
 

@@ -34,16 +34,16 @@ class InputState:
         publishers: Publishers of the topic, of any type.
         came: Whether an image has come since the topic is read.
         other_kinds: Types that some of them publish and this node does not read there.
-        incompatible: Those of them, now, whose QoS keeps their images from this subscription.
+        incompatible: Publishers whose QoS keeps their images from this subscription now.
         waiting_s: Seconds since the last frame, or since the topic is read.
         idle: Whether it is not read, because nobody listens to an output.
-        paused: Whether somebody has asked for that.
+        paused: Whether `~/enable` has paused the camera.
         elsewhere: Topics with images that this node does not read, where this one has no publisher
             of them.
         other_transport: What `input_transport` would have to be for a publisher there is; or ''.
         middleware: As 'rmw_fastrtps_cpp'.
         clock_stands: Whether `use_sim_time` is set and no time has come.
-        remapped: The name that a remap rule gives another topic to.
+        remapped: The relative name to remap, as 'image' or 'front/image'.
     """
 
     topic: str

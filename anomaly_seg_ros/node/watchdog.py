@@ -21,7 +21,7 @@ INACTIVE = 'not active, so that nothing is made: the node waits for activate'
 IDLE = 'idle: nobody listens to an output'
 """Message of the inference while frames are left alone."""
 PAUSED = 'paused by ~/enable'
-"""Message of the inference then."""
+"""Message of the inference while somebody has paused it."""
 
 LASTING_S = 10.0
 """What lasts longer than this without an image, or without a result, is an error."""

@@ -21,7 +21,7 @@ class Autostart:
 
     Args:
         node: What it starts, once an executor runs it.
-        clock: That stands still with no clock of ROS.
+        clock: A steady one, which no clock of ROS stops.
         tries_again: Whether it goes on after a failure, after pauses that double.
 
     Attributes:

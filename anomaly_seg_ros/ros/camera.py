@@ -43,7 +43,7 @@ from .camera_input import (
 from .publications import Publications
 
 MOST_SIZES = 8
-"""Sizes of images that it is said for what the ignore mask does to them."""
+"""Sizes of images for which the log says what the ignore mask does; later ones go unsaid."""
 
 NO_FRAMES = f'{watchdog.PAUSED}, so no frame comes; call that with true, then ~/calibrate'
 """Why a camera that is paused is not calibrated."""

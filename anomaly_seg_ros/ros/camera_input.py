@@ -92,18 +92,14 @@ class CameraInput:
         self._type: type[ImageInput] = CompressedImage if compressed else Image
         self._name = topics.of_camera(topics.IMAGE, camera)
 
-        def resolved(name: str) -> str:
-            # Resolved first, so that a remap of the image reaches its compressed topic too.
-            topic = node.resolve_topic_name(name)
-            return topics.compressed(topic) if compressed else topic
-
-        self.topic = resolved(self._name)
-
         def names(camera: str) -> tuple[str, ...]:
-            name = topics.of_camera(topics.IMAGE, camera)
-            return tuple(dict.fromkeys((resolved(name), node.resolve_topic_name(name))))
+            # Resolved first, so that a remap of the image reaches its compressed topic too.
+            topic = node.resolve_topic_name(topics.of_camera(topics.IMAGE, camera))
+            first = topics.compressed(topic) if compressed else topic
+            return tuple(dict.fromkeys((first, topic)))
 
-        self.names = names(camera) if compressed else (self.topic,)
+        self.names = names(camera)
+        self.topic = self.names[0]
         self._read = {name for other in config.cameras for name in names(other)}
         self._kind = f'sensor_msgs/msg/{self._type.__name__}'
         self.subscription: Any = None
