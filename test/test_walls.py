@@ -268,6 +268,20 @@ def test_a_verb_is_a_file_of_that_name_and_a_file_a_verb() -> None:
 
 
 @pytest.mark.parametrize('package', LOOSE_FILES)
+def test_siblings_are_imported_relatively(package: str) -> None:
+    long = [
+        f'{path.relative_to(ROOT)}:{node.lineno} {node.module}'
+        for path in (ROOT / package).rglob('*.py')
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8')))
+        if isinstance(node, ast.ImportFrom)
+        and not node.level
+        and ROOT.joinpath(*str(node.module).split('.')).with_suffix('.py').parent == path.parent
+        and ROOT.joinpath(*str(node.module).split('.')).with_suffix('.py').is_file()
+    ]
+    assert not long
+
+
+@pytest.mark.parametrize('package', LOOSE_FILES)
 def test_few_files_lie_outside_of_a_room(package: str) -> None:
     loose = sorted(path.name for path in (ROOT / package).glob('*.py'))
     assert len(loose) <= LOOSE_FILES[package], loose
