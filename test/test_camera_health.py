@@ -21,6 +21,8 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import FrameFit
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.node_pipeline import node_pipeline
 from anomaly_seg_ros.whole_frame.methods import fit_method
 from training.frame_level.corruptions import corrupt
 
@@ -165,3 +167,16 @@ def test_a_camera_that_differs_is_fit_once_it_is_calibrated(
     # What is out of the ordinary still is, and so are the frames of before.
     noisy = [corrupt(tinted(seed), 'noise', 5, str(seed)) for seed in range(330, 333)]
     assert fit_of([*noisy, good(340)]) == 4 * [False]
+
+
+@pytest.mark.usefixtures('judging')
+def test_a_frame_score_by_the_mean_asks_no_method(
+    fake_checkpoint: Path, make_fake_engine: Callable[..., Any]
+) -> None:
+    checkpoint, engine = Checkpoint.open(fake_checkpoint), make_fake_engine()
+    judges = {
+        rule: node_pipeline(engine, checkpoint, NodeConfig(frame_score=rule)).judge
+        for rule in ('auto', 'mean')
+    }
+    assert judges['auto'] is not None
+    assert judges['mean'] is None

@@ -112,3 +112,12 @@ def test_counting_anew_does_not_forget_when_the_last_frame_was(clock: FakeTime) 
     statistics.reset()
     assert (statistics.count('received'), statistics.count('processed')) == (0, 0)
     assert statistics.since_s('received') == statistics.since_s('processed') == 0.5
+
+
+def test_what_is_in_work_counts_as_received_when_counting_begins_anew(clock: FakeTime) -> None:
+    statistics = FrameStatistics()
+    for _ in range(2):
+        statistics.arrived()
+    statistics.done({}, 0.0)
+    statistics.reset()
+    assert (statistics.count('received'), statistics.count('processed')) == (1, 0)

@@ -45,6 +45,19 @@ def test_one_whole_piece_is_drawn_with_its_class(tmp_path: Path) -> None:
     assert seen == {200, 201}
 
 
+def test_a_piece_takes_nothing_of_another_in_its_box(tmp_path: Path) -> None:
+    root = frames(tmp_path, cars=0)
+    image = np.full((60, 90, 3), 50, np.uint8)
+    labels = np.full((60, 90), ROAD, np.uint8)
+    labels[5:45, 5:15] = labels[35:45, 5:45] = CAR  # an L of 700 pixels
+    labels[5:25, 25:45] = CAR  # 400 in the corner of its box
+    store(root / 'train/a.png', image)
+    store(root / 'trainannot/a.png', labels)
+    source = build_negatives('inliers', options(root))
+    drawn = [source.draw(np.random.default_rng(seed)).regions for seed in range(12)]
+    assert {int((regions > 0).sum()) for regions in drawn if regions is not None} == {700, 400}
+
+
 def test_pasted_inliers_have_their_label_and_are_no_outlier(tmp_path: Path) -> None:
     root = frames(tmp_path)
     paste = build_paster({'kind': 'inliers', **options(root), 'scale': [1.0, 1.0]})

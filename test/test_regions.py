@@ -22,7 +22,7 @@ from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
 from anomaly_seg_ros.frames.regions import find_regions, Regions
-from anomaly_seg_ros.frames.tracks import follow, Tracks
+from anomaly_seg_ros.frames.tracks import COUNTED, follow, Tracks
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.outputs import OUTPUTS
 from anomaly_seg_ros.node.regions import detections_fields
@@ -106,6 +106,20 @@ def test_an_id_stays_while_a_region_moves() -> None:
         {1: 3},
         {1: 3},
     ]
+
+
+def test_many_regions_are_followed_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    random, known = np.random.default_rng(0), []
+    masks = [(random.random((30, 40)) < 0.3).astype(np.uint8) for _ in range(4)]
+    for counted in (COUNTED, 0):
+        monkeypatch.setattr('anomaly_seg_ros.frames.tracks.COUNTED', counted)
+        tracks = Tracks()
+        for mask in masks:
+            found = follow(tracks, find_regions(mask), ANY_OF_THREE)
+            tracks = found.tracks
+            known.append(found.ids.tolist())
+    assert len(set(known[3])) > 20
+    assert known[:4] == known[4:]
 
 
 def test_a_region_without_overlap_is_new() -> None:
