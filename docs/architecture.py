@@ -7,6 +7,7 @@ not what the code says now.
 
 from __future__ import annotations
 
+import argparse
 import ast
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
@@ -361,5 +362,6 @@ def picture(root: Path = ROOT) -> str:
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=__doc__).parse_args()
     PICTURE.write_text(picture(), encoding='utf-8')
     sys.stdout.write(f'{PICTURE}\n')

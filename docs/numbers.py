@@ -6,6 +6,7 @@ is a key of `PARTS`. The rows are measured by `python -m training.study.compare`
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 import re
@@ -311,4 +312,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(prog='python -m docs.numbers', description=__doc__).parse_args()
     main()

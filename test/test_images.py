@@ -1,4 +1,5 @@
 from pathlib import Path
+import re
 from typing import Any
 
 import cv2
@@ -105,6 +106,23 @@ def test_pictures_are_turned_as_viewers_turn_them(
     assert (np.abs(image.astype(int) - np.asarray(shown)) <= 2).all()
     assert (np.abs(image[8::16, 8::16, 0] - np.array(SHOWN[way_up]) * 40) <= 2).all()
     assert image.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ('begin', 'words'),
+    [
+        (b'\0\0\0\x18ftypheic', 'it is a HEIC or AVIF picture; save it as JPEG'),
+        (b'\0\0\0\x18ftypisom', 'it is a video; take its frames out, as by ffmpeg -i'),
+        (b'\x1a\x45\xdf\xa3', 'it is a video'),
+        (b'RIFF\0\0\0\0AVI ', 'it is a video'),
+        (b'text', 'is it truncated?'),
+    ],
+)
+def test_what_people_take_for_an_image_is_named(begin: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / 'file.jpg'
+    path.write_bytes(begin + bytes(100))
+    with pytest.raises(ValueError, match=re.escape(words)):
+        read_image(path)
 
 
 @pytest.mark.parametrize('way_up', SHOWN)

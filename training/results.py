@@ -257,8 +257,8 @@ def _write_json(path: Path, content: Json) -> None:
 def _read_json(path: Path, key: str) -> list[Any]:
     if not path.is_file():
         raise FileNotFoundError(
-            f'no {str(path)!r}; give a folder that evaluate, bag or benchmark has written, or '
-            'that of a training run with at least one epoch'
+            f'no {str(path)!r}; give a folder that evaluate, bag --labels or benchmark has '
+            'written, or that of a training run with at least one epoch'
         )
     try:
         content = json.loads(path.read_text(encoding='utf-8'))

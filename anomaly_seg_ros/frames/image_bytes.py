@@ -39,6 +39,9 @@ _FORMATS = {
 }
 """File format to how its files begin."""
 
+_HEIC = re.compile(rb'....ftyp(hei|hev|mif1|msf1|avif|avis)', re.DOTALL)
+_VIDEO = re.compile(rb'....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ', re.DOTALL)
+
 
 def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
     """Gives what OpenCV decodes, in its order of channels.
@@ -70,8 +73,17 @@ def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
     except cv2.error as error:
         raise ValueError(f'OpenCV refuses it: {" ".join(str(error).split())}') from None
     if image is None:
-        raise ValueError('is it truncated?')
+        raise ValueError(_other_kind(content) or 'is it truncated?')
     return image
+
+
+def _other_kind(content: bytes) -> str:
+    """Says of what people take for an image what it is, and the way out; '' of others."""
+    if _HEIC.match(content):
+        return 'it is a HEIC or AVIF picture; save it as JPEG'
+    if _VIDEO.match(content):
+        return 'it is a video; take its frames out, as by ffmpeg -i VIDEO FRAMES/%05d.png'
+    return ''
 
 
 def content_format(content: bytes) -> str:

@@ -85,7 +85,10 @@ class Alarms:
         """Says what it comes to."""
         found = self.report()
         if not self.watched_s:
-            return f'{self.events} alarms; no time passes between the frames, so there is no rate'
+            return (
+                f'{self.events} alarms; no two frames lie {LONGEST_GAP_S:g} s apart or less, with '
+                'rising stamps, so there is no rate'
+            )
         low, high = found['per_hour_95']
         watched = f'in {found["hours"]:.3g} hours'
         if not self.events:
