@@ -14,4 +14,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     >>> is_out_of_memory(RuntimeError('CUDA out of memory. Tried to allocate 2.00 GiB'))
     True
     """
-    return isinstance(error, MemoryError) or any(part in str(error) for part in _SAID)
+    if isinstance(error, MemoryError):
+        return True
+    # A `ValueError` is ours, and says already what to lower.
+    return not isinstance(error, ValueError) and any(part in str(error) for part in _SAID)
