@@ -480,6 +480,16 @@ def test_masks_that_leave_nothing_to_measure_are_said(
     assert f'warning: not a single pixel of 3 frames is {lacks}: no AP, no FPR95{more}\n' in said
 
 
+def test_a_set_of_known_labels_is_given_no_advice_that_it_refuses(
+    tmp_path: Path, capsys: Any
+) -> None:
+    pairs(tmp_path, 'Static/original/{}.png', 'Static/labels/{}.png', range(3), (0, 255))
+    main(['check', '--dataset', 'fishyscapes', '--root', str(tmp_path)])
+    said = capsys.readouterr().out
+    assert 'not a single pixel of 3 frames is anomalous: no AP, no FPR95\n' in said
+    assert '--label-map' not in said
+
+
 def test_what_an_id_means_can_be_said(tmp_path: Path, capsys: Any) -> None:
     pairs(tmp_path, 'images/{}.png', 'labels_masks/{}.png', range(3), (0, 7))
     argv = ['check', '--dataset', 'folder', '--root', str(tmp_path)]

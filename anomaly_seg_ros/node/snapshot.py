@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 import json
@@ -206,15 +206,15 @@ class Snapshot:
         return read_image(self.folder / IMAGE_FILE)
 
     def _memory(self) -> Memory:
-        arrays = self._arrays(MEMORY_FILE)
+        arrays = self._arrays(MEMORY_FILE, _TRACKS)
         values: dict[str, Any] = {name: arrays[name] for name in _TRACKS}
         smoothed, pixels = arrays.get('smoothed'), arrays.get('pixels')
         values['next_id'] = int(values['next_id'])
         health = CameraHealth(**self.facts['health'], pixels=pixels)
         return Memory(Tracks(**values), smoothed, health)
 
-    def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        """Reads the arrays of a file; the one of a `.npy` file is called ''.
+    def _arrays(self, name: str, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
+        """Reads the arrays of a file, `wanted` among them; that of a `.npy` file is called ''.
 
         Raises:
             FileNotFoundError: It is not there.
@@ -227,7 +227,7 @@ class Snapshot:
                 arrays = {'': found} if isinstance(found, np.ndarray) else dict(found)
         except (BadZipFile, ValueError, EOFError) as error:
             raise ValueError(f'{str(path)!r} is damaged ({error}); {AGAIN}') from None
-        if lost := {*(_TRACKS if name == MEMORY_FILE else ('',))} - {*arrays}:
+        if lost := {*wanted} - {*arrays}:
             raise ValueError(f'{str(path)!r} holds no {", ".join(sorted(lost))}; {AGAIN}')
         return arrays
 
@@ -245,7 +245,7 @@ class Snapshot:
         found = {
             labels: (read_pixels(self.folder / labels, cv2.IMREAD_UNCHANGED), result.labels),
             mask: (read_pixels(self.folder / mask, cv2.IMREAD_UNCHANGED), result.mask),
-            score: (self._arrays(score)[''], result.prediction.score),
+            score: (self._arrays(score, ('',))[''], result.prediction.score),
         }
         same = json.loads(regions_text(result)) == self.facts['regions']
         return {

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.orientation import UPRIGHT
+from training.datasets import takes_label_map
 from training.datasets.classes_file import FILE_NAME
 from training.datasets.splits import drives
 
@@ -86,7 +87,8 @@ def _masks(survey: Survey) -> Iterator[Finding]:
     for value, what in enumerate(('normal', 'anomalous')):
         if seen and not any(facts.labelled.get(value) for facts in seen):
             text = f'not a single pixel of {len(seen)} frames is {what}: no AP, no FPR95'
-            if value and any(facts.ignored for facts in seen):
+            ignores = any(facts.ignored for facts in seen)
+            if value and ignores and takes_label_map(survey.name):
                 text += f'; if {IGNORE} marks the anomaly, add --label-map {IGNORE}=1'
             yield _warning(text)
 

@@ -121,12 +121,13 @@ def main(args: argparse.Namespace) -> int:
             return status_of(run_bag(args, bag, args.out, plan, label_map, checkpoint, engine))
         key = plan.key(checkpoint, engine)
         folders = bag_folders(args.bags, args.out)
-        if any(finished(out, bag, key) is None for bag, out in folders):
+        known = {out: finished(out, bag, key) for bag, out in folders}
+        if None in known.values():
             # Of other bags or settings; whoever ends last writes it anew.
             (args.out / SUMMARY_FILE).unlink(missing_ok=True)
         status = 0
         for bag, out in shard.part(folders):
-            if (summary := finished(out, bag, key)) is not None:
+            if (summary := known[out]) is not None:
                 print(f'{out}: done already')
                 say_losses(summary)
                 status |= status_of(summary)
