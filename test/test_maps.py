@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 import pytest
 
 from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.label_tables import LabelTables
 from anomaly_seg_ros.frames.maps import PipelineSettings
 from anomaly_seg_ros.frames.persistence import Persistence
-from anomaly_seg_ros.frames.pipeline import Pipeline
+from anomaly_seg_ros.frames.pipeline import LEAST_SCORE, Pipeline
 from anomaly_seg_ros.prediction import Prediction
 
 SHARE = Calibration(tuple((1 - (1 - np.linspace(0, 1, 257)) ** 4).tolist()))
@@ -50,6 +51,17 @@ def test_regions_are_listed_by_size_times_score() -> None:
     score = scored(slice(1), slice(5), 0.6) + scored(slice(2, 3), slice(4))
     assert pipeline(score)(picture(4, 8)).regions.areas == [4, 5]
     assert pipeline(score, max_regions=1)(picture(4, 8)).regions.y == [2]
+
+
+@pytest.mark.parametrize('size', [(8, 16), (7, 13), (3, 5)])
+def test_the_raw_score_beside_what_is_ignored_is_a_neighbours(size: tuple[int, int]) -> None:
+    frames = pipeline(scored(slice(None), slice(0)) + np.float16(2))
+    frames.ignored = np.zeros((4, 8), np.bool_)
+    frames.ignored[2:, :] = True
+    result = frames(picture(*size))
+    assert (result.labels == IGNORE).any()
+    assert (result.score[result.labels == IGNORE] == LEAST_SCORE).all()
+    assert (result.score[result.labels != IGNORE] == 2).all()
 
 
 def test_an_area_is_counted_in_pixels_of_the_camera() -> None:

@@ -122,7 +122,7 @@ class Maps:
         self.before = before
         self._judge = judge
         self._picture = picture
-        self._ignored = ignored
+        self.ignored = ignored
         self._min_area = min_area
         self._calibration = calibration
 
@@ -171,7 +171,7 @@ class Maps:
         """
         if self.judged is not None:
             return self.judged
-        share = self.share if self._ignored is None else self.share[~self._ignored]
+        share = self.share if self.ignored is None else self.share[~self.ignored]
         return float(share.mean(dtype=np.float64))
 
     @cached_property
@@ -198,8 +198,8 @@ class Maps:
             above = self._table.above(self._bits, self.settings.threshold)
         else:
             above = np.negative((self.smoothed >= self.settings.threshold).view(np.uint8))
-        if self._ignored is not None:
-            above[self._ignored] = 0  # a threshold of 0 is reached everywhere
+        if self.ignored is not None:
+            above[self.ignored] = 0  # a threshold of 0 is reached everywhere
         return above
 
     @cached_property
@@ -209,8 +209,8 @@ class Maps:
         Of those that are not ignored.
         """
         counted = self.above.size
-        if self._ignored is not None:
-            counted -= np.count_nonzero(self._ignored)
+        if self.ignored is not None:
+            counted -= np.count_nonzero(self.ignored)
         return cv2.countNonZero(self.above) / counted
 
     @cached_property

@@ -119,7 +119,13 @@ class Result:
     @cached_property
     def score(self) -> NDArray[np.float32]:
         """(H, W) raw anomaly score."""
-        return resize_linear(self.prediction.score.astype(np.float32, copy=False), self.size)
+        score = self.prediction.score.astype(np.float32, copy=False)
+        resized = resize_linear(score, self.size)
+        if self.maps.ignored is not None and self.size != score.shape:
+            # What an ignored pixel scores is no score to be mixed with its neighbours'.
+            mixed = resize_linear(self.maps.ignored.astype(np.float32), self.size) > 0
+            resized[mixed] = resize_ids(score, self.size)[mixed]
+        return resized
 
     @property
     def calibrated(self) -> bool:
