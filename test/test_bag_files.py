@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import os
 from pathlib import Path
 import re
@@ -721,17 +721,19 @@ def write_mcap(
     counted: bool = True,
     repeated: bool = True,
     outside: int = 0,
+    times: Sequence[int] | None = None,
 ) -> None:
     """Writes one chunk of messages, (channel from 1, CDR) each, all of them on /image.
 
     Args:
         path: Of the file.
-        messages: What is in it; the log times are 0, 1, 2, ...
+        messages: What is in it.
         kinds: Message type of each channel.
         indexed: Whether the chunk has an index of its messages.
         counted: Whether the statistics have the number of messages of each channel.
         repeated: Whether the summary holds the channels and their types.
         outside: How many of the last messages lie behind the chunk.
+        times: Log time of each message; None for 0, 1, 2, ...
     """
     declared = b''
     for number, kind in enumerate(kinds, 1):
@@ -740,7 +742,7 @@ def write_mcap(
         declared += mcap_record(0x03, schema) + mcap_record(0x04, channel + bytes(4))
     records = [
         mcap_record(0x05, struct.pack('<HIQQ', channel, time, time, time) + data)
-        for time, (channel, data) in enumerate(messages)
+        for time, (channel, data) in zip(times or range(len(messages)), messages, strict=True)
     ]
     inner = declared + b''.join(records[: len(records) - outside])
     last = len(messages) - outside - 1
@@ -802,6 +804,14 @@ def test_a_summary_that_leaves_something_out_hides_no_message(
         found = [image.frame().rgb for image in reader.images('/image')]
         assert reader.problems() == []
     assert np.array_equal(found, images)
+
+
+def test_messages_of_a_chunk_come_by_log_time(tmp_path: Path) -> None:
+    """A recorder of several threads writes them as they come."""
+    path, images = tmp_path / 'in.mcap', pictures(3)
+    write_mcap(path, [(1, raw_cdr(image)) for image in images], [RAW], times=(2, 0, 1))
+    found = [image.frame().rgb for image in images_of(path, '/image')]
+    assert np.array_equal(found, [images[1], images[2], images[0]])
 
 
 def test_statistics_that_promise_too_much_are_spoken_of(tmp_path: Path) -> None:

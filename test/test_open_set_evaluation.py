@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import STREETHAZARDS
 from anomaly_seg_ros.cli import main
@@ -85,6 +86,8 @@ def row(fake_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         class_names=STREETHAZARDS.names,
         class_colors=STREETHAZARDS.colors,
         input_size=SIZE,
+        calibrations={'msp': Calibration((0.0, 3.5, 9.0))},
+        thresholds={'msp': 15 / 16},  # 3.5 in raw
     )
     for town, name, cells in (('t5', '0', T5), ('t5', '1', T5), ('t6', '0', T6)):
         write_frame(tmp_path / 'data', town, name, cells)
@@ -124,3 +127,16 @@ def test_the_usual_metrics_pool_both_towns_and_leave_the_other_class_out(
 ) -> None:
     assert row['n_images'] == 3
     assert row['n_pixels'] == 2 * 7 * 4 + 8 * 4
+
+
+def test_the_threshold_in_force_is_counted_by_the_class_that_is_true(row: dict[str, Any]) -> None:
+    # Above 3.5 are two cells of road in each frame of t5 and both of building in t6; the other cells
+    # of building lie below it, one of them predicted as road.
+    assert row['by_class_rule'] == 'true class'
+    found = {group['class']: group for group in row['by_class'] if group['n_normal']}
+    assert {name: group['n_normal'] for name, group in found.items()} == {
+        'road': (2 * 3 + 2) * 4,
+        'building': (2 * 2 + 2) * 4,
+    }
+    marked = {name: group['false_positive_share'] for name, group in found.items()}
+    assert marked == pytest.approx({'road': (2 * 2) / 8, 'building': 2 / 6})
