@@ -8,33 +8,21 @@ from importlib import import_module
 from io import TextIOWrapper
 import logging
 import os
-from pathlib import Path
 import sys
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from anomaly_seg_ros import __version__
-from anomaly_seg_ros.engines.facts import TORCH
 from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.process.cores import shared_cores
-from anomaly_seg_ros.process.out_of_memory import is_out_of_memory, OUT_OF_MEMORY_SAID
-from anomaly_seg_ros.process.path_errors import explain, is_bad_path, try_out
+from anomaly_seg_ros.process.path_errors import try_out
 from anomaly_seg_ros.process.stop_signals import StopSignals
 
+from .command_line.errors import say, say_error
+from .command_line.parser import Parser
 from .registry import did_you_mean
 
+PROGRAM = 'anomaly_seg'
 RUNTIME, TRAINING = 'anomaly_seg_ros.commands', 'training.commands'
-BAG_MODULES = ('rosbags', 'lz4', 'backports')
-BAG_PACKAGES = 'rosbags==0.11.9 lz4==4.4.5 backports.zstd==1.8.0'
-"""What reads bags. On a vehicle ROS 2 is of apt, and the files of requirements bring another."""
-PACKAGES = {
-    **dict.fromkeys(BAG_MODULES, BAG_PACKAGES),
-    **dict.fromkeys(TORCH, ' '.join(TORCH.values())),
-    'cv2': 'opencv-python-headless',
-    'yaml': 'PyYAML',
-    **{name: name for name in ('numpy', 'openvino', 'tqdm')},
-}
-"""Import name to what `pip install` takes, of all that runs without training."""
-TRAINING_PACKAGES = '-r config/requirements/train.txt'
 
 
 class Verb(NamedTuple):
@@ -74,22 +62,6 @@ VERBS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with a guess at what was meant."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends with status 2."""
-        self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
-
-    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Parses arguments in any order, so that `key=value` may also stand behind options."""
-        args, surplus = self.parse_known_intermixed_args(argv)
-        if surplus:
-            hint = did_you_mean(surplus[0].partition('=')[0], self._option_string_actions)
-            self.error(f'unknown argument {surplus[0]!r}{hint}')
-        return args
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; the one place where the errors of all verbs become a line and a status.
 
@@ -101,10 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Names of files go to the terminal too, and some are not UTF-8.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
-    verb, out = '', None
+    program, out = PROGRAM, None
     with StopSignals(is_own_process) as signals:
         try:
             verb = parse_verb(argv[:1])
+            program = f'{PROGRAM} {verb}'
             # Before the verb's module brings torch or OpenCV, whose buffers it is about.
             tune_allocator()
             logging.basicConfig(format='%(levelname)s: %(message)s', level=logging.WARNING)
@@ -116,15 +89,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - see `StopSignals.caught`
             if signals.caught or isinstance(error, KeyboardInterrupt):
-                say(verb, f'stopped by {signals.name}')
+                say(program, f'stopped by {signals.name}')
                 return 1
-            return say_error(verb, error, out)
+            return say_error(program, error, out)
 
 
 def parse_verb(argv: Sequence[str]) -> str:
     """Gives the verb; ends with status 2 where there is no such."""
     parser = Parser(
-        prog='anomaly_seg',
+        prog=PROGRAM,
         description='Semantic segmentation with a per-pixel anomaly score.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog='verbs:\n' + '\n'.join(f'  {name:15} {verb.text}' for name, verb in VERBS.items()),
@@ -140,7 +113,7 @@ def parse_verb(argv: Sequence[str]) -> str:
 def build_parser(verb: str) -> Parser:
     """Gives the parser of a verb, which also gives its `main`."""
     module = import_module(f'{VERBS[verb].room}.{verb}')
-    parser = Parser(prog=f'anomaly_seg {verb}', description=VERBS[verb].text)
+    parser = Parser(prog=f'{PROGRAM} {verb}', description=VERBS[verb].text)
     module.add_arguments(parser)
     if VERBS[verb].computes:
         parser.add_argument(
@@ -172,30 +145,3 @@ def run(verb: str, args: argparse.Namespace) -> int:
 def leave_output() -> None:
     """Sends what is left of standard output nowhere; else Python fails at it again at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def say_error(verb: str, error: BaseException, out: Path | None) -> int:
-    """Says an error in one line and gives its status; raises one that could not be foreseen."""
-    if isinstance(error, ModuleNotFoundError):
-        name = str(error.name).partition('.')[0]
-        way = f'install what it needs: pip install {PACKAGES.get(name, TRAINING_PACKAGES)}'
-        if name in ('rclpy', 'ament_index_python') or name.endswith('_msgs'):
-            way = 'source the setup file of ROS and that of the workspace'
-        say(verb, f'{error}; {way}')
-        return 2
-    if isinstance(error, OSError):
-        say(verb, explain(error, out))
-        return 2 if is_bad_path(error) else 1
-    if is_out_of_memory(error):
-        say(verb, OUT_OF_MEMORY_SAID)
-        return 1
-    if isinstance(error, (ValueError, ImportError)):
-        say(verb, str(error))
-        return 2
-    raise error
-
-
-def say(verb: str, text: str) -> None:
-    """Prints one line on stderr."""
-    line = ' '.join(text.split())
-    print(f'anomaly_seg {verb}: {line}' if verb else f'anomaly_seg: {line}', file=sys.stderr)

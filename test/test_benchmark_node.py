@@ -155,4 +155,6 @@ def test_an_unknown_target_is_one_line(tmp_path: Path) -> None:
         command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert result.returncode == 2
-    assert result.stderr.startswith("bench.allocator: unknown target 'gpu'; choose one of: torch")
+    assert result.stderr.startswith(
+        "python -m training.bench.allocator: unknown target 'gpu'; choose one of: torch"
+    )

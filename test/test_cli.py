@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from anomaly_seg_ros.cli import BAG_PACKAGES, main, say_error, VERBS
+from anomaly_seg_ros.cli import main, VERBS
+from anomaly_seg_ros.command_line.errors import BAG_PACKAGES, say_error
 from anomaly_seg_ros.engines.facts import TORCH
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -161,7 +162,7 @@ def test_the_module_is_the_command() -> None:
 def test_what_reads_bags_is_named_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """A vehicle has ROS from apt; the files of requirements would bring another one."""
     missing = ModuleNotFoundError("No module named 'rosbags'", name='rosbags.highlevel')
-    assert say_error('bag', missing, None) == 2
+    assert say_error('anomaly_seg bag', missing, None) == 2
     said = capsys.readouterr().err
     assert said.endswith(f'install what it needs: pip install {BAG_PACKAGES}\n')
     pinned = Path('config/requirements/node.txt').read_text(encoding='utf-8').splitlines()
@@ -184,7 +185,7 @@ def test_what_reads_bags_is_named_alone(capsys: pytest.CaptureFixture[str]) -> N
 def test_only_what_is_missing_is_to_be_installed(
     name: str, way: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert say_error('demo', ModuleNotFoundError(f'no {name}', name=name), None) == 2
+    assert say_error('anomaly_seg demo', ModuleNotFoundError(f'no {name}', name=name), None) == 2
     assert capsys.readouterr().err == f'anomaly_seg demo: no {name}; {way}\n'
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool
 from anomaly_seg_ros.engines.scored_model import load_scored_model
 from training.study import int8
 
@@ -59,8 +60,8 @@ def test_missing_data_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr('sys.argv', ['int8', '--data', str(tmp_path)])
-    assert int8.main() == 2
+    with pytest.raises(SystemExit, match='2'):
+        run_tool(int8.main)
     error = capsys.readouterr().err
-    assert error.startswith('int8: ')
     assert str(tmp_path) in error
     assert len(error.splitlines()) == 1

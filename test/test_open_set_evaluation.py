@@ -130,8 +130,8 @@ def test_the_usual_metrics_pool_both_towns_and_leave_the_other_class_out(
 
 
 def test_the_threshold_in_force_is_counted_by_the_class_that_is_true(row: dict[str, Any]) -> None:
-    # Above 3.5 are two cells of road in each frame of t5 and both of building in t6; the other cells
-    # of building lie below it, one of them predicted as road.
+    # Above 3.5 are two cells of road in each frame of t5 and both of building in t6. The other
+    # cells of building lie below it, one of them predicted as road.
     assert row['by_class_rule'] == 'true class'
     found = {group['class']: group for group in row['by_class'] if group['n_normal']}
     assert {name: group['n_normal'] for name, group in found.items()} == {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool
 from anomaly_seg_ros.engines.scored_model import load_scored_model
 from training.study import sizes
 from training.study.ingredients import labelled, plain
@@ -38,7 +39,6 @@ def test_missing_data_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr('sys.argv', ['sizes', 'default', '--data', str(tmp_path)])
-    assert sizes.main() == 2
-    error = capsys.readouterr().err
-    assert error.startswith('sizes: ')
-    assert error.count('\n') == 1
+    with pytest.raises(SystemExit, match='2'):
+        run_tool(sizes.main)
+    assert len(capsys.readouterr().err.splitlines()) == 1

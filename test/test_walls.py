@@ -41,8 +41,8 @@ LIGHT = (
 
 ORDER = {
     'anomaly_seg_ros': (
-        'cli.py', 'commands', 'demo doctor', 'bags ros', 'node', 'adaptation engines', 'frames',
-        'whole_frame', 'checkpoint', 'models scores', 'process *',
+        'cli.py', 'commands', 'command_line demo doctor', 'bags ros', 'node', 'adaptation engines',
+        'frames', 'whole_frame', 'checkpoint', 'models scores', 'process *',
     ),
     'training': (
         'commands study', 'guiding', 'bench checking converting preparation', 'fitting reporting',

@@ -28,7 +28,8 @@ from anomaly_seg_ros.bags.storage import is_bag
 from anomaly_seg_ros.checkpoint.calibrated import CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta, META_FILE
-from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
+from anomaly_seg_ros.command_line.options import add_checkpoint, add_engine
+from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
 from anomaly_seg_ros.frames.ignore_mask import read_ignored
 from anomaly_seg_ros.frames.images import find_images, printable, read_image
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'evenly spaced',
     )
     parser.add_argument('--topic', help='image topic of a bag; default: the only one')
-    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    add_checkpoint(parser)
     parser.add_argument(
         '--camera',
         default='',
@@ -85,9 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='IMAGE',
         help="image of the pixels that do not count (not black), as the node's ignore_mask",
     )
-    parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
-    parser.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)}')
-    parser.add_argument('--precision', default='auto', help=', '.join(precisions()))
+    add_engine(parser)
     parser.add_argument(
         '--false-positive-rate',
         type=float,

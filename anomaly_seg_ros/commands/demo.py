@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 import sys
 
-from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.options import add_checkpoint
 from anomaly_seg_ros.demo.frame_source import open_frames, SYNTHETIC
 from anomaly_seg_ros.demo.play import NodeStartError, play
 from anomaly_seg_ros.engines import AUTO, engine_module, ENGINES
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--rate', type=float, default=10.0, metavar='HZ', help='highest rate of the frames'
     )
-    parser.add_argument('--checkpoint', default=DEFAULT, help="folder, or 'default'")
+    add_checkpoint(parser)
     parser.add_argument('--engine', default=AUTO, help=', '.join((AUTO, *ENGINES)))
     parser.add_argument(
         '--out', type=Path, default=Path('out/demo'), help='folder for the results'

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 import os
 from statistics import median
 
-from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT
+from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.options import add_checkpoint
 from anomaly_seg_ros.demo.loopback import loopback_ms
 from anomaly_seg_ros.doctor.findings import BAD, DOUBTFUL, GOOD, Observation, verdict
 from anomaly_seg_ros.doctor.machine import machine, middleware
@@ -26,7 +27,7 @@ COMPRESSED = 'input_transport:=compressed'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg doctor` takes."""
     parser.add_argument('--topic', metavar='T', help='camera topic to look at')
-    parser.add_argument('--checkpoint', default=DEFAULT, help="folder, or 'default'")
+    add_checkpoint(parser)
 
 
 def main(args: argparse.Namespace) -> int:

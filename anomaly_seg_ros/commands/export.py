@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.options import add_checkpoint
 from anomaly_seg_ros.engines import precisions
 from anomaly_seg_ros.engines.export import export_engine, exported
 from anomaly_seg_ros.frames.preprocess import parse_size
@@ -13,7 +14,7 @@ from anomaly_seg_ros.frames.preprocess import parse_size
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg export` takes."""
-    parser.add_argument('--checkpoint', required=True, help="folder, or 'default'")
+    add_checkpoint(parser, required=True)
     parser.add_argument('--score', help="default: the checkpoint's own")
     parser.add_argument('--engine', default='openvino', help=f'one of: {", ".join(exported())}')
     parser.add_argument('--size', metavar='HxW', help="default: the checkpoint's own")

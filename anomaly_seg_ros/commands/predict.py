@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
-from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
+from anomaly_seg_ros.command_line.options import add_checkpoint, add_engine
+from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.frames.images import (
     find_images,
     printable,
@@ -80,10 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'images', nargs='+', type=Path, metavar='IMAGE|DIR', help='a folder at any depth'
     )
-    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
-    parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
-    parser.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)}')
-    parser.add_argument('--precision', default='auto', help=', '.join(precisions()))
+    add_checkpoint(parser)
+    add_engine(parser)
     parser.add_argument(
         '--camera', default='', metavar='NAME', help='whose calibration is taken, as of adapt'
     )

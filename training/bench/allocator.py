@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.options import add_checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser, typed_tool
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.process.allocator import tune_allocator
@@ -26,7 +28,7 @@ from training.results import ResultRow, write_results
 from .candidates import EngineCall, sized_checkpoint
 from .engine_process import EngineProcess, NETWORK, TRAINING
 from .frame import camera_images
-from .machine import ALLOCATORS, describe_machine, typed_module
+from .machine import ALLOCATORS, describe_machine
 from .node_session import (
     isolate_ros,
     NodeSetting,
@@ -44,8 +46,8 @@ Turn = Callable[[], dict[str, Any]]
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    parser = tool_parser(__doc__)
+    add_checkpoint(parser)
     parser.add_argument('--size', default='512x1024', metavar='HxW', help='of torch')
     parser.add_argument('--image', default='1080x1920', metavar='HxW', help='of the camera')
     parser.add_argument('--blocks', type=int, default=5, help=f'of {BLOCK} frames')
@@ -54,12 +56,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     tune_allocator()  # of the camera and the listener, the same beside every node
     rows: list[ResultRow] = []
-    try:
-        for target in args.only.split(','):
-            rows += compare(target, args)
-    except (ValueError, FileNotFoundError, ImportError, RuntimeError) as error:
-        print(f'bench.allocator: {error}', file=sys.stderr)
-        return 2
+    for target in args.only.split(','):
+        rows += compare(target, args)
     print(other_table(rows))
     if args.out:
         write_results(args.out, rows)
@@ -96,7 +94,7 @@ def compare(target: str, args: argparse.Namespace) -> Iterator[ResultRow]:
             input_size=size,
             latency_ms=percentiles(found.wall_ms),
             peak_mb=answers[setting][-1]['memory_mb']['peak'],
-            command=typed_module('training.bench.allocator'),
+            command=typed_tool(),
             commit=code_version(),
             extra={
                 'kind': 'allocator',
@@ -170,4 +168,4 @@ def interleave_blocks(
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

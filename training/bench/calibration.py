@@ -5,10 +5,8 @@ Through the real pipeline, whose engine is replaced by one that gives a score ma
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-import sys
 
 import cv2
 import numpy as np
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser, typed_tool
 from anomaly_seg_ros.frames.pipeline import build_pipeline, Pipeline
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.prediction import Prediction
@@ -23,7 +22,7 @@ from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.provenance import code_version
 from training.results import ResultRow, write_results
 
-from .machine import describe_machine, typed_module
+from .machine import describe_machine
 from .table import other_table
 from .timing import interleave, percentiles, ratio, Work
 
@@ -97,18 +96,14 @@ def works(pipelines: dict[str, Pipeline], calibration: Calibration) -> dict[str,
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = tool_parser(__doc__)
     parser.add_argument('--checkpoint', default='default', help='whose calibration to use')
     parser.add_argument('--size', default='512x1024', metavar='HxW')
     parser.add_argument('--rounds', type=int, default=50)
     parser.add_argument('--out', type=Path, help='result folder')
     args = parser.parse_args(argv)
     tune_allocator()
-    try:
-        rows = measure(Checkpoint.open(args.checkpoint), parse_size(args.size), args.rounds)
-    except (ValueError, FileNotFoundError) as error:
-        print(f'bench.calibration: {error}', file=sys.stderr)
-        return 2
+    rows = measure(Checkpoint.open(args.checkpoint), parse_size(args.size), args.rounds)
     print(other_table(rows))
     p50 = (rows[0].latency_ms or {})['p50']
     print(f'\ntarget {TARGET_MS:g} ms: {"met" if p50 <= TARGET_MS else "not met"}')
@@ -134,7 +129,7 @@ def measure(checkpoint: Checkpoint, size: tuple[int, int], rounds: int) -> list[
         for kind in ('float16', 'float32')
     }
     samples = interleave(works(pipelines, calibration), rounds)
-    command, commit = typed_module('training.bench.calibration'), code_version()
+    command, commit = typed_tool(), code_version()
     return [
         ResultRow(
             score=meta.score,
@@ -154,4 +149,4 @@ def measure(checkpoint: Checkpoint, size: tuple[int, int], rounds: int) -> list[
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

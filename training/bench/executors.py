@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.demo.play import wait_until_ready
 from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.frames.preprocess import parse_size
@@ -37,7 +38,7 @@ PATIENCE_S = 5.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = tool_parser(__doc__)
     parser.add_argument('--checkpoint', type=Path, default='default')
     parser.add_argument('--image', type=parse_size, default=(1080, 1920), metavar='HxW')
     parser.add_argument('--rate', type=float, default=30.0, metavar='HZ', help='while idle')
@@ -112,4 +113,4 @@ def processor_s(pid: int) -> float:
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    run_tool(main)

@@ -15,6 +15,7 @@ import time
 from typing import Any, TYPE_CHECKING
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 
 if TYPE_CHECKING:
     import torch
@@ -158,13 +159,17 @@ def _best(work: Callable[[], object], wait: Callable[[], object]) -> float:
 
 def main() -> int:
     """Prints what `measure` gives."""
+    parser = tool_parser(__doc__)
+    parser.add_argument('checkpoint', metavar='CHECKPOINT')
+    parser.add_argument('size', metavar='HxW')
+    args = parser.parse_args()
     import torch
 
     from anomaly_seg_ros.frames.preprocess import parse_size
     from anomaly_seg_ros.process.cores import inference_threads
 
     torch.set_num_threads(inference_threads())
-    gflop, numbers = count(Checkpoint.open(sys.argv[1]), parse_size(sys.argv[2]))
+    gflop, numbers = count(Checkpoint.open(args.checkpoint), parse_size(args.size))
     peaks = {'cpu': device_peaks('cpu', ('fp32', 'bf16'))}
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
@@ -174,4 +179,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -8,9 +8,7 @@ from importlib import metadata
 import os
 from pathlib import Path
 import platform
-import shlex
 import signal
-import sys
 from typing import Any
 
 from anomaly_seg_ros.process.allocator import tune_allocator
@@ -81,11 +79,6 @@ def variables(settings: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def typed_module(module: str) -> str:
-    """Gives the running command `python -m MODULE ...` as it was typed."""
-    return shlex.join(['python', '-m', module, *sys.argv[1:]])
 
 
 def process_memory_mb(pid: int | str = 'self') -> dict[str, float]:

@@ -9,13 +9,12 @@ made of count in. All masks at the size of the image would be 839 MB alone.
 
 from __future__ import annotations
 
-import argparse
 from multiprocessing import get_context
-import sys
 import time
 
 from tqdm import tqdm
 
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.frames.preprocess import parse_size
 from training.reporting.markdown import markdown_table
 
@@ -27,7 +26,7 @@ CLASSES = 19
 
 def main(argv: list[str] | None = None) -> int:
     """Prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__, prog='training.bench.mask_scores')
+    parser = tool_parser(__doc__)
     parser.add_argument('--size', default='1024x2048', help='HxW of the image')
     parser.add_argument('--queries', type=int, default=100)
     parser.add_argument('--score', default=','.join(SCORES), help='names with commas between')
@@ -81,4 +80,4 @@ def measure(score: str, size: tuple[int, int], queries: int) -> tuple[float, flo
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

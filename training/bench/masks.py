@@ -5,17 +5,16 @@ On made-up masks of round blobs, which move a few pixels from frame to frame.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
-import sys
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
 from anomaly_seg_ros.frames.images import encode_image
 from anomaly_seg_ros.frames.label_tables import LabelTables
@@ -45,7 +44,7 @@ OF_FIVE = Persistence(1, 5)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints both tables."""
-    parser = argparse.ArgumentParser(prog='bench.masks', description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('--rounds', type=int, default=50)
     args = parser.parse_args(argv)
     tune_allocator()
@@ -144,4 +143,4 @@ def of(size: tuple[int, int]) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

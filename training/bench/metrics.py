@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
+
 from .machine import cpu_name
 
 HEIGHT, WIDTH = 1024, 2048
@@ -264,7 +266,7 @@ def compare_components(frames: int) -> Measured:
 
 def main() -> int:
     """Runs the comparison, or one way of it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = tool_parser(__doc__)
     parser.add_argument('--frames', type=int, default=100)
     parser.add_argument(
         '--usual-frames',
@@ -295,4 +297,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

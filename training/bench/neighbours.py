@@ -12,10 +12,8 @@ distance alone and, for `cdnp`, of the sum.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-import sys
 import time
 from typing import Any, NamedTuple
 
@@ -26,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.engines.torch_engine import place
 from anomaly_seg_ros.frames.resizing import resize_ids
@@ -163,27 +162,21 @@ def rank_correlation(a: list[NDArray[np.float32]], b: list[NDArray[np.float32]])
 
 def main() -> int:
     """Measures and prints the table."""
-    parser = argparse.ArgumentParser(
-        prog='python -m training.bench.neighbours', description=__doc__.splitlines()[0]
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('--checkpoint', required=True, help='folder, fitted for the score')
     parser.add_argument('--score', default='cdnp', choices=['dnp', 'cdnp'])
     parser.add_argument('--dataset', required=True, help='frames with anomaly labels')
     parser.add_argument('--root', type=Path, required=True, help='folder of the dataset')
     args = parser.parse_args()
-    try:
-        checkpoint = Checkpoint.open(args.checkpoint)
-        scored = load_scored_model(checkpoint, args.score)
-        place(scored, inference_threads())
-        scored.cpu()
-        dataset = build_dataset(args.dataset, args.root)
-        lines = measure(scored, dataset, checkpoint.meta.input_size)
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f'neighbours: {error}', file=sys.stderr)
-        return 2
+    checkpoint = Checkpoint.open(args.checkpoint)
+    scored = load_scored_model(checkpoint, args.score)
+    place(scored, inference_threads())
+    scored.cpu()
+    dataset = build_dataset(args.dataset, args.root)
+    lines = measure(scored, dataset, checkpoint.meta.input_size)
     print(markdown_table(['search', 'recall, %', 'rank correlation', 'AP', 'p50 ms', 'MB'], lines))
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -17,6 +17,8 @@ from typing import Any
 from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.options import add_checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser, typed_tool
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.process.allocator import tune_allocator
@@ -28,7 +30,7 @@ from .engine_process import EngineProcess
 from .frame import camera_images, Image
 from .load import measure_load
 from .load import NOTE as LOAD_NOTE
-from .machine import describe_machine, typed_module
+from .machine import describe_machine
 from .node_session import (
     isolate_ros,
     NodeSession,
@@ -52,8 +54,8 @@ NOTE = (
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    parser = tool_parser(__doc__)
+    add_checkpoint(parser)
     parser.add_argument('--engine', default='auto', metavar='E[:P]', help='one engine')
     parser.add_argument('--score', help="default: the checkpoint's own")
     parser.add_argument('--image', default='360x480,1080x1920', help='camera sizes, HxW,...')
@@ -75,11 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.frames < 1 or args.rate <= 0 or args.blocks < 1 or args.seconds <= 0:
         parser.error('--frames and --blocks must be at least 1, --rate and --seconds above 0')
-    try:
-        rows = run(args)
-    except (ValueError, FileNotFoundError, ImportError, RuntimeError) as error:
-        print(f'bench.node: {error}', file=sys.stderr)
-        return 2
+    rows = run(args)
     if loaded(args):
         print(f'{load_table(rows)}\n\n{LOAD_NOTE}')
     else:
@@ -119,7 +117,7 @@ def run(args: argparse.Namespace) -> list[ResultRow]:
         print(f'bench.node: {warning}', file=sys.stderr)
     tune_allocator()
     common = {
-        'command': typed_module('training.bench.node'),
+        'command': typed_tool(),
         'commit': code_version(),
         'model': meta.model,
     }
@@ -214,4 +212,4 @@ def row_of(mine: Samples, other: Samples) -> ResultRow:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

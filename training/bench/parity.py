@@ -13,7 +13,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-import sys
 import tempfile
 
 import numpy as np
@@ -25,6 +24,8 @@ from anomaly_seg_ros.process.allocator import tune_allocator
 tune_allocator()  # before torch comes
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint  # noqa: E402
+from anomaly_seg_ros.command_line.options import add_checkpoint  # noqa: E402
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser  # noqa: E402
 from anomaly_seg_ros.engines import open_engine  # noqa: E402
 from anomaly_seg_ros.engines.export import export_engine  # noqa: E402
 from anomaly_seg_ros.frames.preprocess import to_input_size  # noqa: E402
@@ -180,8 +181,8 @@ def table(rows: Sequence[ParityRow]) -> str:
 
 def main() -> int:
     """Measures and prints the table."""
-    parser = argparse.ArgumentParser(prog='python -m training.bench.parity')
-    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    parser = tool_parser(__doc__)
+    add_checkpoint(parser)
     parser.add_argument('--score', help="default: the checkpoint's own")
     parser.add_argument('--root', type=Path, required=True, help='CamVid: val, train for int8')
     parser.add_argument(
@@ -192,14 +193,10 @@ def main() -> int:
     )
     parser.add_argument('--frames', type=int, default=0, help='most frames of a set; 0 = all')
     args = parser.parse_args()
-    try:
-        with tempfile.TemporaryDirectory() as work:
-            print(table(measure(args, Path(work))))
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f'parity: {error}', file=sys.stderr)
-        return 2
+    with tempfile.TemporaryDirectory() as work:
+        print(table(measure(args, Path(work))))
     return 0
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    run_tool(main)

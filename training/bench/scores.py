@@ -14,12 +14,10 @@ happens to lie: each is built anew `--builds` times.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import cycle
-import sys
 from typing import Any
 
 import numpy as np
@@ -35,6 +33,8 @@ from torch import Tensor  # noqa: E402
 from torch.nn.functional import conv2d  # noqa: E402
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint  # noqa: E402
+from anomaly_seg_ros.command_line.options import add_checkpoint  # noqa: E402
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser  # noqa: E402
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC  # noqa: E402
 from anomaly_seg_ros.engines.openvino_engine import convert, OpenVinoEngine  # noqa: E402
 from anomaly_seg_ros.engines.scored_model import ScoredModel  # noqa: E402
@@ -204,10 +204,8 @@ def table(found: dict[str, dict[str, Samples]]) -> str:
 
 def main() -> int:
     """Measures and prints the table."""
-    parser = argparse.ArgumentParser(
-        prog='python -m training.bench.scores', description=__doc__.splitlines()[0]
-    )
-    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    parser = tool_parser(__doc__)
+    add_checkpoint(parser)
     parser.add_argument(
         '--score',
         default='max_logit,ood_posterior,dense_hybrid,dense_hybrid.step=4,dense_hybrid.step=8',
@@ -220,32 +218,28 @@ def main() -> int:
     parser.add_argument('--builds', type=int, default=5, help='of each (%(default)s)')
     args = parser.parse_args()
     engines = args.engine.split(',')
-    try:
-        if unknown := sorted(set(engines) - set(ENGINES)):
-            raise ValueError(f'unknown engine {unknown[0]!r}; choose among: {", ".join(ENGINES)}')
-        images = camera_images(SYNTHETIC, parse_size(args.size))
-        images = [np.ascontiguousarray(image) for image in images]
-        torch.set_num_threads(inference_threads())
-        checkpoint = Checkpoint.open(args.checkpoint)
-        judge = frame_judge(checkpoint)
-        found = {}
-        for engine in engines:
-            variants = build_variants(checkpoint, args.score.split(','))
-            found[engine] = {name: Samples() for name in variants}
-            turns = args.builds * args.rounds * len(variants)
-            with tqdm(total=turns, desc=engine, unit='turn', disable=None) as bar:
-                built = builders(variants, engine, images[0].shape[:2])
-                for _ in range(args.builds):
-                    ready = works(built, images, judge)
-                    timed = interleave(ready, args.rounds, progress=bar.update)
-                    for name, samples in timed.items():
-                        found[engine][name].rounds_ms += samples.rounds_ms
-    except (ValueError, FileNotFoundError) as error:
-        print(f'scores: {error}', file=sys.stderr)
-        return 2
+    if unknown := sorted(set(engines) - set(ENGINES)):
+        raise ValueError(f'unknown engine {unknown[0]!r}; choose among: {", ".join(ENGINES)}')
+    images = camera_images(SYNTHETIC, parse_size(args.size))
+    images = [np.ascontiguousarray(image) for image in images]
+    torch.set_num_threads(inference_threads())
+    checkpoint = Checkpoint.open(args.checkpoint)
+    judge = frame_judge(checkpoint)
+    found = {}
+    for engine in engines:
+        variants = build_variants(checkpoint, args.score.split(','))
+        found[engine] = {name: Samples() for name in variants}
+        turns = args.builds * args.rounds * len(variants)
+        with tqdm(total=turns, desc=engine, unit='turn', disable=None) as bar:
+            built = builders(variants, engine, images[0].shape[:2])
+            for _ in range(args.builds):
+                ready = works(built, images, judge)
+                timed = interleave(ready, args.rounds, progress=bar.update)
+                for name, samples in timed.items():
+                    found[engine][name].rounds_ms += samples.rounds_ms
     print(table(found))
     return 0
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    run_tool(main)

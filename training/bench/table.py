@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-import sys
 from typing import Any
 
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from training.reporting.markdown import markdown_table
 from training.results import read_results, ResultRow
 
@@ -172,7 +171,7 @@ def floor_cell(row: ResultRow) -> str:
 
 def main() -> int:
     """Prints every table that the folders have rows for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = tool_parser(__doc__)
     parser.add_argument('results', nargs='+', type=Path, help='folders with results.json')
     args = parser.parse_args()
     rows = [row for folder in args.results for row in read_results(folder)]
@@ -184,4 +183,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

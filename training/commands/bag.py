@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines import ENGINES, open_engine, precisions
+from anomaly_seg_ros.command_line.options import add_checkpoint, add_engine
+from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.frames.ignore_mask import read_mask
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.pipeline import default_threshold
@@ -69,10 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'an indexed job of Kubernetes says, else all; what is done already is not done again',
     )
     parser.add_argument('--topic', help='image topic, raw or compressed; default: the only one')
-    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
-    parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")
-    parser.add_argument('--engine', default='auto', help=f'auto, {", ".join(ENGINES)}')
-    parser.add_argument('--precision', default='auto', help=', '.join(precisions()))
+    add_checkpoint(parser)
+    add_engine(parser)
     parser.add_argument(
         '--labels',
         type=Path,

@@ -9,6 +9,7 @@ import tempfile
 import cv2
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.options import add_checkpoint
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.engines.export import check_size
 from anomaly_seg_ros.frames.preprocess import parse_size
@@ -26,7 +27,7 @@ from training.results import clear_results, ResultRow, typed_command, write_resu
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg benchmark` takes."""
-    parser.add_argument('--checkpoint', default='default', help="folder, or 'default'")
+    add_checkpoint(parser)
     parser.add_argument('--score', help="default: the checkpoint's own")
     parser.add_argument(
         '--engine',

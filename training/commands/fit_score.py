@@ -17,6 +17,7 @@ from typing import Any
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import METHODS
 from anomaly_seg_ros.checkpoint.meta import META_FILE
+from anomaly_seg_ros.command_line.options import add_checkpoint
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.process.whole_file import check_replaceable, fresh_folder
 from anomaly_seg_ros.scores import has_statistics, is_tempered, SCORES
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg fit_score` takes."""
     tempered = ', '.join(filter(is_tempered, sorted(SCORES)))
     fitted = ', '.join(filter(has_statistics, sorted(SCORES)))
-    parser.add_argument('--checkpoint', required=True, help="folder, or 'default'")
+    add_checkpoint(parser, required=True)
     parser.add_argument(
         '--score',
         required=True,

@@ -16,11 +16,9 @@ soups", 2022.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-import sys
 
 import torch
 from torch import Tensor
@@ -32,6 +30,7 @@ from anomaly_seg_ros.checkpoint.folder import (
 )
 from anomaly_seg_ros.checkpoint.meta import META_FILE
 from anomaly_seg_ros.checkpoint.weights import read_stored
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.process.whole_file import fresh_folder
 from anomaly_seg_ros.provenance import code_version
 
@@ -94,20 +93,14 @@ def mean_weights(all_weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 def main(argv: list[str] | None = None) -> int:
     """Averages and writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT', help='folder')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
     args = parser.parse_args(argv)
-    try:
-        made = average([Checkpoint.open(name) for name in args.checkpoints], args.out)
-    except (FileNotFoundError, ValueError) as error:
-        print(f'average: {error}', file=sys.stderr)
-        return 2
+    made = average([Checkpoint.open(name) for name in args.checkpoints], args.out)
     print(f'the mean of {len(args.checkpoints)} checkpoints: {made.folder}')
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -11,7 +11,6 @@ is left out and counted.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from fnmatch import fnmatch
 import json
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.frames.images import find_images, read_image
 from anomaly_seg_ros.frames.resizing import resize_ids
 from training.negatives.coco_masks import run_lengths
@@ -115,9 +115,7 @@ def outlined(folder: Path, exclude: Sequence[str] = ()) -> tuple[dict[str, Any],
 
 def main() -> int:
     """Outlines and writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('photos', type=Path, metavar='PHOTOS')
     parser.add_argument('--exclude', nargs='*', default=(), metavar='PATTERN')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE.json')
@@ -130,4 +128,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    run_tool(main)

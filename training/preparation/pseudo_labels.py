@@ -10,7 +10,6 @@ recipe, so that roads of other cameras become roads.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +23,8 @@ import yaml
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.command_line.options import add_checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.engines.torch_engine import TorchEngine
 from anomaly_seg_ros.frames.images import find_images, read_image, write_image
 from anomaly_seg_ros.frames.preprocess import to_input_size
@@ -97,11 +98,9 @@ def label_frames(
 
 def main() -> int:
     """Labels and writes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('frames', nargs='+', type=Path, metavar='FRAMES')
-    parser.add_argument('--checkpoint', required=True, help="folder, or 'default'")
+    add_checkpoint(parser, required=True)
     parser.add_argument('--confidence', type=float, default=0.9, help='default: %(default)s')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR')
     args = parser.parse_args()
@@ -119,4 +118,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    raise SystemExit(main())
+    run_tool(main)

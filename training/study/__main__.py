@@ -6,10 +6,10 @@ from its last epoch.
 
 from __future__ import annotations
 
-import argparse
 from fnmatch import fnmatch
 from pathlib import Path
-import sys
+
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 
 from .rows import GRIDS, StudyRow
 from .steps import Data, run, steps
@@ -18,7 +18,7 @@ from .table import write_tables
 
 def main() -> int:
     """Runs the chosen rows, then writes the tables of all rows that are there."""
-    parser = argparse.ArgumentParser(prog='python -m training.study', description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument('changes', nargs='*', metavar='key=value', help='on top of every recipe')
     parser.add_argument(
         '--data', type=Path, default=Path('../shared/data'), help='default: %(default)s'
@@ -32,15 +32,11 @@ def main() -> int:
     )
     parser.add_argument('--table', type=Path, help='Markdown file; default: OUT/study.md')
     args = parser.parse_args()
-    try:
-        for row in chosen(args.only):
-            for step in steps(row, Data(args.data), args.out / row.name, args.changes):
-                run(step)
-        table = args.table or args.out / 'study.md'
-        write_tables(args.out, table)
-    except (ValueError, FileNotFoundError) as error:
-        print(f'study: {error}', file=sys.stderr)
-        return 2
+    for row in chosen(args.only):
+        for step in steps(row, Data(args.data), args.out / row.name, args.changes):
+            run(step)
+    table = args.table or args.out / 'study.md'
+    write_tables(args.out, table)
     folders = f'{args.out}/*/*_val_* {args.out}/*/train'
     print(
         f'{table}: the tables; curves and samples: anomaly_seg report {folders} --out study.html'
@@ -64,4 +60,4 @@ def chosen(pattern: str) -> list[StudyRow]:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -8,7 +8,6 @@ prints what the pages say of them. `make comparison` does both.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -19,6 +18,7 @@ import sys
 from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.models.forward import run_fields
 from anomaly_seg_ros.process.whole_file import whole_file
 from anomaly_seg_ros.scores import score_class
@@ -56,7 +56,7 @@ SHIPPED_VALUES = ('by_third', 'by_class', 'by_class_rule', 'class_names')
 
 def main(argv: list[str] | None = None) -> int:
     """Measures the chosen methods and puts their rows into the file."""
-    parser = argparse.ArgumentParser(prog='python -m training.study.compare', description=__doc__)
+    parser = tool_parser(__doc__)
     parser.add_argument(
         '--data', type=Path, default=Path('../shared/data'), help='default: %(default)s'
     )
@@ -79,26 +79,22 @@ def main(argv: list[str] | None = None) -> int:
         '--results', type=Path, default=Path('docs'), help='folder of results.json: %(default)s'
     )
     args = parser.parse_args(argv)
-    try:
-        for subject in chosen(args.only):
-            steps = comparison_steps(subject, Data(args.data), args.study, args.out)
-            if not steps:
-                print(f'{subject.name}: no checkpoint, left out; see python -m training.study')
-            for step in steps:
-                run(step)
-                # At once: whoever stops it keeps what is measured.
-                merge_rows(args.results, step_rows(subject, step, digest(subject, args.study)))
-        if args.times:
-            rows = measure_times(timed(args.out), TIMED)
-            digests = {subject.name: digest(subject, args.study) for subject in subjects()}
-            for row in rows:
-                row.extra['weights'] = digests[row.extra['subject']]
-            merge_rows(args.results, rows)
-        if args.node:
-            merge_rows(args.results, node_rows(args.out / NODE))
-    except (ValueError, FileNotFoundError, RuntimeError) as error:
-        print(f'compare: {error}', file=sys.stderr)
-        return 2
+    for subject in chosen(args.only):
+        steps = comparison_steps(subject, Data(args.data), args.study, args.out)
+        if not steps:
+            print(f'{subject.name}: no checkpoint, left out; see python -m training.study')
+        for step in steps:
+            run(step)
+            # At once: whoever stops it keeps what is measured.
+            merge_rows(args.results, step_rows(subject, step, digest(subject, args.study)))
+    if args.times:
+        rows = measure_times(timed(args.out), TIMED)
+        digests = {subject.name: digest(subject, args.study) for subject in subjects()}
+        for row in rows:
+            row.extra['weights'] = digests[row.extra['subject']]
+        merge_rows(args.results, rows)
+    if args.node:
+        merge_rows(args.results, node_rows(args.out / NODE))
     print(f'wrote {args.results / RESULTS_FILE}')
     return 0
 
@@ -328,4 +324,4 @@ def _short(value: Any) -> Any:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -9,12 +9,10 @@ other cameras and, by mIoU, on CamVid val. Nothing of this goes into a checkpoin
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 import fnmatch
 from pathlib import Path
-import sys
 import time
 from typing import NamedTuple, TypeAlias
 
@@ -27,6 +25,8 @@ from torch.nn import functional
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.command_line.options import add_checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
 from anomaly_seg_ros.frames.images import find_images, read_image
 from anomaly_seg_ros.frames.preprocess import to_input_size
@@ -277,35 +277,31 @@ def row(
 
 def main() -> int:
     """Measures all ingredients and writes the table, row by row."""
-    parser = argparse.ArgumentParser(prog='python -m training.study.ingredients')
-    parser.add_argument('--checkpoint', default='default')
+    parser = tool_parser(__doc__)
+    add_checkpoint(parser)
     parser.add_argument('--data', type=Path, default=Path('../shared/data'))
     parser.add_argument('--given', type=int, default=10, help='frames of the camera to fit to')
     parser.add_argument('--only', default='*', metavar='PATTERN', help='rows, such as "prior*"')
     parser.add_argument('--table', type=Path, required=True)
     args = parser.parse_args()
-    try:
-        checkpoint = Checkpoint.open(args.checkpoint)
-        size, data = checkpoint.meta.input_size, args.data
-        model = load_scored_model(checkpoint, checkpoint.meta.score).eval()
-        given, rest = camera_frames(data / 'dashcam_normal' / 'highway', size, args.given)
-        sets = {
-            'own camera, pasted': pasted(rest, data / 'outlier_objects'),
-            'other_cameras_val': labelled('folder', data / 'other_cameras_val', size),
-            'road_anomaly_val': labelled('road_anomaly', data / 'road_anomaly_val', size),
-        }
-        head, lines = ['fitted', *sets, 'mIoU', 's to fit'], []
-        args.table.parent.mkdir(parents=True, exist_ok=True)
-        for name in fnmatch.filter(INGREDIENTS, args.only):
-            fit = INGREDIENTS[name]
-            lines.append([name, *row(fit, model, given, sets, data / 'camvid')])
-            args.table.write_text(markdown_table(head, lines) + '\n', encoding='utf-8')
-    except (ValueError, FileNotFoundError) as error:
-        print(f'ingredients: {error}', file=sys.stderr)
-        return 2
+    checkpoint = Checkpoint.open(args.checkpoint)
+    size, data = checkpoint.meta.input_size, args.data
+    model = load_scored_model(checkpoint, checkpoint.meta.score).eval()
+    given, rest = camera_frames(data / 'dashcam_normal' / 'highway', size, args.given)
+    sets = {
+        'own camera, pasted': pasted(rest, data / 'outlier_objects'),
+        'other_cameras_val': labelled('folder', data / 'other_cameras_val', size),
+        'road_anomaly_val': labelled('road_anomaly', data / 'road_anomaly_val', size),
+    }
+    head, lines = ['fitted', *sets, 'mIoU', 's to fit'], []
+    args.table.parent.mkdir(parents=True, exist_ok=True)
+    for name in fnmatch.filter(INGREDIENTS, args.only):
+        fit = INGREDIENTS[name]
+        lines.append([name, *row(fit, model, given, sets, data / 'camvid')])
+        args.table.write_text(markdown_table(head, lines) + '\n', encoding='utf-8')
     print(args.table)
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -12,7 +12,6 @@ import argparse
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
-import sys
 from typing import Any
 
 import cv2
@@ -22,6 +21,8 @@ from torch import nn, Tensor
 from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.options import add_checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.engines.openvino_engine import convert, OpenVinoEngine
 from anomaly_seg_ros.engines.quantization import FRAMES, quantize
 from anomaly_seg_ros.engines.scored_model import load_scored_model, ScoredModel
@@ -131,18 +132,14 @@ def engine_maps(engine: OpenVinoEngine) -> Fitted:
 
 def main() -> int:
     """Measures the three and prints the table."""
-    parser = argparse.ArgumentParser(prog='python -m training.study.int8', description=__doc__)
-    parser.add_argument('--checkpoint', default='default')
+    parser = tool_parser(__doc__)
+    add_checkpoint(parser)
     parser.add_argument('--data', type=Path, default=Path('../shared/data'))
     parser.add_argument('--steps', type=int, default=400)
     parser.add_argument('--rate', type=float, default=1e-5)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
-    try:
-        print(table(args))
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        print(f'int8: {error}', file=sys.stderr)
-        return 2
+    print(table(args))
     return 0
 
 
@@ -172,4 +169,4 @@ def table(args: argparse.Namespace) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
 from anomaly_seg_ros.engines.scored_model import load_scored_model
 from training.losses import build_loss
 from training.objectives.distillation import Distillation
@@ -67,22 +68,14 @@ def table(args: argparse.Namespace) -> str:
 
 def main() -> int:
     """Measures and prints the table."""
-    parser = argparse.ArgumentParser(
-        prog='python -m training.study.sizes',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('checkpoints', nargs='+', metavar='CHECKPOINT', help='of one input size')
     parser.add_argument('--sizes', nargs='+', default=['1', '0.5, 1, 2'], metavar='FACTOR,...')
     parser.add_argument('--data', type=Path, default=Path('../shared/data'))
     args = parser.parse_args()
-    try:
-        print(table(args))
-    except (ValueError, FileNotFoundError) as error:
-        print(f'sizes: {error}', file=sys.stderr)
-        return 2
+    print(table(args))
     return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

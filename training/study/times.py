@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.tool import typed_tool
 from anomaly_seg_ros.demo.frame_source import SYNTHETIC
 from anomaly_seg_ros.provenance import code_version
 from training.bench.candidates import Candidate, EngineCall, prepare
 from training.bench.engine_process import peak_memory
 from training.bench.engines import WARM_UP
 from training.bench.frame import camera_images, Image, network_work
-from training.bench.machine import describe_machine, typed_module
+from training.bench.machine import describe_machine
 from training.bench.timing import interleave, percentiles, ratio, Samples
 from training.results import ResultRow
 
@@ -67,7 +68,7 @@ def measure_times(
                     input_size=engine.input_size,
                     latency_ms=percentiles(mine.wall_ms),
                     peak_mb=peak_memory(call.to_json(), SYNTHETIC, CAMERA)['peak'],
-                    command=typed_module('training.study.compare'),
+                    command=typed_tool(),
                     commit=code_version(),
                     extra={**about, 'subject': subject, 'ratio_to_first': ratio(mine, samples[0])},
                 )

@@ -13,12 +13,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-import sys
 from typing import Any
 
 import numpy as np
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser, typed_tool
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.frames.preprocess import to_input_size
 from anomaly_seg_ros.provenance import code_version
@@ -36,7 +36,7 @@ ADAPTED = 10
 
 def main(argv: list[str] | None = None) -> int:
     """Measures each checkpoint and writes the table."""
-    parser = argparse.ArgumentParser(prog='python -m training.study.whole_frames')
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'checkpoints', nargs='*', default=['default'], help='with a method for whole frames'
     )
@@ -47,20 +47,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument('--out', type=Path, default=Path('out/whole_frames'))
     args = parser.parse_args(argv)
-    try:
-        columns = {}
-        for number, name in enumerate(args.checkpoints):
-            judged, rows = measure(name, args)
-            judged.write(args.out / f'{number}_{Path(name).name}', rows)
-            columns[name] = rows
-        text = table(columns)
-        if later := adapted_line(args.checkpoints[0], args):
-            text += f'\n{later}\n'
-        (args.out / 'table.md').write_text(text, encoding='utf-8')
-        print(text, end='')
-    except (ValueError, OSError) as error:
-        print(f'whole_frames: {error}', file=sys.stderr)
-        return 2
+    columns = {}
+    for number, name in enumerate(args.checkpoints):
+        judged, rows = measure(name, args)
+        judged.write(args.out / f'{number}_{Path(name).name}', rows)
+        columns[name] = rows
+    text = table(columns)
+    if later := adapted_line(args.checkpoints[0], args):
+        text += f'\n{later}\n'
+    (args.out / 'table.md').write_text(text, encoding='utf-8')
+    print(text, end='')
     return 0
 
 
@@ -88,7 +84,7 @@ def measure(name: str, args: argparse.Namespace) -> tuple[WholeFrames, list[Resu
         engine=engine.name,
         precision=engine.precision,
         input_size=engine.input_size,
-        command='python -m training.study.whole_frames',
+        command=typed_tool(),
         commit=code_version(),
         extra={'device': engine.description, 'warnings': []},
     )
@@ -153,4 +149,4 @@ def adapted_line(name: str, args: argparse.Namespace) -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)
