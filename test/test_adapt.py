@@ -238,16 +238,16 @@ def test_each_camera_has_its_own(
     drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / 'car'
-    for camera, source in (('front', 'default'), ('left', str(out)), ('front', str(out))):
+    for camera, source in (('front', 'default'), ('car/left', str(out)), ('front', str(out))):
         command = ['adapt', str(drive), '--checkpoint', source, '--camera', camera]
-        rate = ['--false-positive-rate', '0.005'] if camera == 'left' else []
+        rate = ['--false-positive-rate', '0.005'] if camera == 'car/left' else []
         assert main([*command, *rate, '--out', str(out)]) == 0
     meta, before = Checkpoint.open(out).meta, Checkpoint.open(DEFAULT_FOLDER).meta
-    assert set(meta.cameras) == {'front', 'left'}
+    assert set(meta.cameras) == {'front', 'car/left'}
     assert meta.calibrations == before.calibrations
-    assert meta.cameras['left'][meta.score].threshold == pytest.approx(0.995)
+    assert meta.cameras['car/left'][meta.score].threshold == pytest.approx(0.995)
     assert meta.of_camera('front').calibrations != before.calibrations
-    assert [entry['camera'] for entry in meta.training['adapted']] == ['left', 'front']
+    assert [entry['camera'] for entry in meta.training['adapted']] == ['car/left', 'front']
     # Fitted again: before is what the camera had, not what all have.
     front = meta.training['adapted'][1]
     assert front['before']['share'] == pytest.approx(0.01, abs=0.002)

@@ -32,12 +32,15 @@ from anomaly_seg_ros.bags.reader import (
 )
 from anomaly_seg_ros.bags.storage import is_bag
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp
+from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import FrameFit, FrameShift
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands.make_bag import START_NS, write_bag
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.calibration_file import keep
 from anomaly_seg_ros.node.config import NodeConfig, parameters
 from training.evaluation.bag.many import INSTEAD, MEANINGLESS, Plan
 from training.results import read_results
@@ -309,6 +312,31 @@ def test_the_timeline_by_hand(
     assert [line['regions'] for line in lines] == ['1', '2', '0']
     scores = [float(line['frame_score']) for line in lines]
     assert scores == pytest.approx([(1 + 2 / 3 + 1 / 3 + 0) / 4, 9 / 768, 0], abs=1e-3)
+
+
+def test_a_cameras_own_calibration_is_taken(
+    run: Callable[..., int], make: Any, fake_checkpoint: Path, tmp_path: Path, capsys: Any
+) -> None:
+    checkpoint, file = Checkpoint.open(fake_checkpoint), tmp_path / 'kept.json'
+    bag = make([quadrants()])
+    levels = Calibration((-10.0, 10.0, 20.0))
+    strict = CameraCalibration(levels, 0.9, CalibratedOn('a', 'b', 1, 'c'))
+    checkpoint.with_meta(cameras={'car/left': {'max_logit': strict}})
+    keep(checkpoint, 'front', 'max_logit', strict, str(file))
+    kept = ('-p', f'calibration_file:={file}')
+    shares = {}
+    for out, more in {
+        'common': (),
+        'own': ('--camera', 'car/left'),
+        'kept': ('--camera', 'front', *kept),
+        'other': kept,
+    }.items():
+        assert run(bag, *more, out=out) == 0
+        shares[out] = float(timeline(tmp_path / out)[0]['mask_share'])
+    assert shares == {'common': 0.25, 'own': 0.0, 'kept': 0.0, 'other': 0.25}
+    assert "holds no camera '' but 'front'" in capsys.readouterr().err
+    assert run(bag, '--camera', 'rear', out='rear') == 2
+    assert "no camera 'rear'; it has car/left" in capsys.readouterr().err
 
 
 def test_two_runs_give_the_same_bytes(run: Callable[..., int], make: Any, tmp_path: Path) -> None:
@@ -1048,8 +1076,9 @@ def test_a_parameter_that_makes_no_sense_is_refused(
 
 def test_each_parameter_of_the_node_is_taken_or_refused() -> None:
     taken = {
-        'frame_score', 'frame_threshold', 'frozen_frames', 'health_frames', 'ignore_mask',
-        'max_regions', 'min_region_area', 'output_resolution', 'overlay_alpha', 'persistence',
+        'calibration_file', 'frame_score', 'frame_threshold', 'frozen_frames', 'health_frames',
+        'ignore_mask', 'max_regions', 'min_region_area', 'output_resolution', 'overlay_alpha',
+        'persistence',
         'score_encoding', 'score_scale', 'significant_bits', 'smoothing', 'static_mask_inverted',
         'threshold',
     }  # fmt: skip
@@ -1164,6 +1193,7 @@ def test_another_fit_or_ignore_mask_is_another_run(
     )
     keys = [plain.key(each, engine) for each in (checkpoint, judged, moved)]
     keys.append(masked.key(checkpoint, engine))
+    keys.append(Plan((), NodeConfig(), None, 'front').key(checkpoint, engine))
     mask[:4] = 255
     write_image(tmp_path / 'own.png', mask)
     keys.append(masked.key(checkpoint, engine))

@@ -154,7 +154,7 @@ def test_a_camera_whose_images_the_node_drops_is_bad(
         size, said = look(topic, root)
     assert size == 'size None'
     assert said.startswith(f'not ready: topic: {topic}: image dropped: cannot decode 7 bytes')
-    assert 'the node needs input_transport:=compressed' in said
+    assert 'the node needs input_transport: compressed' in said
     # It is never stamped, which the node says and takes the images all the same.
     data = encode_image(np.zeros((72, 96, 3), np.uint8), '.png')
     with playing(camera, CompressedImage(format='png', data=data)):
@@ -168,8 +168,10 @@ def test_a_camera_whose_images_the_node_drops_is_bad(
     for sender in (camera, of_another_name):
         with playing(sender, message):
             assert look(sender.topic_name, root) == [
-                'size (72, 96)', 'ready: start the node with input_transport:=compressed'
-            ]  # fmt: skip
+                'size (72, 96)',
+                'ready: write input_transport: compressed into a file and launch with '
+                'params_file:=FILE',
+            ]
     second = bench.user.create_publisher(CompressedImage, topic, 1)
     with playing(second, message):
         _, said = look(topic, root)

@@ -200,6 +200,21 @@ class Checkpoint:
             other.__dict__['_digest'] = self._digest
         return other
 
+    def of_camera(self, camera: str) -> Checkpoint:
+        """Gives the same as one camera has it, by its own calibrations.
+
+        Args:
+            camera: As `adapt --camera` called it; '' for those that all have in common.
+
+        Raises:
+            ValueError: It has no such camera.
+        """
+        known = self.meta.cameras
+        if camera and camera not in known:
+            has = f'it has {", ".join(known)}' if known else 'it has none'
+            raise ValueError(f'the checkpoint has no camera {camera!r}; {has}')
+        return self.in_memory(self.meta.of_camera(camera))
+
     def with_meta(self, **changes: Any) -> Checkpoint:
         """Changes fields of the meta data on disk, at once, and gives the result."""
         meta = replace(self.meta, **changes)

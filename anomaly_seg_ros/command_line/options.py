@@ -15,6 +15,12 @@ def add_checkpoint(parser: argparse.ArgumentParser, required: bool = False) -> N
     parser.add_argument('--checkpoint', required=required, default=default, help=help_text)
 
 
+def add_camera(parser: argparse._ActionsContainer) -> None:
+    """Declares whose calibration is taken."""
+    help_text = 'whose calibration is taken, as of adapt; default: that of all in common'
+    parser.add_argument('--camera', default='', metavar='NAME', help=help_text)
+
+
 def add_engine(parser: argparse.ArgumentParser) -> None:
     """Declares which score is computed, by which engine and in which precision."""
     parser.add_argument('--score', help="anomaly score; default: the checkpoint's own")

@@ -35,7 +35,7 @@ from anomaly_seg_ros.frames.ignore_mask import read_ignored
 from anomaly_seg_ros.frames.images import find_images, printable, read_image
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
-from anomaly_seg_ros.node.config import CAMERA_NAME, CAMERA_RULE
+from anomaly_seg_ros.node.config import CAMERA_KEY, CAMERA_RULE
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.process.whole_file import check_replaceable, fresh_folder
 from anomaly_seg_ros.whole_frame.methods import fit_camera, frame_judge, said_of_camera
@@ -77,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--camera',
         default='',
         metavar='NAME',
-        help='one of several cameras, as the node calls it; default: the calibration of all that '
-        'have none of their own',
+        help='one of several cameras of a node, or the namespace of its own node, as car/left; '
+        'default: the calibration of all that have none of their own',
     )
     parser.add_argument(
         '--ignore-mask',
@@ -101,8 +101,11 @@ def main(args: argparse.Namespace) -> int:
     rate = args.false_positive_rate
     if not 0 < rate < 1:
         raise ValueError(f'false-positive rate {rate} must lie between 0 and 1')
-    if args.camera and not re.fullmatch(CAMERA_NAME, args.camera):
-        raise ValueError(f'camera {args.camera!r} cannot be one of a node; {CAMERA_RULE}')
+    if args.camera and not re.fullmatch(CAMERA_KEY, args.camera):
+        raise ValueError(
+            f'camera {args.camera!r} cannot be one of a node; {CAMERA_RULE}, or the namespace of '
+            'the node, as car/left'
+        )
     check_replaceable(args.out, META_FILE)
     checkpoint = Checkpoint.open(args.checkpoint)
     total, frames = open_frames(args.frames, args.topic)

@@ -20,8 +20,8 @@ from anomaly_seg_ros.node.watchdog import Level
 LISTEN_S = 4.0
 """Longer than the silence after which the watchdog speaks."""
 USUAL = (1080, 1920)
-COMPRESSED = 'input_transport:=compressed'
-"""What the node is to be told of a topic of compressed images."""
+COMPRESSED = 'input_transport: compressed'
+"""What the node is to be told of a topic of compressed images, in its file of parameters."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +92,7 @@ def camera(topic: str) -> Generator[Observation, None, tuple[int, int] | None]:
     step = '' if state == GOOD else 'as it says'
     if report.compressed:
         text += f'; the node needs {COMPRESSED}'
-        step = step or f'start the node with {COMPRESSED}'
+        step = step or f'write {COMPRESSED} into a file and launch with params_file:=FILE'
     yield Observation('topic', text, state, step)
     return report.size
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
-from anomaly_seg_ros.command_line.options import add_checkpoint, add_engine
+from anomaly_seg_ros.command_line.options import add_camera, add_checkpoint, add_engine
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.frames.images import (
     find_images,
@@ -83,9 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_checkpoint(parser)
     add_engine(parser)
-    parser.add_argument(
-        '--camera', default='', metavar='NAME', help='whose calibration is taken, as of adapt'
-    )
+    add_camera(parser)
     parser.add_argument(
         '--save',
         default='overlay',
@@ -137,18 +135,15 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f'--save {NOTHING} leaves only --summary to be made; give it too')
     shard = choose_shard(args.shard, os.environ)
     jobs = shard.part(find_jobs(args.images, args.out, writes=bool(outputs)))
-    checkpoint = Checkpoint.open(args.checkpoint)
-    meta = checkpoint.meta.of_camera(args.camera)
-    if args.camera and args.camera not in meta.cameras:
-        known = f'it has {", ".join(meta.cameras)}' if meta.cameras else 'it has none'
-        raise ValueError(f'the checkpoint has no camera {args.camera!r}; {known}')
+    checkpoint = Checkpoint.open(args.checkpoint).of_camera(args.camera)
+    meta = checkpoint.meta
     wants_logits = 'logits' in outputs
     if wants_logits and args.engine not in ('auto', 'torch'):
         raise ValueError(f'logits come from engine torch only, not {args.engine!r}')
     engine = open_engine(
         checkpoint, 'torch' if wants_logits else args.engine, args.score, args.precision
     )
-    pipeline = build_pipeline(engine, meta, judge=frame_judge(checkpoint.in_memory(meta)))
+    pipeline = build_pipeline(engine, meta, judge=frame_judge(checkpoint))
     check_calibration((*outputs, 'summary') if args.summary else outputs, meta, engine.score_name)
     args.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

@@ -290,6 +290,8 @@ class NodeConfig:
 
 CAMERA_NAME = '[A-Za-z][A-Za-z0-9_]*'
 """What a camera of a node may be called."""
+CAMERA_KEY = f'{CAMERA_NAME}(/{CAMERA_NAME})*'
+"""What `topics.camera_key` may call one: its name, or the namespace of its node."""
 CAMERA_RULE = 'a name is a letter, then letters, digits or _'
 """The same in words."""
 

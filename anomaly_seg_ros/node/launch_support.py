@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 from anomaly_seg_ros.node import topics
 
-from .config import CAMERA_NAME, parameters
+from .config import CAMERA_KEY, parameters
 from .outputs import image_outputs
 
 OLD_PROFILE_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'
@@ -270,7 +270,7 @@ def camera_names(arguments: Mapping[str, str]) -> list[str]:
     """
     text = arguments.get('cameras', '')
     names = [name.strip() for name in text.split(',') if name.strip()]
-    bad = [name for name in names if not re.fullmatch(f'{CAMERA_NAME}(/{CAMERA_NAME})*', name)]
+    bad = [name for name in names if not re.fullmatch(CAMERA_KEY, name)]
     if bad or len(set(names)) != len(names):
         raise ValueError(
             f"cameras is '{text}'; write different names of letters, digits and _ with commas "

@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from anomaly_seg_ros.bags.reader import BagReader, choose_topic
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.command_line.options import add_checkpoint, add_engine
+from anomaly_seg_ros.command_line.options import add_camera, add_checkpoint, add_engine
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.frames.ignore_mask import read_mask
 from anomaly_seg_ros.frames.persistence import Persistence
 from anomaly_seg_ros.frames.pipeline import default_threshold
+from anomaly_seg_ros.node.calibration_file import camera_checkpoint
 from anomaly_seg_ros.node.label_info import latched_contents
 from anomaly_seg_ros.node.node_pipeline import node_pipeline, warm_up
 from anomaly_seg_ros.node.outputs import usual_outputs
@@ -72,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--topic', help='image topic, raw or compressed; default: the only one')
     add_checkpoint(parser)
     add_engine(parser)
+    add_camera(parser)
     parser.add_argument(
         '--labels',
         type=Path,
@@ -102,7 +104,8 @@ def main(args: argparse.Namespace) -> int:
     Returns:
         0 done, 1 something of the bags was skipped, or somebody stopped it.
     """
-    plan = Plan(parse_outputs(args.save), parse_parameters(args.parameters or ()), args.topic)
+    config = parse_parameters(args.parameters or ())
+    plan = Plan(parse_outputs(args.save), config, args.topic, args.camera)
     label_map = parse_label_map(args.label_map)
     shard = choose_shard(args.shard, os.environ)
     checkpoint = Checkpoint.open(args.checkpoint)
@@ -115,6 +118,7 @@ def main(args: argparse.Namespace) -> int:
         engine = open_engine(checkpoint, args.engine, args.score, args.precision)
         stack.callback(engine.close)
         warm_up(engine)
+        checkpoint = of_camera(checkpoint, plan, engine)
         if alone:
             (bag,) = args.bags
             return status_of(run_bag(args, bag, args.out, plan, label_map, checkpoint, engine))
@@ -145,6 +149,21 @@ def main(args: argparse.Namespace) -> int:
     return status
 
 
+def of_camera(checkpoint: Checkpoint, plan: Plan, engine: Engine) -> Checkpoint:
+    """Gives the checkpoint as the node has it for the camera.
+
+    Raises:
+        ValueError: Nobody knows the camera, or the calibration file cannot be read.
+    """
+    file = plan.config.calibration_file
+    if not file:
+        return checkpoint.of_camera(plan.camera)
+    own, note = camera_checkpoint(checkpoint, plan.camera, engine.score_name, file)
+    if note:
+        print(f'warning: {note}', file=sys.stderr)
+    return own
+
+
 def run_bag(
     args: argparse.Namespace,
     path: Path,
@@ -163,7 +182,7 @@ def run_bag(
             raise ValueError(f'bag {str(path)!r} holds no message on {topic}')
         names = reader.image_names(topic)
         labels = find_labels(reader, topic, names, args.labels)
-        mask = read_mask(plan.config.ignore_mask, '')
+        mask = read_mask(plan.config.ignore_mask, plan.camera)
         pipeline = node_pipeline(engine, checkpoint, plan.config, mask)
         prepare_out(out, path)
         store = stack.enter_context(tempfile.TemporaryDirectory(prefix=LABELLED, dir=out))

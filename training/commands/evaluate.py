@@ -12,6 +12,7 @@ import sys
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import METHODS
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
+from anomaly_seg_ros.command_line.options import add_camera
 from anomaly_seg_ros.engines import ENGINES, open_engine
 from anomaly_seg_ros.provenance import code_version
 from anomaly_seg_ros.registry import check_name, lookup
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     network.add_argument('--dataset', help=f'one of: {", ".join(sorted(DATASETS))}')
     network.add_argument('--root', type=Path, help='folder of the dataset')
+    add_camera(network)
     network.add_argument('--split', help='default: the one that benchmarks report')
     network.add_argument(
         '--engine',
@@ -110,9 +112,11 @@ def check_form(args: argparse.Namespace) -> tuple[str, ...]:
     """
     form = MAPS_FORM if args.scores or args.labels else NETWORK_FORM
     others = (
-        (*NETWORK_FORM, 'score', 'split', 'engine', 'corrupt') if form == MAPS_FORM else MAPS_FORM
+        (*NETWORK_FORM, 'score', 'camera', 'split', 'engine', 'corrupt')
+        if form == MAPS_FORM
+        else MAPS_FORM
     )
-    if mixed := [name for name in others if getattr(args, name) is not None]:
+    if mixed := [name for name in others if getattr(args, name) not in (None, '')]:
         raise ValueError(
             f'--{mixed[0]} does not go with --{form[0]}; give either --checkpoint, --dataset '
             'and --root, or --scores and --labels'
@@ -171,7 +175,7 @@ def default_split(dataset: str) -> str:
 
 
 def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
-    checkpoint = Checkpoint.open(args.checkpoint)
+    checkpoint = Checkpoint.open(args.checkpoint).of_camera(args.camera)
     meta = checkpoint.meta
     split = args.split or default_split(args.dataset)
     with heard_warnings() as heard:
@@ -233,7 +237,7 @@ def _evaluate_frames(args: argparse.Namespace) -> None:
     from training.evaluation.whole_frames import NORMAL, WholeFrames
 
     faults = parse_faults(args.corrupt) if args.corrupt else ()
-    checkpoint = Checkpoint.open(args.checkpoint)
+    checkpoint = Checkpoint.open(args.checkpoint).of_camera(args.camera)
     fit = checkpoint.meta.frame
     if fit is None or fit.method != args.score:
         has = f'it has {fit.method!r}' if fit else 'it has none'

@@ -26,7 +26,6 @@ NAMED = 3
 
 INSTEAD = {
     'checkpoint': '--checkpoint',
-    'calibration_file': '--checkpoint with one that adapt has fitted',
     'engine': '--engine',
     'engine_path': '--checkpoint with one that holds it below engines/',
     'precision': '--precision',
@@ -51,11 +50,13 @@ class Plan:
         outputs: Topics to write.
         config: The node's parameters.
         topic: Of the images; None for the only one.
+        camera: Whose calibration and ignore mask are taken.
     """
 
     outputs: tuple[str, ...]
     config: NodeConfig
     topic: str | None
+    camera: str = ''
 
     def key(self, checkpoint: Checkpoint, engine: Engine) -> str:
         """Gives what is the same where the results would be.
@@ -68,10 +69,11 @@ class Plan:
         calibration, threshold = meta.calibrations[score].levels, meta.thresholds.get(score)
         parts: list[Any] = [checkpoint.score_key(score), calibration, threshold]
         parts += [engine.name, engine.precision, self.outputs, asdict(self.config), self.topic]
+        parts.append(self.camera)
         if meta.frame is not None:  # which judges whole frames by arrays in the weights file
             shift = meta.frame_shift()
             parts += [meta.weights_sha256, asdict(meta.frame), shift and asdict(shift)]
-        ignored = read_ignored(self.config.ignore_mask, '', engine.input_size)
+        ignored = read_ignored(self.config.ignore_mask, self.camera, engine.input_size)
         if ignored is not None:
             parts.append(hashlib.sha256(ignored.tobytes()).hexdigest())
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
