@@ -99,9 +99,9 @@ def parse_verb(argv: Sequence[str]) -> str:
     parser = Parser(
         prog=PROGRAM,
         description='Semantic segmentation with a per-pixel anomaly score.',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog='verbs:\n' + '\n'.join(f'  {name:15} {verb.text}' for name, verb in VERBS.items()),
     )
+    verbs = '\n'.join(f'  {name:15} {verb.text}' for name, verb in VERBS.items())
+    parser.epilog = f'verbs:\n{verbs}'
     parser.add_argument('--version', action='version', version=__version__)
     parser.add_argument('verb', metavar='VERB')
     verb: str = parser.parse_args(argv).verb

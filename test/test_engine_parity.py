@@ -15,11 +15,10 @@ import pytest
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT_FOLDER
 from anomaly_seg_ros.demo.synthetic import SyntheticRoad
 from anomaly_seg_ros.engines import open_engine
-from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.engines.openvino_engine import cpu_precision
 from anomaly_seg_ros.frames.images import read_image
 from anomaly_seg_ros.frames.preprocess import to_input_size
-from training.bench.parity import agreement, rank_correlation, ranks
+from training.bench.parity import agreement, open_case, rank_correlation, ranks
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
@@ -52,15 +51,10 @@ def real_frames(root: Path) -> list[Any]:
 
 @pytest.fixture(scope='module', params=CASES)
 def engine(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    name, precision = request.param.split(':')
-    if name == 'torch':
-        return open_engine(Checkpoint.open(DEFAULT_FOLDER), name, precision=precision)
-    if name == 'openvino' and precision == 'bf16' and cpu_precision('auto') != 'bf16':
+    if request.param == 'openvino:bf16' and cpu_precision('auto') != 'bf16':
         pytest.skip('this CPU has no bf16')
-    out = tmp_path_factory.mktemp('engine') / 'engine'
-    size = Checkpoint.open(DEFAULT_FOLDER).meta.input_size
-    export_engine(Checkpoint.open(DEFAULT_FOLDER), None, size, precision, out, engine=name)
-    return open_engine(Checkpoint.open(DEFAULT_FOLDER), name, engine_path=out)
+    work = tmp_path_factory.mktemp('engine')
+    return open_case(Checkpoint.open(DEFAULT_FOLDER), request.param, None, work, work)
 
 
 @pytest.mark.parametrize('source', ['made_frames', 'real_frames'])

@@ -10,9 +10,11 @@ from anomaly_seg_ros.engines import AUTO, ENGINES, precisions
 
 def add_checkpoint(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """Declares which checkpoint is taken."""
-    default = None if required else DEFAULT
-    help_text = f"folder, or '{DEFAULT}'"
-    parser.add_argument('--checkpoint', required=required, default=default, help=help_text)
+    if required:
+        parser.add_argument('--checkpoint', required=True, help=f"folder, or '{DEFAULT}'")
+    else:
+        help_text = f"folder; default: '{DEFAULT}', which ships"
+        parser.add_argument('--checkpoint', default=DEFAULT, help=help_text)
 
 
 def add_camera(parser: argparse._ActionsContainer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 import shlex
@@ -26,9 +25,7 @@ def typed_tool() -> str:
 
 def tool_parser(doc: str | None) -> Parser:
     """Gives the parser of a tool, whose help is the text at the top of its file."""
-    return Parser(
-        prog=tool_name(), description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return Parser(prog=tool_name(), description=doc)
 
 
 def run_tool(main: Callable[[], int]) -> NoReturn:

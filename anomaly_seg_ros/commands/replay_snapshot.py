@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines import ENGINES, open_engine
+from anomaly_seg_ros.engines import AUTO, ENGINES, open_engine
 from anomaly_seg_ros.node.snapshot import Snapshot
 
 
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg replay_snapshot` takes."""
     parser.add_argument('folder', type=Path, metavar='FOLDER', help='as ~/snapshot has named it')
     parser.add_argument('--checkpoint', help='default: where the snapshot says that it was')
-    parser.add_argument('--engine', help=f"{', '.join(ENGINES)}; default: the snapshot's")
+    parser.add_argument('--engine', help=f"{', '.join((AUTO, *ENGINES))}; default: the snapshot's")
 
 
 def main(args: argparse.Namespace) -> int:

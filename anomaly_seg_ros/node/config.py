@@ -126,8 +126,8 @@ class NodeConfig:
     )
     persistence: str = param(
         '1/5',
-        'regions count that were there in so many of the last frames: 3/5 drops what flickers and '
-        'delays what is new by 2 frames',
+        'regions count that were there in so many of the last frames, of 1 to 60: 3/5 drops what '
+        'flickers and delays what is new by 2 frames',
         DYNAMIC,
     )
     smoothing: float = param(
@@ -165,8 +165,8 @@ class NodeConfig:
     )
     max_age_s: float = param(
         0.0,
-        'frames whose stamp is older than this are skipped; 0: none; the camera must share '
-        "the node's clock",
+        'frames whose stamp is more than so many seconds old are skipped; 0: none; the camera '
+        "must share the node's clock",
         DYNAMIC,
         range=(0.0, 3600.0),
     )

@@ -13,7 +13,7 @@ from anomaly_seg_ros.classes import dynamic_ids, IGNORE
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.prediction import Engine
 
-from .config import NodeConfig
+from .config import MEAN, NodeConfig
 from .regions import CLASS_ID
 
 SCHEMA = 1
@@ -62,7 +62,7 @@ def label_info(
                 'raw_scores': list(calibration.levels),
             },
         },
-        'frame_score': None if meta.frame is None else asdict(meta.frame),
+        'frame_score': asdict(meta.frame) if meta.frame and config.frame_score != MEAN else None,
         'model': {
             'name': meta.model,
             'weights_sha256': checkpoint.weights_sha256,

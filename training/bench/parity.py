@@ -142,7 +142,8 @@ def open_case(
         return open_engine(checkpoint, name, score, precision)
     out = work / case.replace(':', '_')
     size = checkpoint.meta.input_size
-    export_engine(checkpoint, score, size, precision, out, engine=name, calibration=frames)
+    calibration = frames if precision == 'int8' else None
+    export_engine(checkpoint, score, size, precision, out, engine=name, calibration=calibration)
     return open_engine(checkpoint, name, score, 'auto', out)
 
 

@@ -21,7 +21,7 @@ from anomaly_seg_ros.command_line.options import add_checkpoint
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.process.whole_file import check_replaceable, fresh_folder
 from anomaly_seg_ros.scores import has_statistics, is_tempered, SCORES
-from training.datasets import build_dataset
+from training.datasets import build_dataset, DATASETS
 from training.fitting.score_option import parse_option
 
 TEMPERATURE = 'temperature'
@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--dataset',
         required=True,
-        help='normal frames with class labels, which methods for whole frames do not need',
+        help='normal frames with class labels, which methods for whole frames do not need; '
+        f'one of: {", ".join(sorted(DATASETS))}',
     )
     parser.add_argument('--root', type=Path, required=True, help='folder of the dataset')
     parser.add_argument(

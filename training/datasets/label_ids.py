@@ -33,7 +33,7 @@ MEANINGS = {0: 'normal', 1: 'anomaly', IGNORE: 'ignored'}
 
 LABEL_MAP_HELP = (
     'what an id of the label files means: 0 normal, 1 anomaly, 255 ignored; as 255=1 for masks of '
-    '0 and 255 (dataset folder and --labels)'
+    '0 and 255 (of dataset folder, or of --labels where it is taken)'
 )
 
 MOST_IDS = 1 << 16
