@@ -305,6 +305,7 @@ def test_statistics_that_do_not_fit_are_refused() -> None:
     ('score', 'options', 'what'),
     [
         ('sml', {'smooth': 1}, "unknown option 'smooth' of score 'sml'; it takes: boundary_supp"),
+        ('max_logit', {'x': 1}, "unknown option 'x' of score 'max_logit'; it takes: none"),
         ('sml', {'mean': 1}, "unknown option 'mean' of score 'sml'"),
         ('msp', {'temperature': 2.0}, "unknown option 'temperature' of score 'msp'"),
         ('sml', {'dilated_smoothing': 'no'}, "'dilated_smoothing' of score 'sml' is 'no'; it"),

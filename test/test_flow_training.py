@@ -158,6 +158,8 @@ def test_convolutions_of_a_flow_are_not_rounded_to_tf32(recipe: Path, tmp_path: 
     ('change', 'text'),
     [
         ('patch=20', 'multiple of 8'),
+        ('flip=3', 'flip is 3.0; it must lie in 0..1'),
+        ('workers=-1', 'workers is -1; it must not be below 0'),
         ('lr=0', 'above 0'),
         ('scale=[2, 1]', 'low <= high'),
         ('pach=16', 'the keys are'),

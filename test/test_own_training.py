@@ -41,10 +41,9 @@ NETWORKS = {
 }  # fmt: skip
 
 
-def make_start(folder: Path, model: str) -> Path:
+def make_start(folder: Path, model: str, options: dict[str, Any]) -> Path:
     """A checkpoint with CamVid's classes and fresh weights, as small as its network can be."""
     torch.manual_seed(1)
-    options = NETWORKS[model]
     meta = CheckpointMeta(
         model=model,
         model_options=options,
@@ -63,7 +62,8 @@ def make_start(folder: Path, model: str) -> Path:
 
 @pytest.fixture(scope='module', params=NETWORKS)
 def start(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_start(tmp_path_factory.mktemp('start') / request.param, request.param)
+    folder = tmp_path_factory.mktemp('start') / request.param
+    return make_start(folder, request.param, NETWORKS[request.param])
 
 
 def write_own(root: Path, count: int = 12) -> Path:
@@ -149,6 +149,16 @@ def test_the_network_is_that_of_the_start(start: Path, monkeypatch: pytest.Monke
         named = dict(build_model(config.model, 2, config.model_options).named_parameters())
     for prefix in config.lr_multipliers:
         assert any(name.startswith(prefix) for name in named)
+
+
+@pytest.mark.parametrize(('layout', 'last'), [('a', 'transposed_conv.'), ('b', 'fullconv.')])
+def test_the_last_layer_is_that_of_the_layout(
+    layout: str, last: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {'layout': layout, 'channels': [8, 16, 32]}
+    start = make_start(tmp_path / 'start', 'enet', options)
+    config = filled(monkeypatch, start, SetFacts(30, 1.5, ('a', 'b')))
+    assert list(config.lr_multipliers) == [last]
 
 
 @pytest.mark.parametrize('aspect', [0.5, 1.0, 4 / 3, 2.35])
@@ -417,6 +427,54 @@ def test_a_run_does_not_go_on_with_other_classes(
         )
     file.write_text(text)
     assert train(run, own, start, *changes, 'epochs=2', '--resume') == 0
+
+
+def test_a_run_does_not_go_on_with_other_frames_to_validate_on(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
+) -> None:
+    monkeypatch.setattr(automatic, 'available_gigabytes', lambda: 16.0)
+    own, run = write_own(tmp_path / 'set'), tmp_path / 'run'
+    for path in [*own.glob('*/*.jpg'), *own.glob('*/*.png')]:
+        drive = path.parent / ('early' if path.stem < '06' else 'late')
+        drive.mkdir(exist_ok=True)
+        path.rename(drive / path.name)
+    text = (own / 'classes.yaml').read_text()
+    changes = ['warmup_steps=1', 'input_size=[64, 96]', 'batch_size=2', 'report=false']
+
+    def split(val: str) -> None:
+        (own / 'classes.yaml').write_text(f'{text}\nsplits: {{val: [{val}]}}\n')
+
+    split('late')
+    assert train(run, own, start, *changes, 'epochs=1') == 0
+    split('early')
+    assert train(run, own, start, *changes, 'epochs=2', '--resume') == 2
+    error = capsys.readouterr().err
+    assert "frames to validate on, and 'images/early/00.jpg' of those of now was learned" in error
+    split('late')
+    own = own.rename(tmp_path / 'moved')
+    (own / 'images' / 'early' / '05.jpg').unlink()
+    (own / 'labels' / 'early' / '05.png').unlink()
+    assert train(run, own, start, *changes, 'epochs=2', '--resume') == 0
+    assert 'began with 6 frames to learn from, and goes on with 5' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        ('input_size=96', 'input_size is 96; it must be a list of 2 numbers'),
+        ('input_size=[a,b]', "input_size is 'a'; it must be of type int"),
+        ('input_size=null', 'input_size is None; it must be a list of 2 numbers'),
+        ('input_size=[16,64]', "size 16x64 is below the stride 32 of 'bisenetv2'; use 32x64"),
+        ('model_options=3', 'model_options is 3; it must be a mapping'),
+        ('seed=-1', 'seed is -1; it must not be below 0'),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(
+    change: str, said: str, own: Path, tmp_path: Path, capsys: Any
+) -> None:
+    start = make_start(tmp_path / 'start', 'bisenetv2', NETWORKS['bisenetv2'])
+    assert train(tmp_path / 'run', own, start, change) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('change', ['epochs=two', 'batch_size=two'])

@@ -641,7 +641,7 @@ def test_a_split_whose_labels_are_all_void_is_refused(
 def test_a_finished_run_goes_on_with_more_epochs(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / 'run'
     run(recipe, out, 'epochs=1')
-    with pytest.raises(ValueError, match=r"started with other \['epochs', 'lr'\]"):
+    with pytest.raises(ValueError, match=r"started with other \['lr'\]"):
         run(recipe, out, 'epochs=2', 'lr=0.5', resume=True)
     assert run(recipe, out, 'epochs=3', resume=True) == 0
     with (out / 'metrics.csv').open() as file:

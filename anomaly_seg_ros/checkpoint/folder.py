@@ -141,6 +141,11 @@ class Checkpoint:
             {k: v for k, v in self._digest.tensors.items() if k.startswith(prefix)},
         )
 
+    @property
+    def weight_names(self) -> list[str]:
+        """Keys of the network's weights; raises as `network_key`."""
+        return [key for key in self._digest.tensors if not key.startswith(NO_NETWORK)]
+
     def network_weights(self) -> dict[str, Tensor]:
         """Gives the network's weights as float32 tensors on the CPU.
 
@@ -149,8 +154,7 @@ class Checkpoint:
             ValueError: It is truncated, a git-lfs pointer, not safetensors, not finite, or
                 another one than the meta data was written for.
         """
-        keys = [key for key in self._digest.tensors if not key.startswith(NO_NETWORK)]
-        return read_tensors(self.folder / WEIGHTS_FILE, keys)
+        return read_tensors(self.folder / WEIGHTS_FILE, self.weight_names)
 
     def statistics(self, score: str) -> dict[str, Tensor]:
         """Gives what `fit_score` stored of a score, by the names of its buffers, or nothing.

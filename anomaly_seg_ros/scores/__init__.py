@@ -156,6 +156,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     score = score_class(name)
     fixed = {*score.statistics, *({'temperature'} if score.tempered else ())}
     parameters = {**inspect.signature(score).parameters, **fit_parameters(name)}
+    fixed |= {key for key, p in parameters.items() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     valid = {key: p.default for key, p in parameters.items() if key not in fixed}
     if score.coarse:
         valid[STEP] = 1

@@ -12,6 +12,7 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from anomaly_seg_ros.cli import build_parser
+from anomaly_seg_ros.engines.export import check_size
 from anomaly_seg_ros.models import stride_of
 from anomaly_seg_ros.process.stop_signals import StopRequest
 from training.datasets import build_dataset
@@ -122,6 +123,7 @@ def check_recipe(config: TrainConfig) -> None:
     """
     check_objective(config.objective, config.objective_options)
     check_crop(config.model, config.crop)
+    check_size(config.model, config.input_size)
     if config.outliers:
         read_options(config.outliers)
     for entry in config.also:

@@ -62,6 +62,10 @@ class Renamed(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def files(self, index: int) -> tuple[Path, Path | None] | None:
+        """Gives the files of a frame."""
+        return self.dataset.files(index)
+
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
         image = sample.image
@@ -92,6 +96,11 @@ class Joined(Dataset):
     def __getitem__(self, index: int) -> Sample:
         dataset, place = self.frames[index]
         return dataset[place]
+
+    def files(self, index: int) -> tuple[Path, Path | None] | None:
+        """Gives the files of a frame, as its own dataset does."""
+        dataset, place = self.frames[index]
+        return dataset.files(place)
 
 
 def join(first: Dataset, also: Sequence[Mapping[str, Any]]) -> Dataset:

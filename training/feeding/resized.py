@@ -40,6 +40,10 @@ class ResizedFrames(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def files(self, index: int) -> tuple[Path, Path | None] | None:
+        """Gives the files that a frame was read from."""
+        return self.dataset.files(index)
+
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the mapped file behind: each process maps it itself."""
         return {key: value for key, value in self.__dict__.items() if key != '_kept'}

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.fabric import Fabric
 
+from training.datasets import Dataset
 from training.recipes.flow_config import FlowConfig
 from training.recipes.train_config import TrainConfig
 
@@ -45,6 +46,13 @@ class Progress:
         steps = max(self.step_in_epoch, 1)
         terms = {f'loss_{name}': total / steps for name, total in self.sums.items()}
         return {'loss': sum(terms.values())} | terms
+
+
+def image_names(dataset: Dataset, root: Path) -> list[str]:
+    """Gives the images of a dataset, sorted; those below `root` as from there, for it may move."""
+    files = (dataset.files(index) for index in range(len(dataset)))
+    images = [found[0] for found in files if found is not None]
+    return sorted(str(p.relative_to(root) if p.is_relative_to(root) else p) for p in images)
 
 
 def save_state(fabric: Fabric, out: Path, state: dict[str, Any]) -> None:
@@ -105,6 +113,7 @@ def read_state(
             'go on with more'
         )
     if changed:
+        changed = [key for key in changed if key != 'epochs']  # which may be more
         raise ValueError(
             f'the run in {str(out)!r} was started with other {changed}; give it the same, or '
             'begin again with another --out'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 import json
+import logging
 import math
 from pathlib import Path
 import time
@@ -43,8 +44,10 @@ from .run_parts import (
     build_training_objective,
     build_validation,
 )
-from .run_state import Progress, read_state, save_state
+from .run_state import image_names, Progress, read_state, save_state
 from .schedule import ema_update, learning_rate
+
+logger = logging.getLogger(__name__)
 
 MAY_DIFFER = (
     'workers', 'patience', 'root', 'init', 'outliers.root', 'objective_options.flow',
@@ -80,6 +83,8 @@ class Trainer:
     ):
         self.fabric, self.config, self.out = fabric, config, out
         self.train_set, self.interrupted = train_set, interrupted
+        sets = {'train': train_set, 'val': val_set}
+        self.frames = {name: image_names(found, config.root) for name, found in sets.items()}
         self.progress = Progress()
         self.commit = code_version()
         self.void_index = len(train_set.classes.names) if config.void else None
@@ -155,6 +160,7 @@ class Trainer:
             lambda state: int(state['progress']['epoch']),
         )
         self._check_classes(state)
+        self._check_frames(state)
         self.model.load_state_dict(state['model'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.objective.load_state_dict(state['objective'])
@@ -179,6 +185,26 @@ class Trainer:
                 f'{", ".join(now)}; give them back, or begin again with another --out'
             )
 
+    def _check_frames(self, state: Mapping[str, Any]) -> None:
+        """Refuses a state that was validated on other frames: some may have been learned by now.
+
+        Raises:
+            ValueError: The text names one, where one was.
+        """
+        began = state.get('frames', self.frames)  # states of before did not say
+        if began['val'] != self.frames['val']:
+            learned = sorted(set(self.frames['val']) & set(began['train']))
+            raise ValueError(
+                f'{str(self.out)!r} began with other frames to validate on'
+                + (f', and {learned[0]!r} of those of now was learned' if learned else '')
+                + '; give them back, or begin again with another --out'
+            )
+        if began['train'] != self.frames['train']:
+            logger.warning(
+                '%r began with %d frames to learn from, and goes on with %d, not the same ones',
+                str(self.out), len(began['train']), len(self.frames['train']),
+            )  # fmt: skip
+
     def _state(self) -> dict[str, Any]:
         state = {
             'model': self.model,
@@ -188,6 +214,7 @@ class Trainer:
             'progress': vars(self.progress),
             'config': self.config.as_dict(),
             'class_names': list(self.train_set.classes.names),
+            'frames': self.frames,
         }
         if self.own_optimizer is not None:
             state['own_optimizer'] = self.own_optimizer

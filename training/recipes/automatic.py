@@ -68,6 +68,9 @@ def fill_in(values: Mapping[str, Any], stored: Mapping[str, Any] | None = None) 
         ValueError: A key has no `auto`, or what it is found from is missing.
     """
     filled = dict(values)
+    for key, kind in _TYPES.items():
+        if filled.get(key, AUTO) != AUTO:
+            filled[key] = convert(key, kind, filled[key])
     wanted = [key for key, value in filled.items() if value == AUTO]
     folder = filled.get('outliers')
     if stored is not None:
@@ -190,8 +193,13 @@ def _heads(values: Mapping[str, Any]) -> list[str]:
     """Gives the beginnings of the names of the last layers' weights that the network has."""
     model = str(values['model'])
     prefixes: tuple[str, ...] = read_fact('model', MODELS, model, 'classifier_prefixes', ())
-    outlier = bool(values.get('model_options', {}).get('outlier_head'))
-    return [p for p in prefixes if outlier or p != 'logits_ood.']
+    options, init = values.get('model_options', {}), values.get('init')
+    # Of two published layouts a network has the last layer of one.
+    names = Checkpoint.open(str(init)).weight_names if init else None
+    has = {'logits_ood.': bool(options.get('outlier_head'))}  # which may begin afresh
+    return [
+        p for p in prefixes if has.get(p, names is None or any(n.startswith(p) for n in names))
+    ]
 
 
 def _fill_frames(values: dict[str, Any], wanted: Sequence[str], facts: SetFacts) -> None:
@@ -275,3 +283,7 @@ _START = (
 )  # fmt: skip
 _FRAMES = ('input_size', 'crop', 'batch_size', 'epochs', 'val_every', 'warmup_steps')
 _MACHINE = tuple(_OF_THE_MACHINE)
+_TYPES = {
+    'input_size': 'tuple[int, int]', 'crop': 'tuple[int, int]', 'model_options': 'dict[str, Any]',
+}  # fmt: skip
+"""Of what the others follow from."""

@@ -53,6 +53,11 @@ class FlowConfig:
         for name in ('patch', 'lr', 'max_gradient', 'batch_size', 'crops_per_frame', 'epochs'):
             if not getattr(self, name) > 0:
                 raise ValueError(f'{name} is {getattr(self, name)}; it must be above 0')
+        for name in ('seed', 'workers'):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f'{name} is {getattr(self, name)}; it must not be below 0')
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f'flip is {self.flip}; it must lie in 0..1')
         if self.patch % 8:
             raise ValueError(f'patch is {self.patch}; it must be a multiple of 8')
         if not 0 < self.scale[0] <= self.scale[1]:

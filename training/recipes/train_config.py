@@ -36,7 +36,7 @@ PLAIN_LOSSES = {'ohem', 'cross_entropy'}
 POSITIVE = ('lr', 'batch_size', 'epochs', 'val_every', 'step_epochs', 'std', 'crop', 'input_size')
 NOT_NEGATIVE = (
     'patience', 'warmup_steps', 'workers', 'weight_decay', 'aux_weight', 'color', 'poly_power',
-    'clip_norm',
+    'clip_norm', 'seed',
 )  # fmt: skip
 RANGES = ('scale', 'stretch')
 PROBABILITIES = ('flip', 'class_balanced_crops', 'camera_changes', 'ground_changes')
