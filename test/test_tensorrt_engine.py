@@ -7,12 +7,17 @@ That the converters cover the graphs: `test_plain_graph.py`, and `test/gpu/dry_r
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
+import io
+import json
+import os
 from pathlib import Path
 import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
+import zipfile
 
 import numpy as np
 import pytest
@@ -258,3 +263,44 @@ def test_the_scripts_for_people_with_a_gpu_start(name: str, root: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f'python test/gpu/{name}' in done.stdout
+
+
+class RunsCode:
+    """A pickle that does something as it is read."""
+
+    def __init__(self, trace: Path):
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.trace,))
+
+
+@pytest.mark.parametrize('hidden', ['expression', 'pickle'])
+def test_an_engine_file_runs_no_code(
+    trt: Any, tiny_checkpoint: Path, tmp_path: Path, hidden: str
+) -> None:
+    out, trace = tmp_path / 'engine', tmp_path / 'trace'
+    checkpoint = Checkpoint.open(tiny_checkpoint)
+    export_engine(checkpoint, None, SIZE, 'fp32', out, engine='tensorrt')
+    pickled = io.BytesIO()
+    torch.save((RunsCode(trace),), pickled)
+    expression = {'as_expr': {'expr_str': f"__import__('pathlib').Path({str(trace)!r}).touch()"}}
+
+    def changed(name: str, data: bytes) -> bytes:
+        if hidden == 'pickle':
+            return pickled.getvalue() if 'sample_inputs' in name else data
+        return data.replace(b'{"as_int": 96}', json.dumps(expression).encode())
+
+    file = out / 'batch1.pt2'
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, 'w') as archive:
+        for name, data in members.items():
+            archive.writestr(name, changed(name, data))
+    with pytest.raises(ValueError, match='loading it would run code that is in it; export it'):
+        trt.load(out, read_engine_meta(out), 'fp32', 1)
+    assert not trace.exists()
+    assert 'TORCH_FORCE_WEIGHTS_ONLY_LOAD' not in os.environ
+    with suppress(Exception):
+        torch.export.load(file)
+    assert trace.exists(), 'the file does what it shall not'

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from anomaly_seg_ros.prediction import LABELS, Prediction, split_outputs, stack_images
 
+from .exported_program import load_program
 from .facts import EngineFacts
 from .folder import EngineMeta, ExportRequest
 
@@ -186,7 +187,7 @@ class TensorRtEngine:
         torch_tensorrt.runtime.set_cudagraphs_mode(True)
         self._replays = {}
         for count in meta.batch_sizes:
-            module = torch_tensorrt.load(str(folder / model_file(count))).module()
+            module = load_program(torch_tensorrt.load, folder / model_file(count)).module()
             blank = torch.zeros(count, *self.input_size, 3, dtype=torch.uint8)
             with torch.inference_mode():
                 self._replays[count] = CudaReplay(module, blank, record=False)
