@@ -22,8 +22,8 @@ from training.converting.label_studio import unpack_brush
 from training.datasets import build_dataset
 
 HEIGHT, WIDTH = 20, 30
-SQUARE = [[2, 3], [9, 3], [9, 8], [2, 8]]
-"""Corners of the car, which lies over the road."""
+SQUARE = [[2, 3], [10, 3], [10, 9], [2, 9]]
+"""Corners of the car, which lies over the road, where pixel 0 ends at 1."""
 
 
 def photo(path: Path, suffix: str = '.jpg') -> None:
@@ -39,8 +39,8 @@ def truth(road: int, car: int) -> np.ndarray:
     return labels
 
 
-def road_points(width: int = WIDTH - 1) -> list[list[int]]:
-    return [[0, 2], [width, 2], [width, HEIGHT - 1], [0, HEIGHT - 1]]
+def road_points(width: int = WIDTH, height: int = HEIGHT) -> list[list[int]]:
+    return [[0, 2], [width, 2], [width, height], [0, height]]
 
 
 def flat(points: list[list[int]]) -> list[int]:
@@ -70,7 +70,7 @@ def make_cvat(root: Path) -> None:
         f'<mask label="car" z_order="1" rle="{str(car_runs())[1:-1]}" left="2" top="3" '
         'width="8" height="6"/>'
     )
-    box = '<box label="car" z_order="1" xtl="2" ytl="3" xbr="9" ybr="8"/>'
+    box = '<box label="car" z_order="1" xtl="2" ytl="3" xbr="10" ybr="9"/>'
     size = f'width="{WIDTH}" height="{HEIGHT}"'
     (root / 'annotations.xml').write_text(
         '<annotations><version>1.1</version><meta><job><labels>'
@@ -110,7 +110,7 @@ def make_labelme(root: Path) -> None:
 
     photo(root / 'deep' / 'a')
     mask = b64encode(encode_image(np.full((6, 8), 255, np.uint8), '.png')).decode()
-    road = shape('road', road_points())
+    road = shape('road', road_points(WIDTH - 1, HEIGHT - 1))
     write_json(
         root / 'deep' / 'a.json',
         content('a.jpg', road, shape('car', [[2, 3], [9, 8]], 'mask', mask=mask)),
@@ -158,7 +158,7 @@ def make_label_studio(root: Path) -> None:
     car = part('brushlabels', 'car', format='rle', rle=brush(truth(0, 1) == 1))
     box = part(
         'rectanglelabels', 'car', rotation=0,
-        x=200 / WIDTH, y=300 / HEIGHT, width=700 / WIDTH, height=500 / HEIGHT,
+        x=200 / WIDTH, y=300 / HEIGHT, width=800 / WIDTH, height=600 / HEIGHT,
     )  # fmt: skip
     photo(root / 'a name')
     photo(root / 'media' / 'b')

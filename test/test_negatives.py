@@ -9,9 +9,14 @@ import pytest
 
 from anomaly_seg_ros.classes import CITYSCAPES
 from training.feeding.pasting import build_paster
-from training.negatives import build_negatives
+from training.negatives import build_negatives, coco_masks
 from training.negatives.coco import ROAD_CATEGORIES
-from training.negatives.coco_masks import decode_polygons, decode_runs, unpack_runs
+from training.negatives.coco_masks import (
+    decode_polygons,
+    decode_runs,
+    fill_polygon,
+    unpack_runs,
+)
 
 RNG = np.random.default_rng
 
@@ -132,7 +137,7 @@ def test_coco_knows_every_class_of_the_road() -> None:
 
 
 def test_coco_cuts_the_object_along_its_box(tmp_path: Path) -> None:
-    triangle = [[2, 1, 5, 1, 2, 4]]
+    triangle = [[2, 1, 6.5, 1, 2, 5.5]]
     root = coco_folder(tmp_path, [annotation(1, 17, triangle)])
     photo = build_negatives('coco', {'root': root, 'min_side': 1}).draw(RNG(0))
     assert photo.regions is not None
@@ -181,6 +186,45 @@ def test_a_polygon_may_reach_over_the_border() -> None:
     assert decode_polygons([[-9, -9, 1e12, -9, 1e12, 1e12, -9, 1e12]], (2, 3)).all()
 
 
+def inside(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Asks each pixel whether a ray from its centre to the left meets the outline oddly often."""
+    y, x = (at + 0.5 for at in np.mgrid[: size[0], : size[1]])
+    odd = np.zeros(size, np.bool_)
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, 0), strict=True):
+        if y0 != y1:
+            odd ^= ((y0 <= y) != (y1 <= y)) & (x0 + (y - y0) * ((x1 - x0) / (y1 - y0)) <= x)
+    return odd
+
+
+@pytest.mark.parametrize('parts', [1, 2])
+@pytest.mark.parametrize('crossings', [1 << 20, 7])
+def test_a_polygon_holds_the_pixels_whose_centre_it_encloses(
+    parts: int, crossings: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coco_masks, '_CROSSINGS', crossings)
+    rng = RNG(0)
+    for reach in (0.7, 3, 12, 40):
+        for corners in range(1, 9):
+            size = int(rng.integers(1, 30)), int(rng.integers(1, 30))
+            points = (
+                np.round(rng.uniform(-reach, reach, (corners, 2)) * parts) / parts + size[0] // 2
+            )
+            mask = np.zeros(size, np.uint8)
+            fill_polygon(mask, points, 7)
+            assert ((mask == 7) == inside(points, size)).all()
+
+
+@pytest.mark.parametrize('shift', [0, 0.5])
+def test_a_square_is_as_large_as_its_sides(shift: float) -> None:
+    corners = np.array([10, 10, 20, 10, 20, 20, 10, 20]) + shift
+    mask = decode_polygons([corners.tolist()], (30, 30))
+    assert mask.sum() == mask[10:20, 10:20].sum() == 100
+
+
+def test_an_object_smaller_than_a_pixel_is_where_it_lies() -> None:
+    assert decode_polygons([[3.6, 3.6, 4.4, 3.6, 4.4, 4.4]], (6, 8)).nonzero() == ([4], [4])
+
+
 def test_coco_says_what_is_wrong_with_its_file(tmp_path: Path) -> None:
     root = coco_folder(tmp_path, [annotation(1, 17, {'counts': [3, 4], 'size': [6, 8]})])
     source = build_negatives('coco', {'root': root, 'min_side': 1})
@@ -205,7 +249,7 @@ def test_runs_go_down_the_columns_and_begin_with_zeros() -> None:
 
 
 def test_overlapping_polygons_leave_no_hole() -> None:
-    mask = decode_polygons([[0, 0, 3, 0, 3, 3, 0, 3], [2, 2, 5, 2, 5, 5, 2, 5]], (6, 6))
+    mask = decode_polygons([[0, 0, 4, 0, 4, 4, 0, 4], [2, 2, 6, 2, 6, 6, 2, 6]], (6, 6))
     assert mask.sum() == 16 + 16 - 4
 
 
@@ -239,7 +283,7 @@ def test_coco_leaves_out_objects_alone_where_photos_may_show_a_road(tmp_path: Pa
 def test_coco_draws_each_category_as_often(tmp_path: Path) -> None:
     box = [[0, 0, 3, 0, 3, 3, 0, 3]]
     entries = [annotation(1, 17, box) for _ in range(30)] + [
-        annotation(2, 3, [[0, 0, 7, 0, 7, 5]])
+        annotation(2, 3, [[0, 0, 8, 0, 8, 6, 0, 6]])
     ]
     root = coco_folder(tmp_path, entries)
     options = {'root': root, 'min_side': 1, 'exclude': []}

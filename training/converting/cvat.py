@@ -20,10 +20,10 @@ from training.negatives.coco_masks import fill_polygon
 
 from .drawing import (
     checked_size,
+    ellipse_corners,
     empty_labels,
-    fill_ellipse,
-    fill_rectangle,
     paste_mask,
+    rectangle_corners,
 )
 from .export import Export, Labelled, Labels
 from .files import image_files, ImagesByName, key_of
@@ -114,10 +114,11 @@ def _fill(labels: Labels, shape: ElementTree.Element, place: int) -> None:
         left, top = number('xtl'), number('ytl')
         size = number('xbr') - left, number('ybr') - top
         middle = left + size[0] / 2, top + size[1] / 2
-        fill_rectangle(labels, (left, top), size, place, number('rotation'), middle)
+        corners = rectangle_corners((left, top), size, number('rotation'), middle)
+        fill_polygon(labels, corners, place)
     elif shape.tag == 'ellipse':
         centre, radii = (number('cx'), number('cy')), (number('rx'), number('ry'))
-        fill_ellipse(labels, centre, radii, place, number('rotation'))
+        fill_polygon(labels, ellipse_corners(centre, radii, number('rotation')), place)
     else:
         size = checked_size(shape.get('height'), shape.get('width'))
         counts = [int(count) for count in shape.get('rle', '').split(',')]

@@ -1,4 +1,4 @@
-"""Draws the shapes of label tools into maps of class ids."""
+"""What the shapes of label tools have in common: sizes, corners and masks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
-from training.negatives.coco_masks import fill_polygon
 
 from .export import Labels
 
@@ -30,42 +29,30 @@ def empty_labels(size: tuple[int, int]) -> Labels:
     return np.full(size, IGNORE, np.uint8)
 
 
-def fill_ellipse(
-    labels: Labels,
-    centre: tuple[float, float],
-    radii: tuple[float, float],
-    place: int,
-    degrees: float = 0.0,
-) -> None:
-    """Fills an ellipse around (x, y), turned clockwise, with a class."""
+def ellipse_corners(
+    centre: tuple[float, float], radii: tuple[float, float], degrees: float = 0.0
+) -> NDArray[np.float64]:
+    """Gives (n, 2) corners of an ellipse around (x, y), turned clockwise."""
     angle = np.linspace(0, 2 * np.pi, 181)
     x, y = radii[0] * np.cos(angle), radii[1] * np.sin(angle)
     turn = np.radians(degrees)
-    fill_polygon(
-        labels,
-        np.stack([
-            centre[0] + x * np.cos(turn) - y * np.sin(turn),
-            centre[1] + x * np.sin(turn) + y * np.cos(turn),
-        ], 1),
-        place,
-    )  # fmt: skip
+    return np.stack([
+        centre[0] + x * np.cos(turn) - y * np.sin(turn),
+        centre[1] + x * np.sin(turn) + y * np.cos(turn),
+    ], 1)  # fmt: skip
 
 
-def fill_rectangle(
-    labels: Labels,
+def rectangle_corners(
     corner: tuple[float, float],
     size: tuple[float, float],
-    place: int,
     degrees: float = 0.0,
     about: tuple[float, float] | None = None,
-) -> None:
-    """Fills a rectangle with a class.
+) -> NDArray[np.float64]:
+    """Gives (4, 2) corners of a rectangle.
 
     Args:
-        labels: Changed in place.
         corner: (x, y) of its upper left corner.
         size: Width and height.
-        place: The class.
         degrees: By which it is turned clockwise.
         about: What it is turned about; None: its corner.
     """
@@ -74,7 +61,8 @@ def fill_rectangle(
     pivot = np.asarray(corner if about is None else about)
     turn = np.radians(degrees)
     matrix = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    fill_polygon(labels, (corners - pivot) @ matrix + pivot, place)
+    turned: NDArray[np.float64] = (corners - pivot) @ matrix + pivot
+    return turned
 
 
 def paste_mask(labels: Labels, mask: NDArray[Any], corner: tuple[int, int], place: int) -> None:

@@ -20,10 +20,10 @@ from training.negatives.coco_masks import fill_polygon
 
 from .drawing import (
     checked_size,
+    ellipse_corners,
     empty_labels,
-    fill_ellipse,
-    fill_rectangle,
     paste_mask,
+    rectangle_corners,
 )
 from .export import Export, Labelled, Labels
 from .files import ImagesByName, key_of, read_json
@@ -133,10 +133,10 @@ def _fill(labels: Labels, area: Mapping[str, Any], place: int) -> None:
         fill_polygon(labels, points, place)
     elif area['type'] == 'rectanglelabels':
         corner, size = (across('x'), down('y')), (across('width'), down('height'))
-        fill_rectangle(labels, corner, size, place, turn)
+        fill_polygon(labels, rectangle_corners(corner, size, turn), place)
     elif area['type'] == 'ellipselabels':
         radii = across('radiusX'), down('radiusY')
-        fill_ellipse(labels, (across('x'), down('y')), radii, place, turn)
+        fill_polygon(labels, ellipse_corners((across('x'), down('y')), radii, turn), place)
     else:
         pixels = unpack_brush(bytes(value['rle']))
         if pixels.size != 4 * labels.size:

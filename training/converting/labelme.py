@@ -15,14 +15,14 @@ import numpy as np
 
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.image_bytes import content_format, decode
-from training.negatives.coco_masks import fill_polygon
+from training.negatives.coco_masks import checked_corners, fill_with_border
 
 from .drawing import (
     checked_size,
+    ellipse_corners,
     empty_labels,
-    fill_ellipse,
-    fill_rectangle,
     paste_mask,
+    rectangle_corners,
 )
 from .export import Export, Labelled, Labels
 from .files import key_of, read_json
@@ -99,17 +99,20 @@ def _image(path: Path, content: Mapping[str, Any]) -> Path | tuple[bytes, str]:
 
 
 def _fill(labels: Labels, shape: Mapping[str, Any], place: int) -> None:
-    points = np.asarray(shape['points'], np.float64).reshape(-1, 2)
+    """Fills as LabelMe does, which draws the outline too."""
+    points = checked_corners(shape['points'])
     kind = shape.get('shape_type', 'polygon')
     if kind == 'polygon':
-        fill_polygon(labels, points, place)
+        fill_with_border(labels, points, place)
     elif kind == 'circle':
         radius = float(np.hypot(*(points[1] - points[0])))
-        fill_ellipse(labels, (points[0, 0], points[0, 1]), (radius, radius), place)
+        corners = ellipse_corners((points[0, 0], points[0, 1]), (radius, radius))
+        fill_with_border(labels, corners, place)
     else:
         (left, top), (right, bottom) = points.min(0), points.max(0)
         if kind == 'rectangle':
-            fill_rectangle(labels, (left, top), (right - left, bottom - top), place)
+            corners = rectangle_corners((left, top), (right - left, bottom - top))
+            fill_with_border(labels, corners, place)
         else:
             data = np.frombuffer(b64decode(shape['mask']), np.uint8)
             mask = decode(data, cv2.IMREAD_GRAYSCALE)

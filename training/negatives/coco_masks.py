@@ -13,7 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_FAR = 2**15
+_FAR = 2.0**31
+_FAR_CV = 2**15
+_CROSSINGS = 1 << 20
+"""Of edges and rows, at a time."""
 
 
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -35,22 +38,82 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.
     return decode_runs(unpack_runs(counts) if isinstance(counts, str) else counts, size)
 
 
-def fill_polygon(mask: NDArray[np.uint8], points: Any, value: int) -> None:
-    """Fills a polygon of (x, y) pixels with a value, its border included."""
+def checked_corners(points: Any) -> NDArray[np.float64]:
+    """Gives (n, 2) corners of points (x, y), or of their numbers in a row.
+
+    Raises:
+        ValueError: They are no pairs of finite numbers.
+    """
     corners = np.asarray(points, np.float64).reshape(-1, 2)
+    if not np.isfinite(corners).all():
+        x, y = corners[~np.isfinite(corners).all(1)][0].tolist()
+        raise ValueError(f"a corner at '{x}, {y}'; draw it anew, or take the shape out")
+    return corners
+
+
+def fill_polygon(mask: NDArray[np.uint8], points: Any, value: int) -> None:
+    """Fills the pixels whose centre lies in a polygon of (x, y), where pixel 0 ends at 1.
+
+    What it encloses twice is outside, as in COCO's mask API; one that holds no centre fills
+    nothing.
+
+    Raises:
+        ValueError: As `checked_corners`.
+    """
+    # Beyond this, sums of floats would no longer be exact to a small part of a pixel.
+    corners = checked_corners(points).clip(-_FAR, _FAR)
+    ends = np.roll(corners, -1, 0)
+    # An edge crosses the middles of the rows from `first` on and before `last`.
+    first, last = _from_centre(np.sort(np.stack([corners[:, 1], ends[:, 1]]), 0), mask.shape[0])
+    crossing = np.flatnonzero(last > first)
+    if not crossing.size:
+        return
+    corners, ends, first, last = corners[crossing], ends[crossing], first[crossing], last[crossing]
+    slopes = (ends[:, 0] - corners[:, 0]) / (ends[:, 1] - corners[:, 1])
+    counts = last - first
+    top, bottom = int(first.min()), int(last.max())
+    across = _from_centre(np.stack([corners[:, 0], ends[:, 0]]), mask.shape[1])
+    left, right = int(across.min()), int(across.max())
+    turns = np.zeros((bottom - top, right - left + 1), np.uint8)
+    batches = np.flatnonzero(np.diff(np.cumsum(counts) // _CROSSINGS)) + 1
+    for batch in np.split(np.arange(len(counts)), batches):
+        edges = np.repeat(batch, counts[batch])
+        starts = np.cumsum(counts[batch]) - counts[batch]
+        rows = first[edges] + np.arange(edges.size) - np.repeat(starts, counts[batch])
+        x = corners[edges, 0] + (rows + 0.5 - corners[edges, 1]) * slopes[edges]
+        columns = _from_centre(x, mask.shape[1]).clip(left, right)
+        np.bitwise_xor.at(turns, (rows - top, columns - left), 1)
+    inside = np.bitwise_xor.accumulate(turns, 1)[:, :-1].astype(np.bool_)
+    mask[top:bottom, left:right][inside] = value
+
+
+def _from_centre(at: NDArray[np.float64], size: int) -> NDArray[np.int64]:
+    """Gives the first pixel, of `size`, whose centre is not before a place."""
+    return np.ceil(at - 0.5).clip(0, size).astype(np.int64)
+
+
+def fill_with_border(mask: NDArray[np.uint8], points: Any, value: int) -> None:
+    """Fills a polygon of (x, y) whose corners are centres of pixels, its border included.
+
+    Raises:
+        ValueError: As `checked_corners`.
+    """
     # A polygon may leave the photo, but not what OpenCV's integers hold.
-    rounded = np.round(corners).clip(-_FAR, _FAR).astype(np.int32)
+    rounded = np.round(checked_corners(points)).clip(-_FAR_CV, _FAR_CV).astype(np.int32)
     cv2.fillPoly(mask, [rounded], (value,))
 
 
 def decode_polygons(
     polygons: Sequence[Sequence[float]], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Gives the (H, W) union of polygons, borders included."""
+    """Gives the (H, W) union of polygons; of those that hold no pixel's centre, their borders."""
     mask = np.zeros(size, np.uint8)
-    for polygon in polygons:
-        # One call each: of two polygons in one call, the overlap would be a hole.
-        fill_polygon(mask, polygon, 1)
+    for fill in (fill_polygon, fill_with_border):
+        for polygon in polygons:
+            # One call each: of two polygons in one call, the overlap would be a hole.
+            fill(mask, polygon, 1)
+        if mask.any():
+            break
     return mask
 
 
