@@ -369,6 +369,32 @@ def test_a_broken_export_is_one_line_and_leaves_nothing(
     assert re.search(text, error)
 
 
+@pytest.mark.parametrize(
+    ('kind', 'make', 'old', 'new', 'text'),
+    [
+        ('coco', make_coco, '[2, 3, 10', '[NaN, 3, 10', "valid JSON: it holds 'NaN' for a number"),
+        ('coco', make_coco, '[2, 3, 10', '[1e999, 3, 10', "'a.jpg' of .*: a corner at 'inf, 3.0'"),
+        ('coco', make_coco, '"height": 20', '"height": 1e999', 'a frame of 30xinf pixels'),
+        ('cvat', make_cvat, '30.00,2.00;', '30,nan;', "a b.jpg' of .*: a corner at '30.0, nan'"),
+        ('cvat', make_cvat, 'left="2"', 'left="inf"', "a b.jpg' of .*: left 'inf' of a shape"),
+        ('labelme', make_labelme, '[9, 8]', '[9, 1e999]', "b.json.*: a corner at '9.0, inf'"),
+        ('label_studio', make_label_studio, '"x": 6.', '"x": 1e999', "task None.*x 'inf' of"),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_not_finite_are_refused(
+    kind: str, make: Callable[[Path], None], old: str, new: str, text: str, tmp_path: Path,
+    capsys: Any,
+) -> None:  # fmt: skip
+    (tmp_path / 'in').mkdir()
+    make(tmp_path / 'in')
+    for file in [*(tmp_path / 'in').rglob('*.json'), *(tmp_path / 'in').rglob('*.xml')]:
+        file.write_text(file.read_text().replace(old, new))
+    assert main(['convert', kind, str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert re.search(text, error)
+
+
 def test_two_exports_of_cvat_are_not_taken_for_one(tmp_path: Path, capsys: Any) -> None:
     for name in ('a', 'b'):
         make_cvat(tmp_path / 'in' / name)

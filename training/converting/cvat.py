@@ -22,6 +22,7 @@ from .drawing import (
     checked_size,
     ellipse_corners,
     empty_labels,
+    finite,
     paste_mask,
     rectangle_corners,
 )
@@ -105,7 +106,7 @@ def _drawn(
 
 def _fill(labels: Labels, shape: ElementTree.Element, place: int) -> None:
     def number(key: str) -> float:
-        return float(shape.get(key) or 0)
+        return finite(key, shape.get(key) or 0)
 
     if shape.tag == 'polygon':
         points = [pair.split(',') for pair in shape.get('points', '').split(';')]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,25 @@ def checked_size(height: Any, width: Any) -> tuple[int, int]:
     Raises:
         ValueError: It is none.
     """
-    size = int(height), int(width)
+    try:
+        size = int(height), int(width)
+    except (OverflowError, TypeError, ValueError):
+        size = 0, 0
     if min(size) < 1 or size[0] * size[1] > 1 << 27:
-        raise ValueError(f'a frame of {size[1]}x{size[0]} pixels')
+        raise ValueError(f'a frame of {width}x{height} pixels')
     return size
+
+
+def finite(name: str, value: Any) -> float:
+    """Gives a number of a shape.
+
+    Raises:
+        ValueError: It is none, or not finite.
+    """
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} '{value}' of a shape; draw it anew, or take it out")
+    return number
 
 
 def empty_labels(size: tuple[int, int]) -> Labels:

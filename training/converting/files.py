@@ -68,9 +68,13 @@ def read_json(path: Path) -> Any:
         ValueError: It is none.
     """
     try:
-        return json.loads(path.read_text(encoding='utf-8-sig'))
+        return json.loads(path.read_text(encoding='utf-8-sig'), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{str(path)!r} is not valid JSON: {error}') from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f'it holds {constant!r} for a number')
 
 
 def key_of(image: Path, folder: Path) -> str:

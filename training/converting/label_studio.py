@@ -22,6 +22,7 @@ from .drawing import (
     checked_size,
     ellipse_corners,
     empty_labels,
+    finite,
     paste_mask,
     rectangle_corners,
 )
@@ -122,12 +123,12 @@ def _fill(labels: Labels, area: Mapping[str, Any], place: int) -> None:
     height, width = (int(side) for side in labels.shape)
 
     def across(key: str) -> float:
-        return width / 100 * float(value[key])
+        return width / 100 * finite(key, value[key])
 
     def down(key: str) -> float:
-        return height / 100 * float(value[key])
+        return height / 100 * finite(key, value[key])
 
-    turn = float(value.get('rotation') or 0)
+    turn = finite('rotation', value.get('rotation') or 0)
     if area['type'] == 'polygonlabels':
         points = np.asarray(value['points'], np.float64) * (width / 100, height / 100)
         fill_polygon(labels, points, place)
