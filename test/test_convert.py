@@ -8,6 +8,7 @@ from itertools import pairwise
 import json
 from pathlib import Path
 import re
+import tracemalloc
 from typing import Any
 import zipfile
 
@@ -18,6 +19,8 @@ import pytest
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.frames.images import encode_image, write_image
 from training.converting import CONVERTERS
+from training.converting.coco import _draw_instances
+from training.converting.drawing import empty_labels
 from training.converting.label_studio import unpack_brush
 from training.datasets import build_dataset
 
@@ -393,6 +396,69 @@ def test_numbers_that_are_not_finite_are_refused(
     error = capsys.readouterr().err
     assert error.count('\n') == 1
     assert re.search(text, error)
+
+
+@pytest.mark.parametrize(
+    ('case', 'old'),
+    [
+        ('coco', f'"width": {WIDTH}'),
+        ('coco panoptic', f'"width": {WIDTH}'),
+        ('cvat for images', f'width="{WIDTH}"'),
+        ('label studio', f'"original_width": {WIDTH}'),
+        ('labelme', f'"imageWidth": {WIDTH}'),
+    ],
+)
+def test_a_stated_size_that_is_not_that_of_the_image_is_refused(
+    case: str, old: str, tmp_path: Path, capsys: Any
+) -> None:
+    kind, make, _ = CASES[case]
+    (tmp_path / 'in').mkdir()
+    make(tmp_path / 'in')
+    for file in [*(tmp_path / 'in').rglob('*.json'), *(tmp_path / 'in').rglob('*.xml')]:
+        file.write_text(file.read_text().replace(old, old.replace(str(WIDTH), '800')))
+    assert main(['convert', kind, str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert f'the image is {WIDTH}x{HEIGHT}, its labels are for 800x{HEIGHT}; export' in error
+
+
+def test_labelme_may_leave_the_size_to_the_image(tmp_path: Path) -> None:
+    make_labelme(tmp_path / 'in')
+    for file in (tmp_path / 'in').rglob('*.json'):
+        content = json.loads(file.read_text())
+        del content['imageHeight'], content['imageWidth']
+        write_json(file, content)
+    assert main(['convert', 'labelme', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 0
+    dataset = build_dataset('classes', tmp_path / 'out', 'all')
+    road, car = (dataset.classes.names.index(name) for name in ('road', 'car'))
+    assert all((sample.labels == truth(road, car)).all() for sample in dataset)
+
+
+@pytest.mark.parametrize('data', [5, 'a', 'abcd', [1]])
+def test_labelme_names_the_file_whose_image_is_broken(
+    data: Any, tmp_path: Path, capsys: Any
+) -> None:
+    make_labelme(tmp_path / 'in')
+    file = tmp_path / 'in' / 'b.json'
+    write_json(file, json.loads(file.read_text()) | {'imageData': data})
+    assert main(['convert', 'labelme', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert f'cannot read {str(file)!r} as a file of LabelMe: ' in error
+
+
+def test_of_many_objects_one_mask_is_held_at_a_time() -> None:
+    labels = empty_labels((1000, 1000))
+    objects = [
+        {'segmentation': {'counts': [0, size, 10**6 - size]}, 'category_id': size}
+        for size in range(1, 21)
+    ]
+    tracemalloc.start()
+    _draw_instances(labels, objects, {str(size): size for size in range(1, 21)})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * labels.nbytes
+    assert labels[:21, 0].tolist() == [*range(1, 21), 255]
 
 
 def test_two_exports_of_cvat_are_not_taken_for_one(tmp_path: Path, capsys: Any) -> None:

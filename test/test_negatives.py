@@ -262,6 +262,9 @@ def test_packed_runs() -> None:
     assert unpack_runs('1322O') == [1, 3, 2, 5, 1]
     # 17 does not fit four bits and a sign: 17 + 32 = 49 -> 'a', then '0'.
     assert unpack_runs('a0') == [17]
+    assert unpack_runs('oooooo0') == [2**30 - 1]
+    with pytest.raises(ValueError, match='a number of more than 7 characters'):
+        unpack_runs('ooooooo0')
 
 
 def test_coco_leaves_out_objects_alone_where_photos_may_show_a_road(tmp_path: Path) -> None:

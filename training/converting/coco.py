@@ -12,13 +12,14 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.images import read_image
 from training.datasets.splits import SPELLINGS
 from training.negatives.coco_masks import decode_segmentation
 
-from .drawing import checked_size, empty_labels, paste_mask
+from .drawing import labels_of, paste_mask
 from .export import Export, Labelled
 from .files import ImagesByName, read_json
 
@@ -109,7 +110,7 @@ def _frames(
         if file is None:
             raise FileNotFoundError(f'image {name!r} of {str(path)!r} is not in {str(folder)!r}')
         try:
-            labels = empty_labels(checked_size(image['height'], image['width']))
+            labels = labels_of(file, image.get('height'), image.get('width'))
             if kind == 'instances':
                 _draw_instances(labels, own, classes_of[path])
             else:
@@ -128,13 +129,13 @@ def _split(path: Path) -> str:
 def _draw_instances(
     labels: Any, annotations: Sequence[Mapping[str, Any]], places: Mapping[str, int]
 ) -> None:
-    masks = [
-        (decode_segmentation(annotation['segmentation'], labels.shape), annotation)
-        for annotation in annotations
-        if annotation['segmentation']
-    ]
-    for mask, annotation in sorted(masks, key=lambda pair: -int(pair[0].sum())):
-        paste_mask(labels, mask, (0, 0), places[str(annotation['category_id'])])
+    def mask(annotation: Mapping[str, Any]) -> NDArray[np.uint8]:
+        return decode_segmentation(annotation['segmentation'], labels.shape)
+
+    # Drawn twice: together the masks of a large frame would take gigabytes.
+    outlined = [annotation for annotation in annotations if annotation['segmentation']]
+    for annotation in sorted(outlined, key=lambda each: -int(mask(each).sum())):
+        paste_mask(labels, mask(annotation), (0, 0), places[str(annotation['category_id'])])
 
 
 def _draw_segments(

@@ -23,6 +23,7 @@ from .drawing import (
     ellipse_corners,
     empty_labels,
     finite,
+    labels_of,
     paste_mask,
     rectangle_corners,
 )
@@ -94,7 +95,7 @@ def _drawn(
                 '"Save images"'
             )
         try:
-            labels = empty_labels(checked_size(image.get('height'), image.get('width')))
+            labels = labels_of(file, image.get('height'), image.get('width'))
             shapes = [shape for shape in image if _is_area(shape)]
             for shape in sorted(shapes, key=lambda shape: int(shape.get('z_order') or 0)):
                 _fill(labels, shape, places[shape.get('label', '')])

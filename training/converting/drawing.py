@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.frames.images import decode_upright, read_bytes, turned_note
 
-from .export import Labels
+from .export import Image, Labels
 
 
 def checked_size(height: Any, width: Any) -> tuple[int, int]:
@@ -43,6 +46,38 @@ def finite(name: str, value: Any) -> float:
 def empty_labels(size: tuple[int, int]) -> Labels:
     """Gives labels of (height, width) that say nothing."""
     return np.full(size, IGNORE, np.uint8)
+
+
+def labels_of(image: Image, height: Any, width: Any) -> Labels:
+    """Gives labels that say nothing, of the size that an export states for an image.
+
+    Raises:
+        FileNotFoundError: There is no such image.
+        ValueError: It is no size, or not that of the image.
+    """
+    stated, real = checked_size(height, width), image_size(image)
+    if stated != real:
+        note = turned_note(image) if isinstance(image, Path) else ''
+        raise ValueError(
+            f'the image is {real[1]}x{real[0]}, its labels are for {stated[1]}x{stated[0]}{note}; '
+            'export them with the image that they were drawn on'
+        )
+    return empty_labels(real)
+
+
+def image_size(image: Image) -> tuple[int, int]:
+    """Gives the (height, width) of an image.
+
+    Raises:
+        FileNotFoundError: There is no such image.
+        ValueError: It cannot be decoded.
+    """
+    if isinstance(image, Path):
+        path, data = image, read_bytes(image)
+    else:
+        path, data = Path('the image in it'), image[0]
+    height, width = decode_upright(path, data, cv2.IMREAD_GRAYSCALE).shape
+    return height, width
 
 
 def ellipse_corners(

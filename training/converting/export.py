@@ -21,19 +21,22 @@ from training.datasets.classes_file import FILE_NAME
 Labels = NDArray[np.uint8]
 """(H, W) places in `Export.classes`, 255 = nothing is said."""
 
+Image = Path | tuple[bytes, str]
+"""The image file, or its bytes with the suffix that they want."""
+
 
 class Labelled(NamedTuple):
     """One frame of an export.
 
     Attributes:
         key: Its path below `images/`, without suffix.
-        image: The image file, or its bytes with the suffix that they want.
+        image: What they are labels of.
         labels: What its pixels are.
         split: 'train', 'val' or 'test' where the export says.
     """
 
     key: str
-    image: Path | tuple[bytes, str]
+    image: Image
     labels: Labels
     split: str = ''
 
@@ -132,7 +135,7 @@ def _free_key(key: str, taken: set[str]) -> str:
     return free
 
 
-def _copy_image(image: Path | tuple[bytes, str], target: Path) -> None:
+def _copy_image(image: Image, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(image, Path):
         shutil.copyfile(image, target.with_name(target.name + image.suffix.lower()))

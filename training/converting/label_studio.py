@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from training.negatives.coco_masks import fill_polygon
 
 from .drawing import (
-    checked_size,
     ellipse_corners,
-    empty_labels,
     finite,
+    labels_of,
     paste_mask,
     rectangle_corners,
 )
@@ -94,8 +93,7 @@ def _frames(
                 f'the image of {what} is not in {str(folder)!r}: {_addresses(task)}; copy it there'
             )
         try:
-            size = checked_size(areas[0]['original_height'], areas[0]['original_width'])
-            labels = empty_labels(size)
+            labels = labels_of(file, areas[0]['original_height'], areas[0]['original_width'])
             for area in areas:
                 _fill(labels, area, places[str(_label(area))])
         except (KeyError, TypeError, ValueError, IndexError) as error:

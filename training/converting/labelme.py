@@ -18,13 +18,14 @@ from anomaly_seg_ros.frames.image_bytes import content_format, decode
 from training.negatives.coco_masks import checked_corners, fill_with_border
 
 from .drawing import (
-    checked_size,
     ellipse_corners,
     empty_labels,
+    image_size,
+    labels_of,
     paste_mask,
     rectangle_corners,
 )
-from .export import Export, Labelled, Labels
+from .export import Export, Image, Labelled, Labels
 from .files import key_of, read_json
 
 IGNORED = '__ignore__'
@@ -70,21 +71,24 @@ def _frames(
     folder: Path, files: Sequence[tuple[Path, Mapping[str, Any]]], places: Mapping[str, int]
 ) -> Iterator[Labelled]:
     for path, content in files:
-        yield Labelled(key_of(path, folder), _image(path, content), _draw(path, content, places))
+        try:
+            image = _image(path, content)
+            labels = _draw(image, content, places)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(f'cannot read {str(path)!r} as a file of LabelMe: {error}') from None
+        yield Labelled(key_of(path, folder), image, labels)
 
 
-def _draw(path: Path, content: Mapping[str, Any], places: Mapping[str, int]) -> Labels:
-    try:
-        size = checked_size(content.get('imageHeight'), content.get('imageWidth'))
-        labels = empty_labels(size)
-        for shape in filter(_is_area, content['shapes']):
-            _fill(labels, shape, places[str(shape['label'])])
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise ValueError(f'cannot read {str(path)!r} as a file of LabelMe: {error}') from None
+def _draw(image: Image, content: Mapping[str, Any], places: Mapping[str, int]) -> Labels:
+    height, width = content.get('imageHeight'), content.get('imageWidth')
+    stated = height is not None and width is not None
+    labels = labels_of(image, height, width) if stated else empty_labels(image_size(image))
+    for shape in filter(_is_area, content['shapes']):
+        _fill(labels, shape, places[str(shape['label'])])
     return labels
 
 
-def _image(path: Path, content: Mapping[str, Any]) -> Path | tuple[bytes, str]:
+def _image(path: Path, content: Mapping[str, Any]) -> Image:
     """Gives the file beside the JSON, else the image that the JSON holds."""
     name = str(content.get('imagePath') or '').replace('\\', '/')
     for place in (path.parent / name, path.parent / Path(name).name):

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 _FAR = 2.0**31
 _FAR_CV = 2**15
+_LONGEST = 7 * 5
+"""Bits of a packed number."""
 _CROSSINGS = 1 << 20
 """Of edges and rows, at a time."""
 
@@ -144,6 +146,9 @@ def unpack_runs(text: str) -> list[int]:
     Each number is cut into groups of five bits, lowest first, written as a character from '0' on;
     bit 5 says that more follow, bit 4 of the last group is the sign. From the fourth number on it
     is the difference to the number two before.
+
+    Raises:
+        ValueError: A number has more groups than 32 bits need.
     """
     counts: list[int] = []
     value = shift = 0
@@ -152,6 +157,8 @@ def unpack_runs(text: str) -> list[int]:
         value |= (code & 31) << shift
         shift += 5
         if code & 32:
+            if shift == _LONGEST:
+                raise ValueError('packed run lengths hold a number of more than 7 characters')
             continue
         if code & 16:
             value -= 1 << shift
