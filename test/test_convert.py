@@ -461,6 +461,27 @@ def test_of_many_objects_one_mask_is_held_at_a_time() -> None:
     assert labels[:21, 0].tolist() == [*range(1, 21), 255]
 
 
+@pytest.mark.parametrize('case', [case for case in CASES if case != 'mapillary'])
+def test_what_macos_and_notebooks_put_beside_the_files_is_no_data(
+    case: str, tmp_path: Path
+) -> None:
+    kind, make, _ = CASES[case]
+    source = tmp_path / 'in'
+    source.mkdir()
+    make(source)
+    for path in [path for path in source.rglob('*') if path.is_file()]:
+        inner = path.relative_to(source)
+        for copy in (
+            path.with_name(f'._{path.name}'),
+            source / '__MACOSX' / inner,
+            source / '.ipynb_checkpoints' / inner,
+        ):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(b'\0\5\26\7')
+    assert main(['convert', kind, str(source), '--out', str(tmp_path / 'out')]) == 0
+    assert len(build_dataset('classes', tmp_path / 'out', 'all')) == 2
+
+
 def test_two_exports_of_cvat_are_not_taken_for_one(tmp_path: Path, capsys: Any) -> None:
     for name in ('a', 'b'):
         make_cvat(tmp_path / 'in' / name)

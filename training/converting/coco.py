@@ -21,7 +21,7 @@ from training.negatives.coco_masks import decode_segmentation
 
 from .drawing import labels_of, paste_mask
 from .export import Export, Labelled
-from .files import ImagesByName, read_json
+from .files import ImagesByName, json_files, read_json
 
 Annotated = tuple[Path, Mapping[str, Any], Sequence[Mapping[str, Any]]]
 """The JSON file, an entry of its images, and its annotations."""
@@ -50,7 +50,7 @@ def coco(folder: Path) -> Export:
 
 
 def _export(folder: Path, mark: str, kind: str) -> Export:
-    contents = [(path, read_json(path)) for path in sorted(folder.rglob('*.json'))]
+    contents = [(path, read_json(path)) for path in json_files(folder)]
     files = [(path, content) for path, content in contents if _is_coco(content, mark)]
     if not files:
         raise FileNotFoundError(f'no JSON file of COCO {kind} in {str(folder)!r}')

@@ -28,7 +28,7 @@ from .drawing import (
     rectangle_corners,
 )
 from .export import Export, Labelled, Labels
-from .files import image_files, ImagesByName, key_of
+from .files import files_below, image_files, ImagesByName, key_of
 
 BACKGROUND = 'background'
 """What "Segmentation mask" calls pixels without a label."""
@@ -42,7 +42,7 @@ def cvat(folder: Path) -> Export:
         ValueError: It is broken.
     """
     for name, read in (('annotations.xml', _for_images), ('labelmap.txt', _masks)):
-        found = sorted(folder.rglob(name))
+        found = [path for path in files_below(folder, (Path(name).suffix,)) if path.name == name]
         if len(found) > 1:
             raise ValueError(
                 f'{str(folder)!r} holds {len(found)} exports, as {str(found[0])!r} and '
@@ -151,7 +151,7 @@ def _masks(path: Path) -> Export:
             codes[code] = len(classes)
             classes.append({'name': name, 'color': color})
     folder = path.parent / 'SegmentationClass'
-    masks = sorted(folder.rglob('*.png'))
+    masks = sorted(files_below(folder, ('.png',)))
     return Export(classes, _painted(path.parent, folder, masks, codes), len(masks))
 
 

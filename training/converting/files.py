@@ -9,14 +9,27 @@ from typing import Any
 
 from anomaly_seg_ros.frames.images import is_hidden, SUFFIXES, walk
 
+MACOS = '__MACOSX'
+"""Folder that macOS packs beside the files, of what its file system knows of them."""
+
+
+def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Gives the files with one of these suffixes, sorted; hidden ones are no data."""
+    for inner, folders, names in walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if name != MACOS and not is_hidden(name))
+        for name in sorted(names):
+            if not is_hidden(name) and Path(name).suffix.lower() in suffixes:
+                yield Path(inner) / name
+
 
 def image_files(folder: Path) -> Iterator[Path]:
-    """Gives the image files below a folder, sorted; hidden ones are no data."""
-    for inner, folders, names in walk(folder, followlinks=False):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        for name in sorted(names):
-            if not is_hidden(name) and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(inner) / name
+    """Gives the image files below a folder."""
+    return files_below(folder, SUFFIXES)
+
+
+def json_files(folder: Path) -> list[Path]:
+    """Gives the JSON files below a folder."""
+    return sorted(files_below(folder, ('.json',)))
 
 
 class ImagesByName:

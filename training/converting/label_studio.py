@@ -26,7 +26,7 @@ from .drawing import (
     rectangle_corners,
 )
 from .export import Export, Labelled, Labels
-from .files import ImagesByName, key_of, read_json
+from .files import ImagesByName, json_files, key_of, read_json
 
 AREAS = ('polygonlabels', 'brushlabels', 'rectanglelabels', 'ellipselabels')
 UPLOADED = re.compile('[0-9a-f]{8}-(?=.)')
@@ -40,7 +40,7 @@ def label_studio(folder: Path) -> Export:
         FileNotFoundError: No such file, or an image is missing.
         ValueError: It is of another form, or broken.
     """
-    files = sorted(folder.rglob('*.json'))
+    files = json_files(folder)
     exports = [(path, content) for path in files if _is_export(content := read_json(path))]
     if not exports:
         raise FileNotFoundError(

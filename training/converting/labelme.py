@@ -26,7 +26,7 @@ from .drawing import (
     rectangle_corners,
 )
 from .export import Export, Image, Labelled, Labels
-from .files import key_of, read_json
+from .files import json_files, key_of, read_json
 
 IGNORED = '__ignore__'
 """Label of shapes that mean nothing."""
@@ -41,7 +41,7 @@ def labelme(folder: Path) -> Export:
         FileNotFoundError: No such file, or one without its image.
         ValueError: A file is broken.
     """
-    found = [(path, read_json(path)) for path in sorted(folder.rglob('*.json'))]
+    found = [(path, read_json(path)) for path in json_files(folder)]
     files = [
         (path, content)
         for path, content in found
