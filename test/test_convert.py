@@ -345,6 +345,9 @@ def damage(case: str, root: Path) -> None:
     if case == 'size':
         file = root / 'annotations.xml'
         file.write_text(file.read_text().replace(f'width="{WIDTH}"', 'width="-1"'))
+    if case == 'colour':
+        file = root / 'annotations.xml'
+        file.write_text(file.read_text().replace('#804080', '#f00'))
     if case == 'empty':
         (root / 'annotations.xml').unlink()
 
@@ -357,6 +360,7 @@ def damage(case: str, root: Path) -> None:
         ('runs', r"image 'sub/a b.jpg' of .*: run lengths add up to 49, the mask is \(6, 8\)"),
         ('label', "image 'sub/a b.jpg' of .*: 'no'"),
         ('size', "image 'sub/a b.jpg' of .*: a frame of -1x20 pixels"),
+        ('colour', "annotations.xml.: colour '#f00' of label 'road' is not of the form #rrggbb"),
         ('empty', 'no annotations.xml and no labelmap.txt in .*; export as "CVAT for images 1.1"'),
     ],
 )
@@ -480,6 +484,92 @@ def test_what_macos_and_notebooks_put_beside_the_files_is_no_data(
             copy.write_bytes(b'\0\5\26\7')
     assert main(['convert', kind, str(source), '--out', str(tmp_path / 'out')]) == 0
     assert len(build_dataset('classes', tmp_path / 'out', 'all')) == 2
+
+
+def with_coco(root: Path, change: Callable[[Any], None], name: str = '_annotations') -> None:
+    make_coco(root)
+    file = root / 'train' / '_annotations.coco.json'
+    content = json.loads(file.read_text())
+    change(content)
+    write_json(file.with_name(f'{name}.coco.json'), content)
+
+
+@pytest.mark.parametrize('place', [0, 1], ids=['first', 'later'])
+@pytest.mark.parametrize('outline', [None, []])
+def test_boxes_of_coco_are_told_of(place: int, outline: Any, tmp_path: Path, capsys: Any) -> None:
+    box: dict[str, Any] = {'id': 9, 'image_id': 1, 'category_id': 1, 'bbox': [0, 0, 5, 5]}
+    box |= {} if outline is None else {'segmentation': outline}
+    only = [{**box, 'image_id': 2}, box]
+    with_coco(tmp_path / 'in', lambda content: content['annotations'].insert(place, box))
+    assert main(['convert', 'coco', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 0
+    said = capsys.readouterr().out
+    assert 'left out: 2 images without an outline\n' in said
+    assert 'left out: 1 annotations without an outline (boxes only)\n' in said
+    assert '2 frames;' in said
+
+    with_coco(
+        tmp_path / 'in',
+        lambda content: content.update(annotations=[*only, {**box, 'segmentation': []}]),
+    )
+    (tmp_path / 'in' / 'valid' / '_annotations.coco.json').unlink()
+    assert main(['convert', 'coco', str(tmp_path / 'in'), '--out', str(tmp_path / 'o2')]) == 2
+    assert capsys.readouterr().err.endswith(
+        'the export holds no labelled frame; 3 annotations without an outline (boxes only); 2 '
+        'images without an outline\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ('color', 'kept'),
+    [
+        ('#1f5b9f', ', color: [31, 91, 159]'), ([31, 91, 159], ', color: [31, 91, 159]'),
+        ('blue', ''), ([1, 2], ''), ([1, 2, 256], ''), ([1, 2, 0.5], ''), (5, ''), (None, ''),
+    ],
+)  # fmt: skip
+def test_a_colour_of_coco_is_kept_where_it_is_one(color: Any, kept: str, tmp_path: Path) -> None:
+    with_coco(tmp_path / 'in', lambda content: content['categories'][0].update(color=color))
+    assert main(['convert', 'coco', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 0
+    text = (tmp_path / 'out' / 'classes.yaml').read_text()
+    assert f'- {{name: "road", id: 0{kept}}}\n' in text
+
+
+def test_an_image_is_labelled_once(tmp_path: Path, capsys: Any) -> None:
+    with_coco(tmp_path / 'in', lambda content: None, 'person_keypoints')
+    assert main(['convert', 'coco', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    assert re.search(
+        r"a.jpg' is labelled in '.*_annotations.coco.json' \(id 1\) and in "
+        r"'.*person_keypoints.coco.json' \(id 1\); keep one of them\n$",
+        capsys.readouterr().err,
+    )
+    make_label_studio(tmp_path / 'ls')
+    file = tmp_path / 'ls' / 'project-3.json'
+    tasks = json.loads(file.read_text())
+    write_json(file, [{**task, 'id': number} for number, task in enumerate([*tasks, tasks[0]])])
+    assert main(['convert', 'label_studio', str(tmp_path / 'ls'), '--out', str(tmp_path / 'out')])
+    assert re.search(
+        r"a name.jpg' is labelled in task 0 of .* and in task 3 of ", capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'text'),
+    [
+        ('128,64,128', '0,0,142', r"labels 'road' and 'car' have the same colour \[0, 0, 142\]"),
+        (
+            '128,64,128',
+            '0,0,0',
+            r"labels 'background' and 'road' have the same colour \[0, 0, 0\]",
+        ),
+    ],
+)
+def test_labels_of_one_colour_are_not_taken_for_one(
+    old: str, new: str, text: str, tmp_path: Path, capsys: Any
+) -> None:
+    make_cvat_masks(tmp_path / 'in')
+    file = tmp_path / 'in' / 'labelmap.txt'
+    file.write_text(file.read_text().replace(old, new))
+    assert main(['convert', 'cvat', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    assert re.search(f'labelmap.txt.: {text}; give one of them', capsys.readouterr().err)
 
 
 def test_two_exports_of_cvat_are_not_taken_for_one(tmp_path: Path, capsys: Any) -> None:

@@ -6,6 +6,7 @@ other tools export too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 import re
@@ -20,7 +21,7 @@ from training.datasets.splits import SPELLINGS
 from training.negatives.coco_masks import decode_segmentation
 
 from .drawing import labels_of, paste_mask
-from .export import Export, Labelled
+from .export import color_entry, Export, Labelled
 from .files import ImagesByName, json_files, read_json
 
 Annotated = tuple[Path, Mapping[str, Any], Sequence[Mapping[str, Any]]]
@@ -56,33 +57,36 @@ def _export(folder: Path, mark: str, kind: str) -> Export:
         raise FileNotFoundError(f'no JSON file of COCO {kind} in {str(folder)!r}')
     names: dict[str, dict[str, Any]] = {}
     annotated: list[Annotated] = []
-    left = orphans = 0
+    missed: Counter[str] = Counter()
     try:
         for path, content in files:
             for category in content['categories']:
-                known = {'color': tuple(category['color'])} if 'color' in category else {}
-                names.setdefault(str(category['name']), {'name': str(category['name']), **known})
+                name = str(category['name'])
+                names.setdefault(name, {'name': name, **color_entry(category.get('color'))})
             own: dict[str, list[Mapping[str, Any]]] = {}
             for annotation in content['annotations']:
-                own.setdefault(str(annotation['image_id']), []).append(annotation)
+                if annotation.get(mark):
+                    own.setdefault(str(annotation['image_id']), []).append(annotation)
+                else:
+                    missed['annotations without an outline (boxes only)'] += 1
             ids = {str(image['id']) for image in content['images']}
-            orphans += sum(len(found) for key, found in own.items() if key not in ids)
+            orphans = sum(len(found) for key, found in own.items() if key not in ids)
+            missed['annotations of images that no file lists'] += orphans
             for image in content['images']:
                 if found := own.get(str(image['id'])):
                     annotated.append((path, image, found))
                 else:
-                    left += 1
+                    missed['images without an outline'] += 1
         places = {name: place for place, name in enumerate(names)}
         classes_of = {
             path: {str(c['id']): places[str(c['name'])] for c in content['categories']}
             for path, content in files
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'a file of COCO {kind} in {str(folder)!r} is broken: {error!r}'
         ) from None
-    left_out = [f'{left} images without annotation'] if left else []
-    left_out += [f'{orphans} annotations of images that no file lists'] if orphans else []
+    left_out = [f'{count} {what}' for what, count in missed.items() if count]
     frames = _frames(folder, annotated, classes_of, kind)
     return Export(list(names.values()), frames, len(annotated), left_out)
 
@@ -91,8 +95,7 @@ def _is_coco(content: Any, mark: str) -> bool:
     return (
         isinstance(content, dict)
         and all(isinstance(content.get(k), list) for k in ('images', 'annotations', 'categories'))
-        and bool(content['annotations'])
-        and mark in content['annotations'][0]
+        and any(isinstance(each, dict) and mark in each for each in content['annotations'])
     )
 
 
@@ -109,6 +112,7 @@ def _frames(
         file = files.find(name)
         if file is None:
             raise FileNotFoundError(f'image {name!r} of {str(path)!r} is not in {str(folder)!r}')
+        files.take(file, f'{str(path)!r} (id {image["id"]})')
         try:
             labels = labels_of(file, image.get('height'), image.get('width'))
             if kind == 'instances':
@@ -133,8 +137,7 @@ def _draw_instances(
         return decode_segmentation(annotation['segmentation'], labels.shape)
 
     # Drawn twice: together the masks of a large frame would take gigabytes.
-    outlined = [annotation for annotation in annotations if annotation['segmentation']]
-    for annotation in sorted(outlined, key=lambda each: -int(mask(each).sum())):
+    for annotation in sorted(annotations, key=lambda each: -int(mask(each).sum())):
         paste_mask(labels, mask(annotation), (0, 0), places[str(annotation['category_id'])])
 
 

@@ -27,7 +27,7 @@ from .drawing import (
     paste_mask,
     rectangle_corners,
 )
-from .export import Export, Labelled, Labels
+from .export import color_entry, Export, Labelled, Labels
 from .files import files_below, image_files, ImagesByName, key_of
 
 BACKGROUND = 'background'
@@ -65,7 +65,11 @@ def _for_images(path: Path) -> Export:
     for label in root.iterfind('.//meta//labels/label'):
         name, color = label.findtext('name', ''), label.findtext('color', '')
         if name and name not in [entry['name'] for entry in classes]:
-            known = {'color': tuple(bytes.fromhex(color[1:7]))} if color.startswith('#') else {}
+            known = color_entry(color)
+            if color and not known:
+                raise ValueError(
+                    f'{str(path)!r}: colour {color!r} of label {name!r} is not of the form #rrggbb'
+                )
             classes.append({'name': name, **known})
     places = {str(entry['name']): place for place, entry in enumerate(classes)}
     images = root.findall('image')
@@ -94,6 +98,7 @@ def _drawn(
                 f'image {name!r} of {str(path)!r} is not in {str(path.parent)!r}; export with '
                 '"Save images"'
             )
+        files.take(file, f'{str(path)!r} (id {image.get("id")})')
         try:
             labels = labels_of(file, image.get('height'), image.get('width'))
             shapes = [shape for shape in image if _is_area(shape)]
@@ -136,6 +141,7 @@ def _masks(path: Path) -> Export:
     """Reads `labelmap.txt` (`NAME:R,G,B::` a line), `SegmentationClass/` and `JPEGImages/`."""
     classes: list[dict[str, Any]] = []
     codes: dict[int, int] = {}
+    names: dict[int, str] = {}
     for line in path.read_text(encoding='utf-8-sig').splitlines():
         name, _, rest = line.partition(':')
         if not name.strip() or name.startswith('#'):
@@ -145,6 +151,12 @@ def _masks(path: Path) -> Export:
             code = color_code(color)
         except ValueError:
             raise ValueError(f'{str(path)!r}: {line!r} is not of the form NAME:R,G,B') from None
+        if code in names:
+            raise ValueError(
+                f'{str(path)!r}: labels {names[code]!r} and {name!r} have the same colour '
+                f'{list(color)}; give one of them another in CVAT and export anew'
+            )
+        names[code] = name
         if name == BACKGROUND:
             codes[code] = IGNORE
         else:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 import json
 from pathlib import Path
+import re
 import shutil
 from typing import Any, NamedTuple
 import unicodedata
@@ -121,6 +122,19 @@ def classes_text(classes: Sequence[Mapping[str, Any]]) -> str:
             parts.append('dynamic: true')
         lines.append(f'- {{{", ".join(parts)}}}')
     return '\n'.join([*lines, f'void: [{IGNORE}]', ''])
+
+
+def color_entry(value: Any) -> dict[str, tuple[int, ...]]:
+    """Gives what a class says of its colour: nothing where the export has no 8-bit one.
+
+    >>> color_entry('#1f5b9f'), color_entry([31, 91, 159]), color_entry('red')
+    ({'color': (31, 91, 159)}, {'color': (31, 91, 159)}, {})
+    """
+    if isinstance(value, str) and re.match('#[0-9a-fA-F]{6}', value):
+        return {'color': tuple(bytes.fromhex(value[1:7]))}
+    values = value if isinstance(value, list) and len(value) == 3 else ()
+    known = values and all(type(part) is int and 0 <= part <= 255 for part in values)
+    return {'color': tuple(values)} if known else {}
 
 
 def _free_key(key: str, taken: set[str]) -> str:

@@ -42,6 +42,7 @@ class ImagesByName:
 
     def __init__(self, folder: Path, without: Sequence[Path] = ()):
         self._by_name: dict[str, list[Path]] = {}
+        self._taken: dict[Path, str] = {}
         for path in image_files(folder):
             if not any(other in path.parents for other in without):
                 self._by_name.setdefault(path.name, []).append(path)
@@ -63,6 +64,19 @@ class ImagesByName:
                 f'image {named!r} may be {str(best[0])!r} or {str(best[1])!r}; keep one of them'
             )
         return best[0]
+
+    def take(self, image: Path, labels: str) -> None:
+        """Notes what holds an image's labels.
+
+        Raises:
+            ValueError: Something else does already; both are named.
+        """
+        if image in self._taken:
+            raise ValueError(
+                f'image {str(image)!r} is labelled in {self._taken[image]} and in {labels}; keep '
+                'one of them'
+            )
+        self._taken[image] = labels
 
 
 def _common_end(one: Sequence[str], other: Sequence[str]) -> int:

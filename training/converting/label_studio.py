@@ -92,6 +92,7 @@ def _frames(
             raise FileNotFoundError(
                 f'the image of {what} is not in {str(folder)!r}: {_addresses(task)}; copy it there'
             )
+        images.take(file, what)
         try:
             labels = labels_of(file, areas[0]['original_height'], areas[0]['original_width'])
             for area in areas:
