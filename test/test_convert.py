@@ -8,6 +8,7 @@ from itertools import pairwise
 import json
 from pathlib import Path
 import re
+import shutil
 import tracemalloc
 from typing import Any
 import zipfile
@@ -620,3 +621,34 @@ def test_no_zip_is_one_line(tmp_path: Path, capsys: Any) -> None:
     assert 'as a .zip' in capsys.readouterr().err
     assert main(['convert', 'voc', str(tmp_path), '--out', str(tmp_path / 'o')]) == 2
     assert "unknown kind 'voc'; choose one of: coco, coco_panoptic" in capsys.readouterr().err
+    (tmp_path / 'x.json').write_text('{}')
+    assert main(['convert', 'cvat', str(tmp_path / 'x.json'), '--out', str(tmp_path / 'o')]) == 2
+    assert 'give the folder of the export, or its .zip' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('method', [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize('start', [0, 9])
+def test_a_damaged_zip_is_one_line(method: int, start: int, tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / 'in.zip'
+    with zipfile.ZipFile(file, 'w', method) as archive:
+        archive.writestr('a.json', 'abcdefgh' * 2000)
+    data = bytearray(file.read_bytes())
+    at = data.find(b'a.json') + 6 + start
+    data[at : at + 6] = b'\xff' * 6
+    file.write_bytes(data)
+    assert main(['convert', 'coco', str(file), '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert f'cannot unpack {str(file)!r} as a .zip: ' in error
+
+
+def test_a_zip_leaves_room_on_the_disk(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / 'in.zip', 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name in ('a', 'b'):
+            archive.writestr(name, bytes(5 << 20))
+    free = shutil.disk_usage(tmp_path)._replace(free=16 << 20)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: free)
+    assert main(['convert', 'coco', str(tmp_path / 'in.zip'), '--out', str(tmp_path / 'o')]) == 2
+    assert "in.zip' unpacks to 10 MiB, more than 8 MiB, half of what is" in capsys.readouterr().err

@@ -5,14 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+import lzma
 from pathlib import Path
+import shutil
 import tempfile
 import zipfile
+import zlib
 
 from anomaly_seg_ros.process.whole_file import fresh_folder
 from anomaly_seg_ros.registry import lookup
 from training.converting import CONVERTERS, Export, write_export
 from training.datasets.classes_file import FILE_NAME
+
+_BROKEN = (
+    zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +56,8 @@ def unpacked(source: Path) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: There is nothing.
-        ValueError: A file that is no .zip, or a broken one.
+        ValueError: A file that is no .zip, a broken one, or one that takes more than half of
+            what is free.
     """
     if source.is_dir():
         yield source
@@ -59,7 +67,22 @@ def unpacked(source: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(source) as archive:
+                _check_size(archive, folder)
                 archive.extractall(folder)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise ValueError(f'cannot unpack {str(source)!r} as a .zip: {error}') from None
+        except _BROKEN as error:
+            raise ValueError(
+                f'cannot unpack {str(source)!r} as a .zip: {error}; give the folder of the '
+                'export, or its .zip'
+            ) from None
         yield Path(folder)
+
+
+def _check_size(archive: zipfile.ZipFile, folder: str) -> None:
+    # `zipfile` writes no more of a file than its entry states.
+    size, most = sum(e.file_size for e in archive.infolist()), shutil.disk_usage(folder).free // 2
+    if size > most:
+        raise ValueError(
+            f'{str(archive.filename)!r} unpacks to {size >> 20} MiB, more than {most >> 20} MiB, '
+            f'half of what is free in {folder!r}; unpack it where there is room, and give that '
+            'folder'
+        )
