@@ -578,6 +578,47 @@ def test_two_exports_of_cvat_are_not_taken_for_one(tmp_path: Path, capsys: Any) 
         make_cvat(tmp_path / 'in' / name)
     assert main(['convert', 'cvat', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
     error = capsys.readouterr().err
+@pytest.mark.parametrize('absolute', [False, True])
+@pytest.mark.parametrize('secret', ['secret.txt', 'secret.jpg'])
+def test_labelme_takes_no_file_from_elsewhere(
+    secret: str, absolute: bool, tmp_path: Path, capsys: Any
+) -> None:
+    make_labelme(tmp_path / 'in')
+    photo(tmp_path / 'secret')
+    (tmp_path / 'secret.txt').write_bytes((tmp_path / 'secret.jpg').read_bytes())
+    file = tmp_path / 'in' / 'deep' / 'a.json'
+    name = str(tmp_path / secret) if absolute else f'../../{secret}'
+    write_json(file, json.loads(file.read_text()) | {'imagePath': name})
+    out = tmp_path / 'out'
+    assert main(['convert', 'labelme', str(tmp_path / 'in'), '--out', str(out)]) == 2
+    error = capsys.readouterr().err
+    assert f'image {name!r} of {str(file)!r} is neither below {str(tmp_path / "in")!r}' in error
+    (tmp_path / 'secret.jpg').rename(file.with_name('secret.jpg'))
+    assert (main(['convert', 'labelme', str(tmp_path / 'in'), '--out', str(out)]) == 0) == (
+        secret == 'secret.jpg'
+    )
+
+
+def test_labelme_may_name_an_image_in_another_folder_of_the_export(tmp_path: Path) -> None:
+    make_labelme(tmp_path / 'in')
+    file = tmp_path / 'in' / 'deep' / 'a.json'
+    photo(tmp_path / 'in' / 'images' / 'a')
+    file.with_name('a.jpg').unlink()
+    write_json(file, json.loads(file.read_text()) | {'imagePath': '../images/a.jpg'})
+    assert main(['convert', 'labelme', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 0
+
+
+def test_panoptic_segments_are_not_read_from_elsewhere(tmp_path: Path, capsys: Any) -> None:
+    make_coco_panoptic(tmp_path / 'in')
+    file = tmp_path / 'in' / 'annotations' / 'panoptic_val2017.json'
+    content = json.loads(file.read_text())
+    content['annotations'][0]['file_name'] = '../panoptic_train2017/a.png'
+    write_json(file, content)
+    source = str(tmp_path / 'in')
+    assert main(['convert', 'coco-panoptic', source, '--out', str(tmp_path / 'out')]) == 2
+    assert re.search(r'its segments .*a.png. are not below .*val2017', capsys.readouterr().err)
+
+
     assert 'holds 2 exports' in error
     assert 'convert each folder by itself' in error
     assert not (tmp_path / 'out').exists()

@@ -144,7 +144,10 @@ def _draw_instances(
 def _draw_segments(
     labels: Any, annotation: Mapping[str, Any], places: Mapping[str, int], path: Path
 ) -> None:
-    file = path.with_suffix('') / str(annotation['file_name'])
+    folder = path.with_suffix('')
+    file = folder / str(annotation['file_name'])
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f'its segments {str(file)!r} are not below {str(folder)!r}')
     red, green, blue = np.moveaxis(read_image(file).astype(np.int64), 2, 0)
     segments = red + 256 * green + 65536 * blue
     if segments.shape != labels.shape:

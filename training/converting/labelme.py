@@ -15,6 +15,7 @@ import numpy as np
 
 from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.image_bytes import content_format, decode
+from anomaly_seg_ros.frames.images import SUFFIXES
 from training.negatives.coco_masks import checked_corners, fill_with_border
 
 from .drawing import (
@@ -72,7 +73,7 @@ def _frames(
 ) -> Iterator[Labelled]:
     for path, content in files:
         try:
-            image = _image(path, content)
+            image = _image(path, content, folder)
             labels = _draw(image, content, places)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ValueError(f'cannot read {str(path)!r} as a file of LabelMe: {error}') from None
@@ -88,15 +89,19 @@ def _draw(image: Image, content: Mapping[str, Any], places: Mapping[str, int]) -
     return labels
 
 
-def _image(path: Path, content: Mapping[str, Any]) -> Image:
-    """Gives the file beside the JSON, else the image that the JSON holds."""
+def _image(path: Path, content: Mapping[str, Any], folder: Path) -> Image:
+    """Gives the file below the folder or beside the JSON, else the image that the JSON holds."""
     name = str(content.get('imagePath') or '').replace('\\', '/')
-    for place in (path.parent / name, path.parent / Path(name).name):
-        if name and place.is_file():
+    named, beside = path.parent / name, path.parent / Path(name).name
+    # What an export names elsewhere is none of its images: a key, a password.
+    places = [named, beside] if named.resolve().is_relative_to(folder.resolve()) else [beside]
+    for place in places:
+        if place.suffix.lower() in SUFFIXES and place.is_file():
             return place
     if not content.get('imageData'):
         raise FileNotFoundError(
-            f'image {name!r} of {str(path)!r} is neither beside it nor in it; copy it there'
+            f'image {name!r} of {str(path)!r} is neither below {str(folder)!r} nor in it; copy it '
+            'there, as .png or .jpg'
         )
     data = b64decode(content['imageData'])
     return data, {'jpeg': '.jpg'}.get(kind := content_format(data) or 'png', f'.{kind}')
