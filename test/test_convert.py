@@ -309,7 +309,12 @@ def test_what_an_export_knows_of_its_classes_is_kept(tmp_path: Path) -> None:
 def test_what_is_left_out_is_said(tmp_path: Path, capsys: Any) -> None:
     make_cvat(tmp_path / 'in')
     assert main(['convert', 'cvat', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 0
-    assert 'left out: 1 images without polygon, mask, box or ellipse' in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert 'left out: 1 images without polygon, mask, box or ellipse' in said
+    assert 'left out: 1 shapes of type points (car)' in said
+    make_labelme(tmp_path / 'lm')
+    assert main(['convert', 'labelme', str(tmp_path / 'lm'), '--out', str(tmp_path / 'o2')]) == 0
+    assert 'left out: 1 shapes of type point (note)' in capsys.readouterr().out
 
 
 def test_a_full_folder_is_left_as_it_is(tmp_path: Path, capsys: Any) -> None:
@@ -573,11 +578,6 @@ def test_labels_of_one_colour_are_not_taken_for_one(
     assert re.search(f'labelmap.txt.: {text}; give one of them', capsys.readouterr().err)
 
 
-def test_two_exports_of_cvat_are_not_taken_for_one(tmp_path: Path, capsys: Any) -> None:
-    for name in ('a', 'b'):
-        make_cvat(tmp_path / 'in' / name)
-    assert main(['convert', 'cvat', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
-    error = capsys.readouterr().err
 @pytest.mark.parametrize('absolute', [False, True])
 @pytest.mark.parametrize('secret', ['secret.txt', 'secret.jpg'])
 def test_labelme_takes_no_file_from_elsewhere(
@@ -619,6 +619,11 @@ def test_panoptic_segments_are_not_read_from_elsewhere(tmp_path: Path, capsys: A
     assert re.search(r'its segments .*a.png. are not below .*val2017', capsys.readouterr().err)
 
 
+def test_two_exports_of_cvat_are_not_taken_for_one(tmp_path: Path, capsys: Any) -> None:
+    for name in ('a', 'b'):
+        make_cvat(tmp_path / 'in' / name)
+    assert main(['convert', 'cvat', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
     assert 'holds 2 exports' in error
     assert 'convert each folder by itself' in error
     assert not (tmp_path / 'out').exists()
@@ -660,11 +665,11 @@ def test_no_zip_is_one_line(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / 'in.zip').write_bytes(b'PK no')
     assert main(['convert', 'cvat', str(tmp_path / 'in.zip'), '--out', str(tmp_path / 'o')]) == 2
     assert 'as a .zip' in capsys.readouterr().err
-    assert main(['convert', 'voc', str(tmp_path), '--out', str(tmp_path / 'o')]) == 2
-    assert "unknown kind 'voc'; choose one of: coco, coco_panoptic" in capsys.readouterr().err
     (tmp_path / 'x.json').write_text('{}')
     assert main(['convert', 'cvat', str(tmp_path / 'x.json'), '--out', str(tmp_path / 'o')]) == 2
     assert 'give the folder of the export, or its .zip' in capsys.readouterr().err
+    assert main(['convert', 'voc', str(tmp_path), '--out', str(tmp_path / 'o')]) == 2
+    assert "unknown kind 'voc'; choose one of: coco, coco_panoptic" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('method', [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])

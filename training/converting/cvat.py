@@ -27,7 +27,7 @@ from .drawing import (
     paste_mask,
     rectangle_corners,
 )
-from .export import color_entry, Export, Labelled, Labels
+from .export import color_entry, Export, Labelled, Labels, shapes_left_out
 from .files import files_below, image_files, ImagesByName, key_of
 
 BACKGROUND = 'background'
@@ -79,6 +79,12 @@ def _for_images(path: Path) -> Export:
     left_out = []
     if count := len(images) - len(drawn):
         left_out.append(f'{count} images without polygon, mask, box or ellipse')
+    left_out += shapes_left_out(
+        (shape.tag, shape.get('label'))
+        for image in images
+        for shape in image
+        if not _is_area(shape)
+    )
     return Export(classes, _drawn(path, drawn, places), len(drawn), left_out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 import json
@@ -135,6 +136,16 @@ def color_entry(value: Any) -> dict[str, tuple[int, ...]]:
     values = value if isinstance(value, list) and len(value) == 3 else ()
     known = values and all(type(part) is int and 0 <= part <= 255 for part in values)
     return {'color': tuple(values)} if known else {}
+
+
+def shapes_left_out(shapes: Iterable[tuple[Any, Any]]) -> list[str]:
+    """Gives what to say of shapes, each (type, label), that enclose nothing.
+
+    >>> shapes_left_out([('line', 'kerb'), ('point', 'kerb'), ('line', 'kerb')])
+    ['2 shapes of type line (kerb)', '1 shapes of type point (kerb)']
+    """
+    counts = Counter(f'shapes of type {kind} ({label})' for kind, label in shapes)
+    return [f'{count} {what}' for what, count in sorted(counts.items())]
 
 
 def _free_key(key: str, taken: set[str]) -> str:

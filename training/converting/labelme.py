@@ -26,7 +26,7 @@ from .drawing import (
     paste_mask,
     rectangle_corners,
 )
-from .export import Export, Image, Labelled, Labels
+from .export import Export, Image, Labelled, Labels, shapes_left_out
 from .files import json_files, key_of, read_json
 
 IGNORED = '__ignore__'
@@ -59,6 +59,12 @@ def labelme(folder: Path) -> Export:
     left_out = []
     if count := len(files) - len(drawn):
         left_out.append(f'{count} images without polygon, rectangle, circle or mask')
+    left_out += shapes_left_out(
+        (shape.get('shape_type'), shape.get('label'))
+        for _, content in files
+        for shape in content['shapes']
+        if isinstance(shape, dict) and not _is_area(shape)
+    )
     return Export(
         [{'name': name} for name in names], _frames(folder, drawn, places), len(drawn), left_out
     )
