@@ -240,6 +240,23 @@ def test_coco_says_what_is_wrong_with_its_file(tmp_path: Path) -> None:
             build_negatives('coco', {'root': root})
 
 
+@pytest.mark.parametrize(
+    ('outline', 'text'),
+    [
+        ({'counts': [0.5, 47.5]}, 'run lengths that are not all whole numbers from 0 on'),
+        ({'counts': [-5, 53]}, 'run lengths that are not all whole numbers from 0 on'),
+        ({'counts': 48}, 'run lengths that are not all whole numbers from 0 on'),
+        ([[{'x': 1}]], 'corners that are no numbers'),
+        ([[0, 0, 9, 9, float('nan'), 1]], "a corner at 'nan, 1.0'"),
+    ],
+)
+def test_coco_names_an_outline_of_another_form(tmp_path: Path, outline: Any, text: str) -> None:
+    root = coco_folder(tmp_path, [annotation(1, 17, outline)])
+    source = build_negatives('coco', {'root': root, 'min_side': 1})
+    with pytest.raises(ValueError, match=rf"outline of '000000000001\.png'.*{text}"):
+        source.draw(RNG(0))
+
+
 def test_runs_go_down_the_columns_and_begin_with_zeros() -> None:
     mask = decode_runs([1, 3, 2], (3, 2))
     assert mask.tolist() == [[0, 1], [1, 0], [1, 0]]

@@ -139,7 +139,7 @@ def _fill(labels: Labels, shape: ElementTree.Element, place: int) -> None:
             raise ValueError(f'run lengths add up to {sum(counts)}, the mask is {size}')
         # Background first; what is left at the end is what follows the last run.
         counts.append(size[0] * size[1] - sum(counts))
-        bits = np.repeat(np.arange(len(counts)) % 2, counts).reshape(size)
+        bits = np.repeat(np.arange(len(counts), dtype=np.uint8) % 2, counts).reshape(size)
         paste_mask(labels, bits, (int(number('left')), int(number('top'))), place)
 
 

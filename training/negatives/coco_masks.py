@@ -37,7 +37,11 @@ def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.
     if not isinstance(segmentation, dict) or 'counts' not in segmentation:
         raise ValueError(f'{type(segmentation).__name__} is neither polygons nor run lengths')
     counts = segmentation['counts']
-    return decode_runs(unpack_runs(counts) if isinstance(counts, str) else counts, size)
+    if isinstance(counts, str):
+        counts = unpack_runs(counts)
+    if not isinstance(counts, list) or any(type(c) is not int or c < 0 for c in counts):
+        raise ValueError('run lengths that are not all whole numbers from 0 on')
+    return decode_runs(counts, size)
 
 
 def checked_corners(points: Any) -> NDArray[np.float64]:
@@ -46,7 +50,10 @@ def checked_corners(points: Any) -> NDArray[np.float64]:
     Raises:
         ValueError: They are no pairs of finite numbers.
     """
-    corners = np.asarray(points, np.float64).reshape(-1, 2)
+    try:
+        corners = np.asarray(points, np.float64).reshape(-1, 2)
+    except TypeError as error:
+        raise ValueError(f'corners that are no numbers: {error}') from None
     if not np.isfinite(corners).all():
         x, y = corners[~np.isfinite(corners).all(1)][0].tolist()
         raise ValueError(f"a corner at '{x}, {y}'; draw it anew, or take the shape out")
