@@ -555,6 +555,20 @@ def test_an_image_is_labelled_once(tmp_path: Path, capsys: Any) -> None:
     assert re.search(
         r"a name.jpg' is labelled in task 0 of .* and in task 3 of ", capsys.readouterr().err
     )
+    make_labelme(tmp_path / 'lm')
+    file = tmp_path / 'lm' / 'deep' / 'a.json'
+    file.with_name('a_old.json').write_bytes(file.read_bytes())
+    assert main(['convert', 'labelme', str(tmp_path / 'lm'), '--out', str(tmp_path / 'out')]) == 2
+    assert re.search(
+        r"a.jpg' is labelled in '.*a.json' and in '.*a_old.json'; keep", capsys.readouterr().err
+    )
+    make_cvat(tmp_path / 'cvat')
+    file = tmp_path / 'cvat' / 'annotations.xml'
+    file.write_text(file.read_text().replace('"sub/a b.jpg"', '"c.jpg"'))
+    assert main(['convert', 'cvat', str(tmp_path / 'cvat'), '--out', str(tmp_path / 'out')]) == 2
+    assert re.search(
+        r"c.jpg' is labelled in '.*xml' \(id 0\) and in '.*xml' \(id 1\)", capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

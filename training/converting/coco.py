@@ -22,7 +22,7 @@ from training.negatives.coco_masks import decode_segmentation
 
 from .drawing import labels_of, paste_mask
 from .export import color_entry, Export, Labelled
-from .files import ImagesByName, json_files, read_json
+from .files import ImagesByName, json_files, LabelledOnce, read_json
 
 Annotated = tuple[Path, Mapping[str, Any], Sequence[Mapping[str, Any]]]
 """The JSON file, an entry of its images, and its annotations."""
@@ -107,12 +107,13 @@ def _frames(
 ) -> Iterator[Labelled]:
     # The PNG of the segments may be named as the photos are.
     files = ImagesByName(folder, [path.with_suffix('') for path in classes_of])
+    once = LabelledOnce()
     for path, image, own in annotated:
         name = str(image.get('file_name', ''))
         file = files.find(name)
         if file is None:
             raise FileNotFoundError(f'image {name!r} of {str(path)!r} is not in {str(folder)!r}')
-        files.take(file, f'{str(path)!r} (id {image["id"]})')
+        once.add(file, f'{str(path)!r} (id {image["id"]})')
         try:
             labels = labels_of(file, image.get('height'), image.get('width'))
             if kind == 'instances':

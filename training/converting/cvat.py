@@ -28,7 +28,7 @@ from .drawing import (
     rectangle_corners,
 )
 from .export import color_entry, Export, Labelled, Labels, shapes_left_out
-from .files import files_below, image_files, ImagesByName, key_of
+from .files import files_below, image_files, ImagesByName, key_of, LabelledOnce
 
 BACKGROUND = 'background'
 """What "Segmentation mask" calls pixels without a label."""
@@ -96,6 +96,7 @@ def _drawn(
     path: Path, images: Sequence[ElementTree.Element], places: dict[str, int]
 ) -> Iterator[Labelled]:
     files = ImagesByName(path.parent)
+    once = LabelledOnce()
     for image in images:
         name = image.get('name', '')
         file = files.find(name)
@@ -104,7 +105,7 @@ def _drawn(
                 f'image {name!r} of {str(path)!r} is not in {str(path.parent)!r}; export with '
                 '"Save images"'
             )
-        files.take(file, f'{str(path)!r} (id {image.get("id")})')
+        once.add(file, f'{str(path)!r} (id {image.get("id")})')
         try:
             labels = labels_of(file, image.get('height'), image.get('width'))
             shapes = [shape for shape in image if _is_area(shape)]

@@ -42,7 +42,6 @@ class ImagesByName:
 
     def __init__(self, folder: Path, without: Sequence[Path] = ()):
         self._by_name: dict[str, list[Path]] = {}
-        self._taken: dict[Path, str] = {}
         for path in image_files(folder):
             if not any(other in path.parents for other in without):
                 self._by_name.setdefault(path.name, []).append(path)
@@ -65,19 +64,6 @@ class ImagesByName:
             )
         return best[0]
 
-    def take(self, image: Path, labels: str) -> None:
-        """Notes what holds an image's labels.
-
-        Raises:
-            ValueError: Something else does already; both are named.
-        """
-        if image in self._taken:
-            raise ValueError(
-                f'image {str(image)!r} is labelled in {self._taken[image]} and in {labels}; keep '
-                'one of them'
-            )
-        self._taken[image] = labels
-
 
 def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
     count = 0
@@ -86,6 +72,26 @@ def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
             break
         count += 1
     return count
+
+
+class LabelledOnce:
+    """Sees to it that no image is labelled twice."""
+
+    def __init__(self) -> None:
+        self._labels: dict[Path, str] = {}
+
+    def add(self, image: Path, labels: str) -> None:
+        """Notes what holds an image's labels.
+
+        Raises:
+            ValueError: Something else does already; both are named.
+        """
+        first = self._labels.get(image.resolve())
+        if first is not None:
+            raise ValueError(
+                f'image {str(image)!r} is labelled in {first} and in {labels}; keep one of them'
+            )
+        self._labels[image.resolve()] = labels
 
 
 def read_json(path: Path) -> Any:

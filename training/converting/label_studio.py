@@ -26,7 +26,7 @@ from .drawing import (
     rectangle_corners,
 )
 from .export import Export, Labelled, Labels
-from .files import ImagesByName, json_files, key_of, read_json
+from .files import ImagesByName, json_files, key_of, LabelledOnce, read_json
 
 AREAS = ('polygonlabels', 'brushlabels', 'rectanglelabels', 'ellipselabels')
 UPLOADED = re.compile('[0-9a-f]{8}-(?=.)')
@@ -85,6 +85,7 @@ def _frames(
     places: Mapping[str, int],
 ) -> Iterator[Labelled]:
     images = ImagesByName(folder)
+    once = LabelledOnce()
     for path, task, areas in tasks:
         what = f'task {task.get("id")!r} of {str(path)!r}'
         file = _image(images, task)
@@ -92,7 +93,7 @@ def _frames(
             raise FileNotFoundError(
                 f'the image of {what} is not in {str(folder)!r}: {_addresses(task)}; copy it there'
             )
-        images.take(file, what)
+        once.add(file, what)
         try:
             labels = labels_of(file, areas[0]['original_height'], areas[0]['original_width'])
             for area in areas:

@@ -27,7 +27,7 @@ from .drawing import (
     rectangle_corners,
 )
 from .export import Export, Image, Labelled, Labels, shapes_left_out
-from .files import json_files, key_of, read_json
+from .files import json_files, key_of, LabelledOnce, read_json
 
 IGNORED = '__ignore__'
 """Label of shapes that mean nothing."""
@@ -77,12 +77,15 @@ def _is_area(shape: Any) -> bool:
 def _frames(
     folder: Path, files: Sequence[tuple[Path, Mapping[str, Any]]], places: Mapping[str, int]
 ) -> Iterator[Labelled]:
+    once = LabelledOnce()
     for path, content in files:
         try:
             image = _image(path, content, folder)
             labels = _draw(image, content, places)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ValueError(f'cannot read {str(path)!r} as a file of LabelMe: {error}') from None
+        if isinstance(image, Path):
+            once.add(image, repr(str(path)))
         yield Labelled(key_of(path, folder), image, labels)
 
 
