@@ -127,6 +127,18 @@ class CheckpointMeta:
         """Channels of the network's own output: the classes, and void where it is trained."""
         return len(self.class_names) + (self.void_index is not None)
 
+    def calibration_of(self, score: str) -> Calibration:
+        """Gives the calibration of a score.
+
+        Raises:
+            ValueError: It has none.
+        """
+        if score not in self.calibrations:
+            raise ValueError(
+                f'score {score!r} of this checkpoint has no calibration; run fit_score on it first'
+            )
+        return self.calibrations[score]
+
     def of_camera(self, camera: str) -> CheckpointMeta:
         """Gives the same with the calibrations of a camera in place of those that it replaces."""
         shifts = {'': own} if (own := self.frame_shift(camera)) else {}

@@ -268,13 +268,13 @@ def check_calibration(outputs: Sequence[str], meta: CheckpointMeta, score: str) 
     Raises:
         ValueError: A mask or a summary is asked for and the score has no calibration.
     """
-    if score in meta.calibrations:
-        return
-    text = f'score {score!r} of this checkpoint has no calibration; run fit_score first'
-    if {'mask', 'summary'} & set(outputs):
-        raise ValueError(text)
-    if 'overlay' in outputs:
-        print(f'warning: {text}; the overlays show classes only', file=sys.stderr)
+    try:
+        meta.calibration_of(score)
+    except ValueError as error:
+        if {'mask', 'summary'} & set(outputs):
+            raise
+        if 'overlay' in outputs:
+            print(f'warning: {error}; the overlays show classes only', file=sys.stderr)
 
 
 def save(result: Result, pipeline: Pipeline, job: Job, outputs: Sequence[str]) -> None:

@@ -46,7 +46,7 @@ def load_program(load: Callable[[str], Any], path: Path) -> Any:
 
 
 def _holds_expression(text: bytes) -> bool:
-    found = []
+    found: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> None:
         found.extend(key for key, _ in pairs if key == EXPRESSION)

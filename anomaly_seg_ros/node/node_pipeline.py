@@ -33,11 +33,7 @@ def node_pipeline(
             frames needs cannot be used.
     """
     meta = checkpoint.meta
-    if engine.score_name not in meta.calibrations:
-        raise ValueError(
-            f'score {engine.score_name!r} of this checkpoint has no calibration; run fit_score '
-            'on it first'
-        )
+    meta.calibration_of(engine.score_name)  # without which the node has no masks
     settings = pipeline_settings(engine, meta, config)
     ignored = None if mask is None else mask.at(engine.input_size)
     judge = None if config.frame_score == MEAN else frame_judge(checkpoint)

@@ -41,14 +41,14 @@ class Done(NamedTuple):
         when: By the steady clock.
         durations_ms: Stage to milliseconds.
         anomalous_share: Share of its pixels that are anomalous.
-        frame_score: Of the whole frame.
+        judged: Score of the whole frame by the checkpoint's method; None where it has none.
         health: Of the camera, this frame included.
     """
 
     when: float
     durations_ms: Mapping[str, float]
     anomalous_share: float
-    frame_score: float | None = None
+    judged: float | None = None
     health: CameraHealth | None = None
 
 
@@ -97,7 +97,7 @@ class FrameStatistics:
         durations_ms: Mapping[str, float],
         anomalous_share: float,
         alarms: int = 0,
-        frame_score: float | None = None,
+        judged: float | None = None,
         health: CameraHealth | None = None,
     ) -> None:
         """Notes a frame that went all the way, with the regions that count for the first time."""
@@ -106,7 +106,7 @@ class FrameStatistics:
             self._note('alarms', alarms)
         with self._lock:
             now = time.monotonic()
-            self._done.append(Done(now, durations_ms, anomalous_share, frame_score, health))
+            self._done.append(Done(now, durations_ms, anomalous_share, judged, health))
             # Each holds a small picture: of a slow camera they would come in for minutes.
             while self._done[0].when < now - RECENT_S:
                 self._done.popleft()

@@ -150,7 +150,7 @@ def health_status(frames: FrameStatistics) -> Status:
         'fit': None if health is None else health.fit,
         'reason': None if health is None else health.reason,
         'fault_of_last_frame': None if health is None else health.fault,
-        'frame_score': recent[-1].frame_score if recent else None,
+        'frame_score': recent[-1].judged if recent else None,
     }
     if health is None:
         return Status('camera health', Level.OK, 'no frame processed in the last seconds', values)

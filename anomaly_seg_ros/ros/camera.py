@@ -189,9 +189,9 @@ class Camera:
         sizes = self._ignored_sizes
         if self._ignore_mask is not None and size not in sizes and len(sizes) < MOST_SIZES:
             sizes.add(size)
-            said, fits = self._ignore_mask.said(size)
+            text, fits = self._ignore_mask.said(size)
             log = self._node.get_logger()
-            (log.info if fits else log.warning)(f'{self._prefix}{said}')
+            (log.info if fits else log.warning)(f'{self._prefix}{text}')
 
     def _note_encoding(self, encoding: str) -> None:
         """Says each encoding once, with the significant bits that were found in 16-bit images."""
@@ -353,7 +353,7 @@ class Camera:
         for status in found:
             yield replace(status, task=f'{self.name} {status.task}'.lstrip())
 
-    def _note_silence(self, state: input_watch.InputState, said: str) -> None:
+    def _note_silence(self, state: input_watch.InputState, why: str) -> None:
         """Logs once that images stay away, with the cause, and once that they come again.
 
         Seldom, of a camera that is slower than that.
@@ -364,7 +364,7 @@ class Camera:
         if state.waiting_s > input_watch.INPUT_TIMEOUT_S:
             if not self._silent and now - self._silence_said > SELDOM_S:
                 self._silent, self._silence_said = True, now
-                log.warning(f'{self._prefix}{said}')
+                log.warning(f'{self._prefix}{why}')
         elif self._silent and state.came:
             self._silent = False
             log.info(f'{self._prefix}images arrive again')

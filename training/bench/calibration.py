@@ -119,9 +119,7 @@ def measure(checkpoint: Checkpoint, size: tuple[int, int], rounds: int) -> list[
         ValueError: The checkpoint's score has no calibration.
     """
     meta = checkpoint.meta
-    if meta.score not in meta.calibrations:
-        raise ValueError(f'score {meta.score!r} has no calibration; run fit_score first')
-    calibration = meta.calibrations[meta.score]
+    calibration = meta.calibration_of(meta.score)
     score = score_map(calibration, size)
     labels = np.zeros(size, np.uint8)
     pipelines = {
