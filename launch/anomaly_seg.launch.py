@@ -24,7 +24,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node import launch_support, middleware_profile, topics
 from anomaly_seg_ros.node.respawn import RespawnLimit
 from anomaly_seg_ros.ros import launch_actions
 
@@ -59,7 +59,7 @@ def start_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         key: value if isinstance(value, list) else ParameterValue(value, value_type=type(value))
         for key, value in launch_support.parameter_overrides(arguments).items()
     }
-    profile = launch_support.shm_profile_environment(arguments['shm_profile'], os.environ)
+    profile = middleware_profile.shm_profile_environment(arguments['shm_profile'], os.environ)
     logger = launch_support.logger_name(namespace, name)
 
     respawn = launch_support.to_bool('respawn', arguments['respawn'])

@@ -12,7 +12,7 @@ import os
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import OpaqueFunction, SetEnvironmentVariable
 
-from anomaly_seg_ros.node import launch_files, launch_support
+from anomaly_seg_ros.node import launch_files, launch_support, middleware_profile
 from anomaly_seg_ros.ros import launch_actions
 
 FILE = 'dds.launch.py'
@@ -30,7 +30,7 @@ def generate_launch_description() -> LaunchDescription:
 def set_variables(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The variables that the middleware and glibc read."""
     arguments = launch_support.expanded(launch_actions.values(context, launch_files.DDS_ARGUMENTS))
-    profile = launch_support.shm_profile_environment(arguments['shm_profile'], os.environ)
+    profile = middleware_profile.shm_profile_environment(arguments['shm_profile'], os.environ)
     variables = dict(profile.variables)
     if launch_support.to_bool('allocator', arguments['allocator']):
         variables |= {

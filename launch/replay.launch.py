@@ -19,7 +19,7 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 
-from anomaly_seg_ros.node import launch_files, launch_support
+from anomaly_seg_ros.node import launch_files, launch_support, middleware_profile
 from anomaly_seg_ros.ros import launch_actions
 
 FILE = 'replay.launch.py'
@@ -39,7 +39,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     arguments = launch_support.expanded(
         launch_actions.values(context, launch_files.REPLAY_ARGUMENTS)
     )
-    profile = launch_support.shm_profile_environment(arguments['shm_profile'], os.environ)
+    profile = middleware_profile.shm_profile_environment(arguments['shm_profile'], os.environ)
     player = ExecuteProcess(
         cmd=launch_files.play_command(
             launch_files.given_bag(arguments['bag']),
@@ -62,7 +62,7 @@ def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         *(
             ExecuteProcess(cmd=command, output='screen')
             for command in launch_files.record_commands(
-                arguments, launch_support.ros_distro(os.environ)
+                arguments, middleware_profile.ros_distro(os.environ)
             )
         ),
         RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[end])),

@@ -7,7 +7,7 @@ from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
 
-from anomaly_seg_ros.node import launch_support
+from anomaly_seg_ros.node import launch_support, package_files
 from anomaly_seg_ros.ros import launch_actions
 
 FILE = 'rviz.launch.py'
@@ -26,7 +26,7 @@ def start_rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """RViz with the topics of its file remapped to those of the node."""
     arguments = launch_actions.values(context, launch_support.RVIZ_ARGUMENTS)
     overrides = launch_support.parameter_overrides({'use_sim_time': arguments['use_sim_time']})
-    config = launch_actions.installed('config', launch_support.RVIZ_FILE)
+    config = launch_actions.installed('config', package_files.RVIZ_FILE)
     said = launch_actions.warned(FILE, context)
     return [
         *said,

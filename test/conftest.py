@@ -23,7 +23,7 @@ from anomaly_seg_ros.checkpoint.meta import CheckpointMeta, write_meta
 from anomaly_seg_ros.classes import CAMVID
 from anomaly_seg_ros.commands.make_bag import write_bag
 from anomaly_seg_ros.frames.images import write_image
-from anomaly_seg_ros.node import launch_support
+from anomaly_seg_ros.node import middleware_profile
 from anomaly_seg_ros.node.statistics import UNPROCESSED
 from anomaly_seg_ros.prediction import check_engine_input, Prediction
 from anomaly_seg_ros.process.signal_stack import signal_stack
@@ -55,7 +55,7 @@ def _isolate_ros() -> None:
         ROS_LOG_DIR=_log_folder.name,
         ROS_PYTHON_CHECK_FIELDS='1',
     )
-    os.environ.update(launch_support.shm_profile_environment().variables)
+    os.environ.update(middleware_profile.shm_profile_environment().variables)
 
 
 def _hear_interrupts() -> None:

@@ -25,7 +25,7 @@ from anomaly_seg_ros.commands import doctor
 from anomaly_seg_ros.doctor import machine
 from anomaly_seg_ros.doctor.findings import BAD, DOUBTFUL, Observation, verdict
 from anomaly_seg_ros.frames.images import encode_image
-from anomaly_seg_ros.node import launch_support
+from anomaly_seg_ros.node import middleware_profile
 
 MIB = 2**20
 
@@ -76,7 +76,7 @@ def test_shared_memory_of_a_container(
 ) -> None:
     usage = SimpleNamespace(total=512 * MIB, free=free * MIB)
     monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
-    monkeypatch.setattr(launch_support, 'SHARED_MEMORY', tmp_path)
+    monkeypatch.setattr(middleware_profile, 'SHARED_MEMORY', tmp_path)
     found = {one.what: one for one in machine.middleware({'ROS_DISTRO': 'jazzy'})}
     assert found['shm'].state == state
     assert 'jazzy; ROS_DISTRO=jazzy' in found['ros'].text

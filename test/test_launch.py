@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node import launch_support, middleware_profile, topics
 from anomaly_seg_ros.node.launch_files import LAUNCH_FILES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,7 +92,7 @@ def of_kind(thing: Any, kind: str) -> list[Record]:
 def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in RECORDED:
         monkeypatch.setitem(sys.modules, name, Recorder(name))
-    for name in (launch_support.OLD_PROFILE_VARIABLE, launch_support.PROFILE_VARIABLE):
+    for name in (middleware_profile.OLD_PROFILE_VARIABLE, middleware_profile.PROFILE_VARIABLE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -209,16 +209,16 @@ def test_arguments_that_mean_nothing(
 def test_node_gets_the_shared_memory_profile(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    variables = {launch_support.PROFILE_VARIABLE: '/p.xml'}
-    choice = launch_support.ProfileChoice(variables, '')
-    monkeypatch.setattr(launch_support, 'profile_environment', lambda *args: choice)
+    variables = {middleware_profile.PROFILE_VARIABLE: '/p.xml'}
+    choice = middleware_profile.ProfileChoice(variables, '')
+    monkeypatch.setattr(middleware_profile, 'profile_environment', lambda *args: choice)
     _, node = start('anomaly_seg.launch.py', shm_profile='auto')
     assert node.kwargs['additional_env'] == variables
 
 
 def test_a_skipped_profile_is_said_aloud(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    choice = launch_support.ProfileChoice({}, 'no room')
-    monkeypatch.setattr(launch_support, 'profile_environment', lambda *args: choice)
+    choice = middleware_profile.ProfileChoice({}, 'no room')
+    monkeypatch.setattr(middleware_profile, 'profile_environment', lambda *args: choice)
     said, _, node = start('anomaly_seg.launch.py', shm_profile='auto')
     assert (said.kind, node.kind) == ('LogInfo', 'Node')
     assert 'no room' in said.kwargs['msg']
@@ -316,14 +316,14 @@ def test_a_replay_ends_with_its_bag(start: Start, tmp_path: Path) -> None:
 def test_what_is_started_behind_dds_launch_sends_large_frames(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    variables = {launch_support.PROFILE_VARIABLE: '/p.xml'}
-    choice = launch_support.ProfileChoice(variables, 'no room')
-    monkeypatch.setattr(launch_support, 'profile_environment', lambda *args: choice)
+    variables = {middleware_profile.PROFILE_VARIABLE: '/p.xml'}
+    choice = middleware_profile.ProfileChoice(variables, 'no room')
+    monkeypatch.setattr(middleware_profile, 'profile_environment', lambda *args: choice)
     monkeypatch.setenv('MALLOC_TOP_PAD_', '5')
     said, *settings = start('dds.launch.py', shm_profile='auto')
     assert 'no room' in said.kwargs['msg']
     assert dict(record.args for record in settings) == {
-        launch_support.PROFILE_VARIABLE: '/p.xml',
+        middleware_profile.PROFILE_VARIABLE: '/p.xml',
         'MALLOC_MMAP_THRESHOLD_': '33554432',
         'MALLOC_TRIM_THRESHOLD_': '268435456',
     }

@@ -9,24 +9,26 @@ from xml.etree import ElementTree
 
 import pytest
 
-from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node import launch_support, middleware_profile, topics
 from anomaly_seg_ros.node.launch_files import LAUNCH_FILES, record_commands
 from anomaly_seg_ros.node.launch_support import (
-    config_file,
     logger_name,
-    OLD_PROFILE_VARIABLE,
     parameter_overrides,
-    profile_environment,
-    PROFILE_VARIABLE,
-    ros_distro,
     RVIZ_ARGUMENTS,
     rviz_remappings,
-    segment_size,
-    shm_profile_environment,
     to_bool,
     to_seconds,
 )
 from anomaly_seg_ros.node.launch_typos import check_arguments
+from anomaly_seg_ros.node.middleware_profile import (
+    OLD_PROFILE_VARIABLE,
+    profile_environment,
+    PROFILE_VARIABLE,
+    ros_distro,
+    segment_size,
+    shm_profile_environment,
+)
+from anomaly_seg_ros.node.package_files import config_file
 from anomaly_seg_ros.node.respawn import RespawnLimit
 
 SOURCE = Path(__file__).resolve().parent.parent / 'config'
@@ -214,7 +216,7 @@ def test_missing_and_broken_profiles(roomy: Path) -> None:
 
 def test_profile_argument(monkeypatch: pytest.MonkeyPatch, roomy: Path) -> None:
     kilted = {'ROS_DISTRO': 'kilted'}
-    monkeypatch.setattr(launch_support, 'SHARED_MEMORY', roomy)
+    monkeypatch.setattr(middleware_profile, 'SHARED_MEMORY', roomy)
     assert shm_profile_environment('off', kilted) == ({}, '')
     assert shm_profile_environment('auto', kilted).variables == {PROFILE_VARIABLE: str(PROFILE)}
     mine = roomy / 'mine.xml'

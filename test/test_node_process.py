@@ -24,7 +24,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from anomaly_seg_ros.frames.images import read_image, read_pixels
-from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node import middleware_profile, topics
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(420)]
 
@@ -252,9 +252,11 @@ def test_full_hd_frames_cross_processes_by_best_effort(
     bench: Any, node: NodeProcess, exported_checkpoint: Path
 ) -> None:
     """6 MB a frame through shared memory, which takes the profile on the sender."""
-    variables = (launch_support.PROFILE_VARIABLE, launch_support.OLD_PROFILE_VARIABLE)
+    variables = (middleware_profile.PROFILE_VARIABLE, middleware_profile.OLD_PROFILE_VARIABLE)
     if not any(os.environ.get(name) for name in variables):
-        pytest.skip(launch_support.shm_profile_environment().warning or 'no Fast DDS profile set')
+        pytest.skip(
+            middleware_profile.shm_profile_environment().warning or 'no Fast DDS profile set'
+        )
     node.start(f'checkpoint:={exported_checkpoint}', 'input_reliability:=best_effort')
     viewer = Viewer(bench, node, ReliabilityPolicy.BEST_EFFORT)
     viewer.wait_until_active()

@@ -204,7 +204,7 @@ def test_installed_package_has_the_checkpoints(install: Path, tmp_path: Path) ->
     code = (
         'from pathlib import Path\n'
         'import anomaly_seg_ros\n'
-        'from anomaly_seg_ros.node.launch_support import config_file\n'
+        'from anomaly_seg_ros.node.package_files import config_file\n'
         "print(config_file('fastdds_shm.xml'))\n"
         'root = Path(anomaly_seg_ros.__file__).parent\n'
         "for path in sorted((root / 'checkpoints').rglob('*')):\n"

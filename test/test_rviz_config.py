@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node import launch_support, package_files, topics
 from anomaly_seg_ros.node.outputs import image_outputs
 
-FILE = Path(__file__).resolve().parent.parent / 'config' / launch_support.RVIZ_FILE
+FILE = Path(__file__).resolve().parent.parent / 'config' / package_files.RVIZ_FILE
 CLASSES = {
     'rviz_common/Displays', 'rviz_common/Views', 'rviz_common/Time', 'rviz_default_plugins/Image',
     'rviz_default_plugins/MoveCamera', 'rviz_default_plugins/TF', 'rviz_default_plugins/Orbit', '',
@@ -102,7 +102,7 @@ def test_launch_remaps_every_topic_of_the_file(displays: list[dict[str, Any]]) -
 
 
 def test_foxglove_shows_the_same_and_the_diagnostics() -> None:
-    layout = json.loads((FILE.parent / launch_support.FOXGLOVE_FILE).read_text(encoding='utf-8'))
+    layout = json.loads((FILE.parent / package_files.FOXGLOVE_FILE).read_text(encoding='utf-8'))
     panels = layout['configById']
     images = {
         panel['imageMode']['imageTopic'] for panel in panels.values() if 'imageMode' in panel

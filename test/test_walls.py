@@ -34,6 +34,7 @@ LIGHT = (
     'anomaly_seg_ros', 'anomaly_seg_ros.classes', 'anomaly_seg_ros.cli', 'anomaly_seg_ros.engines',
     'anomaly_seg_ros.engines.choice', *ENGINES.values(),
     'anomaly_seg_ros.models', 'anomaly_seg_ros.node.config', 'anomaly_seg_ros.node.launch_support',
+    'anomaly_seg_ros.node.middleware_profile',
     'anomaly_seg_ros.node.outputs', 'anomaly_seg_ros.node.topics', 'anomaly_seg_ros.prediction',
     'anomaly_seg_ros.process.cores', 'anomaly_seg_ros.process.path_errors',
     'anomaly_seg_ros.registry', 'anomaly_seg_ros.ros.start', 'anomaly_seg_ros.scores',

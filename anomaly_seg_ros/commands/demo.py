@@ -13,7 +13,7 @@ from anomaly_seg_ros.command_line.options import add_checkpoint
 from anomaly_seg_ros.demo.frame_source import open_frames, SYNTHETIC
 from anomaly_seg_ros.demo.play import NodeStartError, play
 from anomaly_seg_ros.engines import AUTO, engine_module, ENGINES
-from anomaly_seg_ros.node.launch_support import shm_profile_environment
+from anomaly_seg_ros.node.middleware_profile import shm_profile_environment
 
 MOST_RATE_HZ = 1000.0
 """More than any camera; the film can be written at some times that."""

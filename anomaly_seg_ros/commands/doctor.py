@@ -13,7 +13,7 @@ from anomaly_seg_ros.command_line.options import add_checkpoint
 from anomaly_seg_ros.demo.loopback import loopback_ms
 from anomaly_seg_ros.doctor.findings import BAD, DOUBTFUL, GOOD, Observation, verdict
 from anomaly_seg_ros.doctor.machine import machine, middleware
-from anomaly_seg_ros.node.launch_support import shm_profile_environment
+from anomaly_seg_ros.node.middleware_profile import shm_profile_environment
 from anomaly_seg_ros.node.start_checks import check_start
 from anomaly_seg_ros.node.watchdog import Level
 

@@ -12,7 +12,7 @@ import shutil
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import ENGINES
 from anomaly_seg_ros.engines.choice import choose_engine, loaded, Wanted
-from anomaly_seg_ros.node import launch_support
+from anomaly_seg_ros.node import middleware_profile
 from anomaly_seg_ros.process.allocator import tune_allocator
 from anomaly_seg_ros.process.cores import inference_threads, usable_cores
 
@@ -21,7 +21,8 @@ from .findings import BAD, DOUBTFUL, GOOD, Observation
 MIB = 2**20
 VARIABLES = (
     'ROS_DISTRO', 'RMW_IMPLEMENTATION', 'ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE',
-    'ROS_LOCALHOST_ONLY', launch_support.OLD_PROFILE_VARIABLE, launch_support.PROFILE_VARIABLE,
+    'ROS_LOCALHOST_ONLY', middleware_profile.OLD_PROFILE_VARIABLE,
+    middleware_profile.PROFILE_VARIABLE,
     'FASTDDS_BUILTIN_TRANSPORTS', 'ZENOH_CONFIG_OVERRIDE', 'ZENOH_SHM_ALLOC_SIZE',
     'ROS_SECURITY_ENABLE',
 )  # fmt: skip
@@ -95,11 +96,11 @@ def _engine(checkpoint: Checkpoint) -> Observation:
 def middleware(environ: Mapping[str, str]) -> Iterator[Observation]:
     """Gives what is known of the transport without joining ROS."""
     said = [f'{name}={environ[name]}' for name in VARIABLES if environ.get(name)]
-    distro = launch_support.ros_distro(environ) or 'no ROS'
+    distro = middleware_profile.ros_distro(environ) or 'no ROS'
     yield Observation('ros', f'{distro}; {", ".join(said) or "no variable of ROS is set"}')
-    yield _shared_memory(launch_support.SHARED_MEMORY)
+    yield _shared_memory(middleware_profile.SHARED_MEMORY)
     try:
-        choice = launch_support.shm_profile_environment(environ=environ)
+        choice = middleware_profile.shm_profile_environment(environ=environ)
     except (ValueError, FileNotFoundError) as error:
         yield Observation('profile', str(error), BAD, 'mend the profile')
         return
@@ -124,7 +125,7 @@ def _shared_memory(folder: Path) -> Observation:
         )
     usage = shutil.disk_usage(folder)
     text = f"'{folder}' has {usage.free // MIB} of {usage.total // MIB} MiB free"
-    if usage.free < 2 * (32 * MIB + launch_support.SHARED_MEMORY_SPARE):
+    if usage.free < 2 * (32 * MIB + middleware_profile.SHARED_MEMORY_SPARE):
         return Observation(
             'shm',
             f'{text}; camera and node take 32 MiB each',

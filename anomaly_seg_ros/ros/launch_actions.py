@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import sys
 from typing import TYPE_CHECKING
 
-from anomaly_seg_ros.node import launch_support, topics
+from anomaly_seg_ros.node import launch_support, package_files, topics
 from anomaly_seg_ros.node.launch_typos import check_arguments
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def declared(arguments: Sequence[launch_support.LaunchArgument]) -> list[Declare
     return [
         DeclareLaunchArgument(
             argument.name,
-            default_value=installed('config', launch_support.PARAMS_FILE)
+            default_value=installed('config', package_files.PARAMS_FILE)
             if argument.name == 'params_file'
             else argument.default,
             description=argument.help,

@@ -21,7 +21,7 @@ from anomaly_seg_ros.demo.play import FRAME_TIMEOUT_S, START_TIMEOUT_S
 from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.frames.images import encode_image
 from anomaly_seg_ros.node import topics
-from anomaly_seg_ros.node.launch_support import shm_profile_environment
+from anomaly_seg_ros.node.middleware_profile import shm_profile_environment
 from anomaly_seg_ros.node.outputs import image_outputs
 
 from .candidates import EngineCall
