@@ -7,7 +7,8 @@ import torch
 
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.deeplabv3plus import DeepLabV3Plus
-from training.commands.import_weights import find_layout, make_meta
+from training.commands.import_weights import make_meta
+from training.public_weights.layouts import find_layout
 
 K = 5
 

@@ -6,9 +6,9 @@ import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.models import build_model
-from training.commands.import_weights import public_layouts
 from training.loop.optimizer import build_optimizer
 from training.losses import build_loss
+from training.public_weights.layouts import public_layouts
 from training.recipes.recipe import read_recipe
 from training.recipes.train_config import load_train_config, TrainConfig
 

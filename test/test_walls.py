@@ -46,8 +46,8 @@ ORDER = {
         'frames', 'whole_frame', 'checkpoint', 'models scores', 'process *',
     ),
     'training': (
-        'commands study', 'guiding', 'bench checking converting preparation', 'fitting reporting',
-        'evaluation loop', 'objectives', 'feeding', 'recipes', 'negatives',
+        'commands study', 'guiding', 'bench checking converting preparation public_weights',
+        'fitting reporting', 'evaluation loop', 'objectives', 'feeding', 'recipes', 'negatives',
         'flows hub losses frame_level', 'datasets metrics', '*',
     ),
 }  # fmt: skip

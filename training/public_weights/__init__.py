@@ -1,0 +1,1 @@
+"""Weights files that others have published: how they are read, and whose layout they have."""
