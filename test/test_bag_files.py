@@ -887,9 +887,16 @@ def test_a_recording_next_to_its_packed_copy_is_read_once(
         file.unlink(missing_ok=True)
 
 
-def test_deeply_nested_metadata_is_done_without(make: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    'count', ['[' * 20_000, '!!int ""', '.inf', '&a [*a]'], ids=['nested', 'empty', 'inf', 'alias']
+)
+def test_metadata_with_odd_values_is_done_without(make: Callable[..., Path], count: str) -> None:
     bag = make(pictures(2))
-    (bag / 'metadata.yaml').write_text('[' * 20_000, encoding='utf-8')
+    (bag / 'metadata.yaml').write_text(
+        'rosbag2_bagfile_information: {relative_file_paths: [a.mcap], '
+        f'topics_with_message_count: [{{topic_metadata: {{name: /a}}, message_count: {count}}}]}}',
+        encoding='utf-8',
+    )
     with BagReader(bag) as reader:
         assert len(list(reader.images('/image'))) == 2
         assert reader.problems() == ['metadata.yaml is damaged; the files are read without it']

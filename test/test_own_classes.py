@@ -143,6 +143,12 @@ void: [255, 65535]
         ('classes: [{name: a, id: []}]', r"id of 'a' is \[\]; it must be a number"),
         ('classes: [{name: a, id: 65536}]', "id of 'a' is 65536; it must be a number"),
         ('classes: [{name: a, id: true}]', "id of 'a' is True; it must be a number"),
+        (
+            'classes: [{name: a, color: [1.0, 2.0, 3.0]}]',
+            r'is \[1.0, 2.0, 3.0\]; it must be',
+        ),
+        ('classes: [{name: a, id: 1}]\nsplits: {val: 0.2, seed: .inf}', 'it must be shares, as'),
+        ('classes: [{name: a, id: 1}]\nsplits: {val: .nan}', 'the shares must leave some frames'),
         ('classes: [{name: a, id: 1, color: [1, 2]}]', r"color of 'a' is \[1, 2\]; it must be"),
         ('classes: [{name: a, id: 1, color: [1, 2, 256]}]', r"color of 'a' is \[1, 2, 256\]; it"),
         ('classes: [{name: a, id: 1, dynamic: often}]', "dynamic of 'a' is 'often'; it must be t"),

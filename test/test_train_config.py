@@ -1,3 +1,5 @@
+from datetime import date
+import math
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,9 @@ def test_changes_are_read_as_yaml(tmp_path: Path) -> None:
     [
         ({'epoch': 3}, "unknown training key 'epoch'; did you mean 'epochs'?"),
         ({'epochs': 1.5}, 'epochs is 1.5; it must be of type int'),
+        ({'epochs': math.inf}, 'epochs is inf; it must be of type int'),
+        ({'epochs': date(2020, 1, 1)}, r'epochs is .*2020, 1, 1.*; it must be of type int'),
+        ({'epochs': {'a'}}, r"epochs is \{'a'\}; it must be of type int"),
         ({'epochs': 'many'}, "epochs is 'many'; it must be of type int"),
         ({'lr': True}, 'lr is True; it must be of type float'),
         ({'lr': 0}, 'lr is 0.0; it must be above 0'),
@@ -261,6 +266,50 @@ def test_broken_files_are_said(tmp_path: Path) -> None:
     listing.write_text('- 1')
     with pytest.raises(ValueError, match='holds no mapping'):
         load_train_config(listing)
+
+
+MULTIPLIED = ', '.join(['*a{0}'] * 10)
+
+
+@pytest.mark.parametrize(
+    ('text', 'reason'),
+    [
+        ('!!bool x', 'a value cannot be read'),
+        ('!!int ""', 'a value cannot be read'),
+        ('!!timestamp foo', 'a value cannot be read'),
+        ('2001-13-45', 'a value cannot be read .month must be in 1..12'),
+        ('9' * 400, 'a value cannot be read .int too large'),
+        ('0x' + 'f' * 9000, 'a value cannot be read .int too large'),
+        ('&a [*a]', 'an alias stands for what it is a part of'),
+        (
+            '[&a0 {k: 1}, '
+            + ', '.join(f'&a{n + 1} {{<<: [{MULTIPLIED.format(n)}]}}' for n in range(9))
+            + ']',
+            'its aliases stand for more than 100000 values',
+        ),
+        (
+            '[&a0 [x], '
+            + ', '.join(f'&a{n + 1} [{MULTIPLIED.format(n)}]' for n in range(9))
+            + ']',
+            'its aliases stand for more than 100000 values',
+        ),
+        (f'[&a {"x" * 1000}{", *a" * 100}]', 'its aliases stand for more than 100000 values'),
+    ],
+)
+def test_a_value_that_yaml_cannot_hold_is_one_line(text: str, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(f'epochs: {text}')
+    with pytest.raises(ValueError, match=rf"recipe\.yaml' is not valid YAML: .*{reason}"):
+        load_train_config(path)
+
+
+def test_a_recipe_may_repeat_itself(tmp_path: Path) -> None:
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(
+        '{dataset: camvid, root: /data, model: enet, loss: &one {focal: 1}, '
+        'lr_multipliers: {<<: *one, head: 2}}'
+    )
+    assert load_train_config(path).lr_multipliers == {'focal': 1, 'head': 2}
 
 
 def test_yaml_cannot_run_code(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import tempfile
 from typing import NamedTuple
 
 from rosbags.rosbag2 import Reader
-import yaml
 
 from anomaly_seg_ros.bags import packing, sqlite_scan
+from anomaly_seg_ros.process.yaml_text import parse_yaml
 
 from .mcap_file import McapFile
 from .mcap_records import MAGIC as MCAP_MAGIC
@@ -63,7 +63,7 @@ def find_bag_files(path: Path) -> BagFiles:
         return BagFiles(sorted(here, key=_split_number), {}, [why])
     try:
         names, announced = _read_metadata(metadata)
-    except (yaml.YAMLError, RecursionError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError):
         why = f'{METADATA} is damaged; the files are read without it'
         return BagFiles(sorted(here, key=_split_number), {}, [why])
     files = {name: _file_or_copy(path / name) for name in names}
@@ -106,7 +106,8 @@ def _split_number(path: Path) -> tuple[int, str]:
 
 def _read_metadata(path: Path) -> tuple[list[str], dict[str, int]]:
     """Gives the names of the files, and topic to number of messages."""
-    values = yaml.safe_load(path.read_text(encoding='utf-8'))['rosbag2_bagfile_information']
+    content = parse_yaml(path.read_text(encoding='utf-8'), METADATA)
+    values = content['rosbag2_bagfile_information']
     # Up to version 3 the names start with the folder of the recording.
     names = [PurePath(name).name for name in values['relative_file_paths']]
     if not names:

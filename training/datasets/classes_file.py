@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, IGNORE, LabelSet
+from anomaly_seg_ros.process.yaml_text import parse_yaml
 from anomaly_seg_ros.registry import did_you_mean
-from training.yaml_text import parse_yaml
 
 from .label_ids import MOST_IDS
 from .splits import SplitRule
@@ -160,7 +160,7 @@ def _colors(value: Any, name: str) -> list[int]:
     colors = value if several else [value]
     for color in colors:
         fits = isinstance(color, list) and len(color) == 3
-        if not fits or any(isinstance(v, bool) or v not in range(256) for v in color):
+        if not fits or any(type(v) is not int or v not in range(256) for v in color):
             raise ValueError(
                 f'color of {name!r} is {value!r}; it must be [red, green, blue] of 0 to 255'
                 + ('' if value is not None else ', or give the class an id')

@@ -64,9 +64,9 @@ class SplitRule:
         numbers = [*parts.values(), seed]
         if any(isinstance(n, bool) or not isinstance(n, (int, float)) for n in numbers):
             raise wrong
-        if 'train' in parts or seed != int(seed):
+        if 'train' in parts or not float(seed).is_integer():
             raise wrong
-        if min(parts.values()) < 0 or sum(parts.values()) >= 1:
+        if not (min(parts.values()) >= 0 and sum(parts.values()) < 1):
             raise ValueError(f'splits is {value!r}; the shares must leave some frames for train')
         return cls({name: float(share) for name, share in parts.items() if share}, int(seed))
 

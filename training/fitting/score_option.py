@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
+from anomaly_seg_ros.process.yaml_text import parse_yaml
 from anomaly_seg_ros.scores import check_options, expanded
 
 
@@ -23,8 +22,8 @@ def parse_option(text: str) -> tuple[str, dict[str, Any]]:
     try:
         if not equals or not dot:
             raise ValueError
-        given = {key: yaml.safe_load(value)}
-    except (ValueError, yaml.YAMLError):
+        given = {key: parse_yaml(value, 'the value')}
+    except ValueError:
         raise ValueError(f'option {text!r} is not of the form score.key=value') from None
     options = expanded(score, given)
     check_options(score, options)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.yaml_text import parse_yaml
+from anomaly_seg_ros.process.yaml_text import parse_yaml
 
 BASE = 'base'
 

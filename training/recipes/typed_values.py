@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from anomaly_seg_ros.checkpoint.fields import unfit
+
 
 def convert(key: str, kind: str, value: Any) -> Any:
     """Brings a value to the type that a dataclass field is annotated with.
@@ -25,13 +27,13 @@ def convert(key: str, kind: str, value: Any) -> Any:
         return _convert_tuple(key, kind, value)
     if kind.startswith('list'):
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f'{key} is {value!r}; it must be a list')
+            raise unfit(key, value, 'a list')
         return list(value)
     if kind.startswith('dict'):
         return _convert_dict(key, kind, value)
     if kind == 'bool':
         if not isinstance(value, bool):
-            raise ValueError(f'{key} is {value!r}; it must be true or false')
+            raise unfit(key, value, 'true or false')
         return value
     return _convert_scalar(key, kind, value)
 
@@ -41,14 +43,14 @@ def _convert_tuple(key: str, kind: str, value: Any) -> tuple[Any, ...]:
     length = kind.count(',') + 1
     if not isinstance(value, (list, tuple)) or not (any_length or len(value) == length):
         numbers = 'numbers' if any_length else f'{length} numbers'
-        raise ValueError(f'{key} is {value!r}; it must be a list of {numbers}')
+        raise unfit(key, value, f'a list of {numbers}')
     of = 'float' if 'float' in kind else 'int'
     return tuple(_convert_scalar(key, of, item) for item in value)
 
 
 def _convert_dict(key: str, kind: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f'{key} is {value!r}; it must be a mapping')
+        raise unfit(key, value, 'a mapping')
     of = kind.partition(', ')[2].removesuffix(']')
     if of == 'Any':
         return dict(value)
@@ -66,5 +68,5 @@ def _convert_scalar(key: str, kind: str, value: Any) -> Any:
         if wrong or (kind == 'int' and int(value) != float(value)):
             raise ValueError
         return make(value)
-    except ValueError:
-        raise ValueError(f'{key} is {value!r}; it must be of type {kind}') from None
+    except (ValueError, TypeError, OverflowError):
+        raise unfit(key, value, f'of type {kind}') from None

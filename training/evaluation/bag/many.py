@@ -9,14 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from anomaly_seg_ros.bags.storage import find_bag_files, METADATA
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.frames.ignore_mask import read_ignored
 from anomaly_seg_ros.node.config import NodeConfig, refuse_unknown
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.process.whole_file import whole_file
+from anomaly_seg_ros.process.yaml_text import parse_yaml
 
 from .alarms import Alarms
 
@@ -92,8 +91,8 @@ def parse_parameters(texts: Iterable[str]) -> NodeConfig:
         if not parted:
             raise ValueError(f'parameter {text!r} is not of the form NAME:=VALUE')
         try:
-            values[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            values[name] = parse_yaml(value, 'the value')
+        except ValueError:
             raise ValueError(f'the value of parameter {text!r} cannot be read') from None
     refuse_unknown(values)
     for name in values:
