@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 import re
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -702,6 +703,76 @@ def test_a_summary_without_message_indices_is_enough(tmp_path: Path) -> None:
     assert isinstance(storage, McapFile)
     assert storage.counts == {'/image': 2, '/other': 1}
     assert [message.log_time for message in storage.messages(['/image'])] == [0, 2]
+
+
+TOPICS = 'CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT, type TEXT)'
+MESSAGES = 'CREATE TABLE messages(id INTEGER PRIMARY KEY, topic_id INTEGER, timestamp INTEGER, '
+
+
+def write_sqlite(path: Path, *statements: str) -> Path:
+    file = sqlite3.connect(path)
+    for statement in statements:
+        file.execute(statement)
+    file.commit()
+    file.close()
+    return path
+
+
+ENDLESS = 'WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x AS id, '
+
+
+@pytest.mark.parametrize(
+    ('statements', 'name'),
+    [
+        ((TOPICS, f'CREATE VIEW messages AS {ENDLESS} 1 AS topic_id FROM c'), 'messages'),
+        (
+            (MESSAGES + 'data BLOB)', f'CREATE VIEW topics AS {ENDLESS} "/t" AS name FROM c'),
+            'topics',
+        ),
+        ((TOPICS, MESSAGES + 'data BLOB AS (zeroblob(900000000)))'), 'messages'),
+        ((TOPICS, 'CREATE VIRTUAL TABLE messages USING fts4(data)'), 'messages'),
+    ],
+    ids=['view', 'topics', 'generated', 'virtual'],
+)
+def test_what_a_bag_computes_is_no_recording(
+    statements: tuple[str, ...], name: str, tmp_path: Path
+) -> None:
+    path = write_sqlite(tmp_path / 'in.db3', *statements)
+    with pytest.raises(ValueError, match=f"'{name}' in it is no plain table"):
+        open_storage(path)
+    if name == 'messages' and 'VIEW' in statements[1]:  # the type that a schema names is a text
+        file = sqlite3.connect(path)
+        file.execute('PRAGMA writable_schema = ON')
+        file.execute("UPDATE sqlite_master SET type = 'table' WHERE type = 'view'")
+        file.commit()
+        file.close()
+        with pytest.raises(ValueError, match=f"'{name}' in it is no plain table"):
+            open_storage(path)
+
+
+@pytest.mark.parametrize('scan', [False, True], ids=['whole', 'scan'])
+def test_rows_of_other_types_are_broken_frames(scan: bool, tmp_path: Path) -> None:
+    data = raw_cdr(pictures(1)[0]).hex()
+    path = write_sqlite(
+        tmp_path / 'in.db3',
+        TOPICS,
+        MESSAGES + 'data)',
+        f"INSERT INTO topics VALUES (1, '/image', '{RAW}'), (2, NULL, NULL), (3, x'ff', '{RAW}')",
+        "INSERT INTO messages VALUES (1, 1, 5, NULL), (2, 1, 6, 'text'), (3, 3, 6, NULL), "
+        f"(4, 1, 'late', x'{data}')",
+    )
+    with BagReader(path) as reader:
+        if scan:
+            reader._storages = [(path.name, SqliteScan(path))]
+        assert reader.topics == {'/image': RAW}
+        frames = list(reader.images('/image'))
+        assert reader.problems() == [
+            'in.db3: 2 topics are left out (they have no name or no type)'
+        ]
+    assert [(frame.log_time, frame.message is None) for frame in frames] == [
+        (5, True), (6, True), (0, False),
+    ]  # fmt: skip
+    assert all(frame.problem for frame in frames[:2])
 
 
 def mcap_record(kind: int, content: bytes) -> bytes:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-import os
 from pathlib import Path
 import sqlite3
-from urllib.parse import quote
 
-from .message import BagMessage, Channel, types_of
-
-MAGIC = b'SQLite format 3\0'
+from .message import BagMessage, types_of
+from .sqlite_rows import connect, message_of, read_channels
 
 
 class SqliteScan:
@@ -29,21 +26,16 @@ class SqliteScan:
 
     def __init__(self, path: Path):
         self.counts: Mapping[str, int] = {}
-        self.problem = ''
         self._size = path.stat().st_size
-        self._file = sqlite3.connect(
-            f'file:{quote(os.fsencode(path))}?mode=ro&immutable=1',
-            uri=True,
-            check_same_thread=False,
-        )
         try:
-            # Else SQLite refuses a file that is shorter than its header says.
-            self._file.execute('PRAGMA writable_schema = ON')
-            rows = self._file.execute('SELECT id, name, type FROM topics ORDER BY id').fetchall()
+            self._file = connect(path, damaged=True)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f'its list of tables cannot be read: {error}') from None
+        try:
+            self._channels, self.problem = read_channels(self._file)
         except sqlite3.DatabaseError as error:
             self._file.close()
             raise ValueError(f'its list of topics cannot be read: {error}') from None
-        self._channels = {row[0]: Channel(row[1], row[2]) for row in rows}
         self.topics = types_of(self._channels.values())
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
@@ -55,7 +47,7 @@ class SqliteScan:
             while (row := rows.fetchone()) is not None:
                 channel = self._channels.get(row[0])
                 if channel is not None and channel.topic in topics:
-                    yield BagMessage(*channel, row[1], row[2])
+                    yield message_of(channel, row[1], row[2])
         except sqlite3.DatabaseError as error:
             self.problem = f'{error} (the file has {self._size} bytes)'
 

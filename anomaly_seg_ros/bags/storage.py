@@ -10,15 +10,15 @@ import shutil
 import tempfile
 from typing import NamedTuple
 
-from rosbags.rosbag2 import Reader
-
-from anomaly_seg_ros.bags import packing, sqlite_scan
+from anomaly_seg_ros.bags import packing
 from anomaly_seg_ros.process.yaml_text import parse_yaml
 
 from .mcap_file import McapFile
 from .mcap_records import MAGIC as MCAP_MAGIC
 from .mcap_scan import McapScan
-from .message import BagMessage, Channel, Storage, types_of
+from .message import BagMessage, Storage
+from .sqlite_file import SqliteFile
+from .sqlite_rows import MAGIC as SQLITE_MAGIC
 from .sqlite_scan import SqliteScan
 
 METADATA = 'metadata.yaml'
@@ -134,7 +134,7 @@ def open_storage(path: Path) -> Storage:
             f'{str(path)!r} is a ROS 1 bag; make a rosbag2 of it: '
             f'rosbags-convert --src {path} --dst {path.with_suffix("")}'
         )
-    if not start.startswith((MCAP_MAGIC, sqlite_scan.MAGIC)):
+    if not start.startswith((MCAP_MAGIC, SQLITE_MAGIC)):
         what = 'no mcap or sqlite3 file' if start else 'empty'
         raise ValueError(f'{str(path)!r} is no file of a rosbag2: it is {what}')
     is_mcap = start.startswith(MCAP_MAGIC)
@@ -146,44 +146,6 @@ def open_storage(path: Path) -> Storage:
         return McapScan(path) if is_mcap else SqliteScan(path)
     except ValueError as error:
         raise ValueError(f'nothing of {str(path)!r} can be read: {error}') from None
-
-
-class SqliteFile:
-    """A whole sqlite3 file of a bag, read in the order of its log times.
-
-    Attributes:
-        topics: Topic to message type.
-        counts: Topic to number of messages.
-        problem: Why reading stopped early; '' if it did not.
-
-    Raises:
-        ReaderError: The file is damaged.
-    """
-
-    def __init__(self, path: Path):
-        self.problem = ''
-        self._reader = Reader(path)
-        self._reader.open()
-        connections = self._reader.connections
-        self.topics = types_of(Channel(c.topic, c.msgtype) for c in connections)
-        self.counts = dict.fromkeys(self.topics, 0)
-        for connection in connections:
-            self.counts[connection.topic] += connection.msgcount
-
-    def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
-        """Gives the messages of these topics, by log time."""
-        wanted = [c for c in self._reader.connections if c.topic in topics]
-        if not wanted:
-            return
-        try:
-            for connection, log_time, data in self._reader.messages(wanted):
-                yield BagMessage(connection.topic, connection.msgtype, log_time, data)
-        except Exception as error:  # noqa: BLE001 - damage surfaces in any step of the decoding
-            self.problem = f'damaged: {error}'
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._reader.close()
 
 
 class PackedFile:
