@@ -877,6 +877,38 @@ def test_a_summary_that_leaves_something_out_hides_no_message(
     assert np.array_equal(found, images)
 
 
+def test_an_index_that_leads_twice_to_one_chunk_is_not_trusted(tmp_path: Path) -> None:
+    path, image = tmp_path / 'in.mcap', pictures(1)[0]
+    write_mcap(path, [(1, raw_cdr(image))], [RAW])
+    content, footer = path.read_bytes()[:-37], path.read_bytes()[-37:]
+    place = content[content.rindex(b'\x08' + (64).to_bytes(8, 'little')) :]
+    path.write_bytes(content + place + footer)
+    with pytest.raises(ValueError, match=r'its index leads twice to byte \d+'):
+        McapFile(path)
+    assert [frame.log_time for frame in images_of(path, '/image')] == [0]
+
+
+def test_chunks_that_overlap_in_time_are_unpacked_up_to_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times, image = [0, 9, 1, 8, 2, 7], np.zeros((300, 600, 3), np.uint8)
+    with BagWriter(tmp_path / 'in', packed=True) as bag:
+        bag.add_topic('/image', RAW)
+        for time in times:
+            bag.add_image('/image', Stamp(time, time, 'c'), image, 'rgb8')
+    path = data_file(tmp_path / 'in')
+    assert [frame.log_time for frame in images_of(path, '/image')] == sorted(times)
+    monkeypatch.setattr(packing, 'MOST_BYTES', 1_500_000)
+    with pytest.raises(ValueError, match='more of its chunks overlap in time'):
+        McapFile(path)
+    assert [frame.log_time for frame in images_of(path, '/image')] == times
+    monkeypatch.setattr(McapFile, '_check_overlap', lambda file: None)
+    file = McapFile(path)
+    assert len(list(file.messages(['/image']))) < len(times)
+    assert file.problem.startswith('damaged: more of its chunks overlap in time')
+    file.close()
+
+
 def test_messages_of_a_chunk_come_by_log_time(tmp_path: Path) -> None:
     """A recorder of several threads writes them as they come."""
     path, images = tmp_path / 'in.mcap', pictures(3)

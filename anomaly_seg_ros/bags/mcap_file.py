@@ -8,6 +8,8 @@ from pathlib import Path
 import struct
 from typing import NamedTuple
 
+from anomaly_seg_ros.bags import packing
+
 from .mcap_records import (
     CHANNEL,
     CHUNK,
@@ -16,6 +18,7 @@ from .mcap_records import (
     FOOTER,
     kinds_between,
     MAGIC,
+    McapMessage,
     MESSAGE,
     read_message,
     read_record,
@@ -31,25 +34,28 @@ _FOOTER_BYTES = 9 + 20 + len(MAGIC)
 _CHUNK_INDEX_HEAD = struct.Struct('<QQQQI')
 _STATISTICS_HEAD = struct.Struct('<QHIIIIQQI')
 _COUNT = struct.Struct('<HQ')
+_TOO_MANY = 'more of its chunks overlap in time than memory may hold'
 
 
 class _ChunkPlace(NamedTuple):
-    """Where a chunk lies, from which log time on, and which channels it has (None: not said).
+    """Where a chunk lies, its log times, and which channels it has (None: not said).
 
-    `end` is that of the chunk and of the index of its messages.
+    `end` is that of the chunk and of the index of its messages, `size` what it unpacks to.
     """
 
     start: int
+    last: int
     offset: int
     end: int
+    size: int
     channels: frozenset[int] | None
 
 
 class McapFile:
     """An MCAP file whose summary speaks of all of it.
 
-    A chunk is unpacked when its time has come, at most `packing.MOST_BYTES` of it. A damaged one
-    ends the reading.
+    A chunk is unpacked when its time has come, at most `packing.MOST_BYTES` of it, and twice that
+    of all whose times overlap. A damaged one ends the reading.
 
     Source: the format specification on mcap.dev, version 0.
 
@@ -66,6 +72,7 @@ class McapFile:
         self.problem = ''
         self._channels: dict[int, Channel] = {}
         self._chunks: list[_ChunkPlace] = []
+        self._held = 0
         self._size = path.stat().st_size
         self._file = path.open('rb')
         try:
@@ -101,7 +108,19 @@ class McapFile:
     def _messages(
         self, chunk: _ChunkPlace, channels: Collection[int]
     ) -> Iterator[tuple[int, int, BagMessage | None]]:
-        yield chunk.start, -1, None
+        yield chunk.start, chunk.offset, None
+        found = self._unpacked(chunk)
+        size = sum(len(message.data) for message in found)
+        self._held += size
+        # The index may lie on times and sizes.
+        if self._held > 2 * packing.MOST_BYTES:
+            raise ValueError(f'damaged: {_TOO_MANY}')
+        for channel, log_time, data in sorted(found, key=lambda message: message.log_time):
+            if channel in channels:
+                yield log_time, chunk.offset, BagMessage(*self._channels[channel], log_time, data)
+        self._held -= size
+
+    def _unpacked(self, chunk: _ChunkPlace) -> list[McapMessage]:
         self._file.seek(chunk.offset)
         record = read_record(self._file, self._size)
         if record is None or record.kind != CHUNK or not record.whole:
@@ -109,14 +128,11 @@ class McapFile:
         records, why = chunk_records(record.content)
         if why:
             raise ValueError(f'{why} (the chunk at byte {chunk.offset})')
-        found = [
+        return [
             message
             for kind, content, _ in records
             if kind == MESSAGE and (message := read_message(content)) is not None
         ]
-        for channel, log_time, data in sorted(found, key=lambda message: message.log_time):
-            if channel in channels:
-                yield log_time, chunk.offset, BagMessage(*self._channels[channel], log_time, data)
 
     def close(self) -> None:
         """Closes the file."""
@@ -136,6 +152,7 @@ class McapFile:
             found.setdefault(kind, []).append(content)
         self._chunks = [_chunk_place(content) for content in found.get(CHUNK_INDEX, [])]
         self._check_gaps()
+        self._check_overlap()
         if not self._chunks or STATISTICS not in found:
             raise ValueError('it has no statistics or no index of chunks')
         schemas = {read_uint(c, 0, 2): read_string(c, 2) for c in found.get(SCHEMA, [])}
@@ -151,16 +168,33 @@ class McapFile:
         return counts
 
     def _check_gaps(self) -> None:
-        """Looks for messages that no index of chunks leads to.
+        """Looks for messages that no index of chunks leads to, or several.
 
         Raises:
             ValueError: There are some.
         """
         at = len(MAGIC)
         for chunk in sorted(self._chunks, key=lambda chunk: chunk.offset):
+            if not at <= chunk.offset < chunk.end:
+                raise ValueError(f'its index leads twice to byte {chunk.offset}')
             self._check_gap(at, chunk.offset)
             at = chunk.end
         self._check_gap(at, self._size - _FOOTER_BYTES)
+
+    def _check_overlap(self) -> None:
+        """Looks for more than may be unpacked at one time.
+
+        Raises:
+            ValueError: There is more.
+        """
+        held, together = 0, list[tuple[int, int]]()
+        for chunk in sorted(self._chunks, key=lambda chunk: chunk.start):
+            while together and together[0][0] < chunk.start:
+                held -= heapq.heappop(together)[1]
+            heapq.heappush(together, (chunk.last, chunk.size))
+            held += chunk.size
+            if held > 2 * packing.MOST_BYTES:
+                raise ValueError(_TOO_MANY)
 
     def _check_gap(self, start: int, end: int) -> None:
         if not {MESSAGE, CHUNK}.isdisjoint(kinds_between(self._file, start, end)):
@@ -184,12 +218,14 @@ class McapFile:
 
 
 def _chunk_place(content: bytes) -> _ChunkPlace:
-    start, _, offset, length, size = _CHUNK_INDEX_HEAD.unpack_from(content)
+    start, last, offset, length, size = _CHUNK_INDEX_HEAD.unpack_from(content)
     offsets = content[_CHUNK_INDEX_HEAD.size :][:size]
     channels = frozenset(channel for channel, _ in _COUNT.iter_unpack(offsets))
-    index_bytes = read_uint(content, _CHUNK_INDEX_HEAD.size + size, 8)
+    at = _CHUNK_INDEX_HEAD.size + size
+    end = offset + length + read_uint(content, at, 8)
+    unpacked = read_uint(content, at + 20 + read_uint(content, at + 8, 4), 8)
     # A recorder that leaves out the index of messages does not say what a chunk holds.
-    return _ChunkPlace(start, offset, offset + length + index_bytes, channels or None)
+    return _ChunkPlace(start, last, offset, end, unpacked, channels or None)
 
 
 def _counts(content: bytes, chunks: int) -> dict[int, int]:
