@@ -790,6 +790,45 @@ def test_a_snapshot_is_run_again(
         assert line.endswith('copy the snapshot again')
         (folder / name).write_bytes(whole)
 
+    memory = dict(np.load(folder / 'memory.npz'))
+    arrays = [
+        ({'next_id': np.array([1, 2])}, 'does not fit together'),
+        ({'starts': memory['starts'] + 24 * 32}, 'does not fit together'),
+        ({'lengths': memory['lengths'][1:]}, 'does not fit together'),
+        ({'smoothed': np.zeros((3, 3), np.float32)}, 'does not fit together'),
+        ({'ids': np.array(['x'])}, 'holds what is no number'),
+        ({'more': np.zeros(1 << 26)}, 'unpacks to more than 256 MiB'),
+    ]
+    whole = (folder / 'memory.npz').read_bytes()
+    for change, why in arrays:
+        np.savez_compressed(folder / 'memory.npz', **memory | change)
+        assert main(['replay_snapshot', str(folder)]) == 2
+        assert f"memory.npz' is damaged (it {why})" in capsys.readouterr().err
+    (folder / 'memory.npz').write_bytes(whole)
+    for change in (
+        {'health': 5},
+        {'health': {**facts['health'], 'streak': 'x'}},
+        {'engine': 5},
+        {'engine': {**facts['engine'], 'input_size': 5}},
+        {'threshold': None},
+        {'calibration': 5},
+        {'frame_shift': 5},
+        {'parameters': 5},
+    ):
+        (folder / 'snapshot.json').write_text(json.dumps({**facts, **change}))
+        assert main(['replay_snapshot', str(folder)]) == 2
+        assert f"snapshot.json' is damaged: {next(iter(change))}" in capsys.readouterr().err
+    (folder / 'snapshot.json').write_text('[' * 200_000)
+    assert main(['replay_snapshot', str(folder)]) == 2
+    assert "snapshot.json' is no snapshot: maximum recursion" in capsys.readouterr().err
+    (folder / 'snapshot.json').write_text(json.dumps(facts))
+    score = (folder / 'score.npy').read_bytes()
+    claim = b'(999999, 99999), }'
+    (folder / 'score.npy').write_bytes(score.replace(b'(24, 32), }'.ljust(len(claim)), claim))
+    assert main(['replay_snapshot', str(folder)]) == 2
+    assert "score.npy' is damaged (" in capsys.readouterr().err
+    (folder / 'score.npy').write_bytes(score)
+
     # The engine is the folder that the node had, and one of another size is no comparison.
     asked = []
     other_size = copy(rig.engine)

@@ -9,14 +9,25 @@ import json
 from pathlib import Path
 import shutil
 import tempfile
-from typing import Any
+from typing import Any, BinaryIO
 from zipfile import BadZipFile
+import zlib
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.checkpoint.calibrated import calibration, checked_fields
+from anomaly_seg_ros.checkpoint.fields import (
+    anything,
+    Check,
+    listed,
+    mapped,
+    number,
+    or_none,
+    text,
+    whole,
+)
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import frame_shift
 from anomaly_seg_ros.frames.camera_frame import CameraFrame
@@ -44,12 +55,30 @@ OUTPUTS = ('semantic_mask.png', 'anomaly_mask.png', 'score.npy')
 AGAIN = 'copy the snapshot again'
 """What a user can do where a part of it is lost."""
 
-FACTS = ('calibration', 'checkpoint', 'frame_shift', 'health', 'regions', 'threshold')
-ENGINE_FACTS = ('description', 'input_size', 'key', 'name', 'precision', 'score')
-"""What a replay reads of `snapshot.json`."""
+MOST_BYTES = 1 << 28
+"""What the arrays of a file may unpack to: a packed one may claim more than memory holds."""
 
 _TRACKS = tuple(row.name for row in fields(Tracks))
-_HEALTH = tuple(row.name for row in fields(CameraHealth) if row.name != 'pixels')
+_HEALTH: dict[str, Check] = {'fault': text, 'reason': text, 'streak': whole(0), 'same': whole(0)}
+_ENGINE: dict[str, Check] = {
+    'name': text,
+    'key': text,
+    'score': text,
+    'precision': text,
+    'input_size': listed(whole(1), 2),
+    'description': text,
+}
+FACTS: dict[str, Check] = {
+    'calibration': calibration,
+    'checkpoint': text,
+    'engine': lambda key, value: checked_fields(key, value, _ENGINE, _ENGINE.keys()),
+    'frame_shift': or_none(frame_shift),
+    'health': lambda key, value: checked_fields(key, value, _HEALTH, _HEALTH.keys()),
+    'parameters': mapped(anything),
+    'regions': anything,
+    'threshold': number('a number'),
+}
+"""What a replay reads of `snapshot.json`, and what each must be."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +185,9 @@ class Snapshot:
         folder: Its path.
 
     Attributes:
-        facts: What `snapshot.json` holds.
+        facts: What `snapshot.json` holds, as `FACTS` gives it.
+        engine: What it says of the engine.
+        config: The parameters that held.
 
     Raises:
         FileNotFoundError: It holds no snapshot.
@@ -169,27 +200,29 @@ class Snapshot:
         if not path.is_file():
             raise FileNotFoundError(f'no snapshot in {str(folder)!r}: {FACTS_FILE} is missing')
         try:
-            self.facts: Mapping[str, Any] = json.loads(path.read_text(encoding='utf-8'))
-            self.engine: Mapping[str, Any] = self.facts['engine']
-            self.config = NodeConfig.from_mapping(self.facts['parameters'])
-            known = self.facts['format'] == FORMAT
-        except (ValueError, KeyError, TypeError) as error:
+            facts = json.loads(path.read_text(encoding='utf-8'))
+            known = facts['format'] == FORMAT
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f'{str(path)!r} is no snapshot: {error}') from None
         if not known:
             raise ValueError(f'{str(path)!r} has another format than {FORMAT}')
-        lost = [*({*FACTS} - {*self.facts}), *({*ENGINE_FACTS} - {*self.engine})]
-        if lost or {*self.facts['health']} != {*_HEALTH}:
-            what = ', '.join(sorted(lost)) or 'health'
+        if lost := {*FACTS} - {*facts}:
+            what = ', '.join(sorted(lost))
             raise ValueError(f'{str(path)!r} is not whole: {what} is not there; {AGAIN}')
+        try:
+            self.facts = {name: check(name, facts[name]) for name, check in FACTS.items()}
+            self.config = NodeConfig.from_mapping(self.facts['parameters'])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f'{str(path)!r} is damaged: {error}; {AGAIN}') from None
+        self.engine: Mapping[str, Any] = self.facts['engine']
 
     def pipeline(self, engine: Engine, checkpoint: Checkpoint) -> Pipeline:
         """Gives what the node had: threshold, calibration, ignored pixels, the frames before."""
         meta = checkpoint.meta
         score = engine.score_name
-        own = Calibration(tuple(self.facts['calibration']))
         shift = self.facts['frame_shift']
-        shifts = {} if shift is None else {'': frame_shift('frame_shift', shift)}
-        calibrations = {**meta.calibrations, score: own}
+        shifts = {} if shift is None else {'': shift}
+        calibrations = {**meta.calibrations, score: self.facts['calibration']}
         meta = replace(meta, calibrations=calibrations, frame_cameras=shifts)
         config = replace(self.config, threshold=self.threshold)
         pipeline = node_pipeline(engine, checkpoint.in_memory(meta), config)
@@ -206,26 +239,39 @@ class Snapshot:
         return read_image(self.folder / IMAGE_FILE)
 
     def _memory(self) -> Memory:
-        arrays = self._arrays(MEMORY_FILE, _TRACKS)
+        arrays = self._arrays(MEMORY_FILE, _TRACKS, ('smoothed', 'pixels'))
         values: dict[str, Any] = {name: arrays[name] for name in _TRACKS}
         smoothed, pixels = arrays.get('smoothed'), arrays.get('pixels')
+        size = self.engine['input_size']
+        fits = smoothed is None or smoothed.shape == size
+        if not fits or not _is_of_one_picture(values, size):
+            path = str(self.folder / MEMORY_FILE)
+            raise ValueError(f'{path!r} is damaged (it does not fit together); {AGAIN}')
         values['next_id'] = int(values['next_id'])
         health = CameraHealth(**self.facts['health'], pixels=pixels)
         return Memory(Tracks(**values), smoothed, health)
 
-    def _arrays(self, name: str, wanted: Collection[str]) -> dict[str, NDArray[Any]]:
-        """Reads the arrays of a file, `wanted` among them; that of a `.npy` file is called ''.
+    def _arrays(
+        self, name: str, wanted: Collection[str], more: Collection[str] = ()
+    ) -> dict[str, NDArray[Any]]:
+        """Reads `wanted` arrays of a file, and `more` that it has; that of a `.npy` is called ''.
 
         Raises:
             FileNotFoundError: It is not there.
-            ValueError: It is damaged, or holds others.
+            ValueError: It is damaged, holds others or no numbers, or more than `MOST_BYTES`.
         """
         path = self.folder / name
         try:
             with path.open('rb') as file:
-                found = np.load(file, allow_pickle=False)
-                arrays = {'': found} if isinstance(found, np.ndarray) else dict(found)
-        except (BadZipFile, ValueError, EOFError) as error:
+                # Mapped, a header that claims more than the file has asks for no memory.
+                arrays: dict[str, Any] = (
+                    {'': np.lib.format.open_memmap(path, mode='r')}
+                    if path.suffix == '.npy'
+                    else _unpacked(file, (*wanted, *more))
+                )
+            if not all(_is_of_numbers(array) for array in arrays.values()):
+                raise ValueError('it holds what is no number')
+        except (BadZipFile, zlib.error, ValueError, EOFError, MemoryError) as error:
             raise ValueError(f'{str(path)!r} is damaged ({error}); {AGAIN}') from None
         if lost := {*wanted} - {*arrays}:
             raise ValueError(f'{str(path)!r} holds no {", ".join(sorted(lost))}; {AGAIN}')
@@ -252,6 +298,38 @@ class Snapshot:
             **{name: _difference(before, now) for name, (before, now) in found.items()},
             'regions': '' if same else 'others',
         }
+
+
+def _unpacked(file: BinaryIO, wanted: Collection[str]) -> dict[str, Any]:
+    """Gives those of the wanted arrays that an archive holds.
+
+    Raises:
+        ValueError: They are damaged, or all of it is more than `MOST_BYTES`.
+        BadZipFile: It is no archive.
+    """
+    with np.lib.npyio.NpzFile(file, allow_pickle=False) as found:
+        if sum(entry.file_size for entry in found.zip.infolist()) > MOST_BYTES:
+            raise ValueError(f'it unpacks to more than {MOST_BYTES >> 20} MiB')
+        return {name: found[name] for name in wanted if name in found}
+
+
+def _is_of_numbers(array: Any) -> bool:
+    """Tells whether it is an array, and of numbers; the archive gives other files as bytes."""
+    return isinstance(array, np.ndarray) and array.dtype.kind in 'iuf'
+
+
+def _is_of_one_picture(tracks: Mapping[str, NDArray[Any]], size: tuple[int, int]) -> bool:
+    """Tells whether what is remembered of regions fits together and lies in a picture."""
+    kinds = {name: (row.dtype.kind, row.ndim) for name, row in tracks.items()}
+    if kinds != {**dict.fromkeys(_TRACKS, ('i', 1)), 'next_id': ('i', 0)}:
+        return False
+    per_region = {tracks[name].size for name in ('ids', 'histories', 'ages', 'raised')}
+    starts, lengths, owners = (tracks[name] for name in ('starts', 'lengths', 'owners'))
+    if len(per_region) > 1 or not starts.size == lengths.size == owners.size:
+        return False
+    pixels, regions = size[0] * size[1], tracks['ids'].size
+    within = (starts >= 0) & (lengths > 0) & (lengths <= pixels) & (starts <= pixels - lengths)
+    return bool((within & (owners >= 0) & (owners < regions)).all())
 
 
 def _difference(before: NDArray[Any], now: NDArray[Any]) -> str:
