@@ -659,6 +659,18 @@ def test_the_shipped_threshold_has_columns_and_its_own_tables(page_of: Any) -> N
         assert words in page.text, words
 
 
+@pytest.mark.parametrize('value', [10**400, 1e308, '\ud800', [10**400]], ids='abcd')
+@pytest.mark.parametrize('key', ['ap', 'by_class', 'by_third', 'model', 'threshold_given'])
+def test_a_value_of_another_type_is_a_page(key: str, value: Any, tmp_path: Path) -> None:
+    path = tmp_path / 'results.json'
+    write_results(tmp_path, [row()])
+    content = json.loads(path.read_text(encoding='utf-8'))
+    content['rows'][0] |= {'by_third': [{'third': 'top'}], key: value}
+    path.write_text(json.dumps(content), encoding='utf-8')
+    assert cli(['report', str(tmp_path), '--out', str(tmp_path / 'page.html')]) == 0
+    assert '</html>' in (tmp_path / 'page.html').read_text(encoding='utf-8')
+
+
 def test_the_precision_of_an_engine_has_no_interval(page_of: Any) -> None:
     bounds = {'rule': 'of resamples', 'precision': [0.4, 0.6]}
     page = page_of(

@@ -35,7 +35,9 @@ def operating_section(rows: Sequence[ReportRow]) -> Markup:
 
 def _groups(row: ReportRow, key: str, name: str, title: str) -> Markup:
     """Gives a table with a line for each group of pixels, in percent."""
-    groups = [group for group in row.values.get(key) or () if isinstance(group, Mapping)]
+    value = row.values.get(key)
+    several = value if isinstance(value, list) else []
+    groups = [group for group in several if isinstance(group, Mapping)]
     heads = [tag('th', title, scope='col'), tag('th', 'Normal pixels', scope='col')]
     heads += [tag('th', f'{word}, %', scope='col') for word in RATES.values()]
     lines = []

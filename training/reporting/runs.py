@@ -281,9 +281,12 @@ def _parse_bins(value: Any) -> tuple[Bin | None, ...]:
 def finite(value: object) -> float | None:
     """Gives a finite number, None for anything else.
 
-    >>> finite(1), finite(float('nan')), finite('1'), finite(True)
-    (1.0, None, None, None)
+    >>> finite(1), finite(float('nan')), finite('1'), finite(True), finite(10**400)
+    (1.0, None, None, None, None)
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
