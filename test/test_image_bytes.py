@@ -86,6 +86,7 @@ FORMATS['.webp, lossless'] = bytes(
 )
 FORMATS['.webp, alpha'] = encoded('.webp', np.dstack([NOISE, NOISE[..., :1]]))
 FORMATS['.webp, extended'] = pil_webp(exif=b'Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0')
+FORMATS['.tiff'] = encoded('.tiff')
 FORMATS['.jpg, thumbnail'] = JPEGS['thumbnail']
 FORMATS['.jpg, progressive'] = JPEGS['progressive']
 
@@ -113,8 +114,6 @@ def test_the_size_of_a_webp_leaves_out_the_bits_for_scaling() -> None:
 def test_other_formats_have_no_claimed_size() -> None:
     assert claimed_size(b'') is None
     assert claimed_size(b'no image') is None
-    assert claimed_size(encoded('.tiff')) is None
-    assert (decoded(encoded('.tiff')) == NOISE).all()
 
 
 def png_of(height: int, width: int, rows: int = 0) -> bytes:
@@ -147,6 +146,40 @@ def test_a_picture_that_claims_too_many_pixels_is_refused(
         assert '\n' not in str(e.value)
     assert claimed_size(png_of(8192, 16384)) == (8192, 16384)
     assert MOST_PIXELS == 8192 * 16384
+
+
+def tiff_of(height: int, width: int, order: str, wide: bool) -> bytes:
+    """The head and the first directory of a TIFF or BigTIFF."""
+    long = 'Q' if wide else 'I'
+    head = struct.pack(f'{order}HHHQ', 43, 8, 0, 16) if wide else struct.pack(f'{order}HI', 42, 8)
+    sides = [
+        struct.pack(f'{order}HH{long}I{"4x" if wide else ""}', tag, 4, 1, side)
+        for tag, side in ((256, width), (257, height))
+    ]
+    count = struct.pack(f'{order}{"Q" if wide else "H"}', len(sides))
+    return (b'II' if order == '<' else b'MM') + head + count + b''.join(sides)
+
+
+@pytest.mark.parametrize('order', ['<', '>'])
+@pytest.mark.parametrize('wide', [False, True], ids=['TIFF', 'BigTIFF'])
+def test_a_tiff_that_claims_too_many_pixels_is_refused(
+    order: str, wide: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
+    assert claimed_size(tiff_of(480, 640, order, wide)) == (480, 640)
+    with pytest.raises(ValueError, match='it is 32000x32001, more than'):
+        decoded(tiff_of(32_001, 32_000, order, wide))
+
+
+def test_a_jpeg_of_hundreds_of_scans_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    jpeg = JPEGS['progressive']
+    scan = jpeg[jpeg.rindex(b'\xff\xda') : -2]
+    assert decoded(jpeg[:-2] + scan * 80 + jpeg[-2:]).shape == NOISE.shape
+    assert decoded(jpeg + scan * 200).shape == NOISE.shape
+    comment = b'\xff\xfe\x00\x04\xff\xd9'  # an end mark inside of it ends nothing
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('it was decoded'))
+    with pytest.raises(ValueError, match='the JPEG has more than 100 scans; save it again'):
+        decoded(jpeg[:-2] + comment + scan * 101 + jpeg[-2:])
 
 
 LONG_CHUNK = encoded('.png').replace(b'\0\0\0\0IEND', b'\xc8\0\0\0tEXt')

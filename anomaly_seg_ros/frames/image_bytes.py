@@ -25,16 +25,22 @@ _JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _JPEG_SCAN = 0xDA
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Marks of the segments that hold the size; the three others are tables."""
+_JPEG_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Colour type to values of a pixel."""
+_MOST_SCANS = 100
+"""Of a JPEG; a progressive one has about ten, and each is as much work as the whole picture."""
+_TIFF_SIZES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8, 17: 8}
+"""Type of a whole number to its bytes."""
 _JPEG_MARK = re.compile(rb'\xff([\x02-\xcf\xda-\xfe])', re.DOTALL)
 """Marks that a segment follows."""
+_JPEG_MARK_OR_END = re.compile(rb'\xff([\x02-\xcf\xd9-\xfe])', re.DOTALL)
 
 _FORMATS = {
     'jpeg': re.compile(rb'\xff\xd8\xff'),
     'png': re.compile(re.escape(_PNG_START)),
     'webp': re.compile(rb'RIFF....WEBP', re.DOTALL),
-    'tiff': re.compile(rb'II\*\0|MM\0\*'),
+    'tiff': re.compile(rb'II[*+]\0|MM\0[*+]'),
     'bmp': re.compile(rb'BM'),
 }
 """File format to how its files begin."""
@@ -52,8 +58,9 @@ def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
 
     Raises:
         ValueError: No image, a JPEG that is cut short (OpenCV would fill the rest with grey),
-            more than `MOST_PIXELS`, or a PNG or JPEG whose sizes do not fit its length, for
-            which OpenCV would take gigabytes; the text is the second half of a sentence.
+            more than `MOST_PIXELS`, a PNG or JPEG whose sizes do not fit its length, for which
+            OpenCV would take gigabytes, or a JPEG of so many scans that it would take minutes;
+            the text is the second half of a sentence.
     """
     content = data.tobytes()
     size = claimed_size(content)
@@ -65,6 +72,8 @@ def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
         raise ValueError(f'{len(content)} bytes cannot hold {size[1]}x{size[0]}; is it truncated?')
     if content.startswith(_JPEG_START) and is_cut(content):
         raise ValueError(f'the JPEG of {len(content)} bytes is cut short: it has no end mark')
+    if content.startswith(_JPEG_START) and _has_too_many_scans(content):
+        raise ValueError(f'the JPEG has more than {_MOST_SCANS} scans; save it again')
     if content.startswith(_PNG_START) and _chunk_is_cut(content):
         raise ValueError(f'a chunk ends behind its {len(content)} bytes; is it truncated?')
     image = None
@@ -92,7 +101,7 @@ def content_format(content: bytes) -> str:
 
 
 def claimed_size(content: bytes) -> tuple[int, int] | None:
-    """Gives the (height, width) in the head of a PNG, JPEG, WebP or BMP; None if there is none.
+    """Gives the (height, width) of a PNG, JPEG, WebP, TIFF or BMP as its head says, else None.
 
     For other formats OpenCV's own limit of 2**30 pixels holds.
     """
@@ -105,6 +114,8 @@ def claimed_size(content: bytes) -> tuple[int, int] | None:
         return number(content, at + 3, 2, 'big'), number(content, at + 5, 2, 'big')
     if content.startswith(b'RIFF') and content[8:12] == b'WEBP':
         return _webp_size(content)
+    if _FORMATS['tiff'].match(content):
+        return _tiff_size(content)
     if content.startswith(b'BM'):
         sides = (int.from_bytes(content[at : at + 4], 'little', signed=True) for at in (22, 18))
         height, width = map(abs, sides)
@@ -155,6 +166,24 @@ def jpeg_segments(jpeg: bytes) -> Iterator[tuple[int, int]]:
         at += number(jpeg, at, 2, 'big')
 
 
+def _has_too_many_scans(jpeg: bytes) -> bool:
+    """Tells whether a JPEG has more than `_MOST_SCANS` up to its end mark."""
+    segments = dict(jpeg_segments(jpeg))
+    frame = next((kind for kind in segments if kind in _JPEG_SIZES), None)
+    if frame is None or _JPEG_SCAN not in segments:
+        return False
+    parts = number(jpeg, segments[frame] + 7, 1), number(jpeg, segments[_JPEG_SCAN] + 2, 1)
+    if frame not in _JPEG_PROGRESSIVE and parts[0] == parts[1]:
+        return False  # of such a camera's JPEG no second scan is read: the look at it all is saved
+    scans, at = 0, len(_JPEG_START)
+    while (mark := _JPEG_MARK_OR_END.search(jpeg, at)) is not None and mark[0] != _JPEG_END:
+        scans += mark[1][0] == _JPEG_SCAN
+        if scans > _MOST_SCANS:
+            return True
+        at = mark.end() + number(jpeg, mark.end(), 2, 'big')
+    return False
+
+
 def _webp_size(content: bytes) -> tuple[int, int] | None:
     kind = content[12:16]
     if kind == b'VP8X':
@@ -165,6 +194,25 @@ def _webp_size(content: bytes) -> tuple[int, int] | None:
         bits = number(content, 21, 4)
         return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
     return None
+
+
+def _tiff_size(content: bytes) -> tuple[int, int] | None:
+    """Gives what the first directory of a TIFF or BigTIFF says."""
+    order: Order = 'little' if content.startswith(b'II') else 'big'
+    is_big = number(content, 2, 2, order) == 43
+    wide, count = (8, 8) if is_big else (4, 2)
+    start = number(content, wide, wide, order)
+    entries = min(number(content, start, count, order), len(content) // 12)
+    sides = dict.fromkeys((257, 256), 0)
+    for at in range(start + count, start + count + entries * (4 + 2 * wide), 4 + 2 * wide):
+        tag, kind = number(content, at, 2, order), number(content, at + 2, 2, order)
+        if tag in sides and kind in _TIFF_SIZES:
+            size, place = _TIFF_SIZES[kind], at + 4 + wide
+            if size > wide:
+                place = number(content, place, wide, order)
+            sides[tag] = max(sides[tag], number(content, place, size, order))
+    height, width = sides.values()
+    return (height, width) if height and width else None
 
 
 def number(content: bytes, at: int, size: int, order: Order = 'little') -> int:
