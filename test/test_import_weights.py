@@ -412,6 +412,34 @@ def test_weights_of_no_known_network_are_refused(tmp_path, capsys):
     assert 'no key transposed_conv.weight or fullconv.weight' in message
 
 
+@pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors')
+@pytest.mark.parametrize(
+    ('change', 'why'),
+    [
+        (lambda one: one.expand(1 << 40), "of shape (1099511627776,) in 'PATH' repeats what is"),
+        (
+            lambda one: one.to(torch.float8_e4m3fn),
+            "in 'PATH' is torch.strided float8_e4m3fn on cpu",
+        ),
+        (lambda one: one.to(torch.complex64), "in 'PATH' is torch.strided complex64 on cpu; save"),
+        (
+            torch.Tensor.to_sparse,
+            "in 'PATH' is torch.sparse_coo float32 on cpu; save it as",
+        ),
+        (lambda one: one.to('meta'), "in 'PATH' is torch.strided float32 on meta; save it as a"),
+        (
+            lambda one: torch.nested.nested_tensor([one]),
+            "in 'PATH' is a nested tensor on cpu;",
+        ),
+    ],
+    ids=['expanded', 'float8', 'complex', 'sparse', 'meta', 'nested'],
+)
+def test_weights_that_are_not_plain_are_refused_by_name(change, why, tmp_path, capsys):
+    key = 'regular1_1.ext_conv1.0.weight'
+    file = write(tmp_path / 'w.pth', random_state('enet', 19) | {key: change(torch.ones(1))})
+    assert f'weight {key!r} {why}'.replace('PATH', str(file)) in refuse(file, capsys, tmp_path)
+
+
 @pytest.mark.parametrize('bad', [float('nan'), float('inf')])
 def test_weights_that_are_not_finite_are_refused_by_name(bad, tmp_path, capsys):
     state = random_state('enet', 19)

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from anomaly_seg_ros.models.network import Network
 
 
+_KINDS = (
+    'float32', 'float16', 'bfloat16', 'float64', 'int64', 'int32', 'int16', 'int8', 'uint8', 'bool'
+)  # fmt: skip
+"""What weights may be of."""
+
+
 def read_stored(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
     """Reads tensors of a safetensors file as they are, on the CPU.
 
@@ -35,7 +41,8 @@ def read_tensors(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
     """Reads tensors of a safetensors file, floating point ones as float32, on the CPU.
 
     Raises:
-        ValueError: The file is truncated, not safetensors, or what is wanted is not finite.
+        ValueError: The file is truncated, not safetensors, or what is wanted is not finite or of
+            a type that we do not know.
     """
     return {k: finite_float(path, k, value) for k, value in read_stored(path, keys).items()}
 
@@ -44,13 +51,33 @@ def finite_float(path: Path, key: str, value: Tensor) -> Tensor:
     """Gives a floating point tensor of a file as float32; another as it is.
 
     Raises:
-        ValueError: It is not finite.
+        ValueError: It is not finite, of another type or layout, or larger than what is stored.
     """
+    _check_plain(path, key, value)
     if not value.is_floating_point():
         return value
     if not bool(value.isfinite().all()):
         raise ValueError(f'weight {key!r} in {str(path)!r} is not finite (NaN or infinite)')
     return value.float()
+
+
+def _check_plain(path: Path, key: str, value: Tensor) -> None:
+    """Refuses what is no dense tensor with a stored number for each of its values."""
+    import torch
+
+    kind = str(value.dtype).removeprefix('torch.')
+    if value.is_nested or value.layout != torch.strided or value.is_meta or kind not in _KINDS:
+        what = 'a nested tensor' if value.is_nested else f'{value.layout} {kind}'
+        raise ValueError(
+            f'weight {key!r} in {str(path)!r} is {what} on {value.device}; save it as a dense '
+            f'tensor of one of: {", ".join(_KINDS)}'
+        )
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        # One stored number can stand for gigabytes.
+        raise ValueError(
+            f'weight {key!r} of shape {tuple(value.shape)} in {str(path)!r} repeats what is '
+            'stored; save its .contiguous()'
+        )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
