@@ -339,6 +339,31 @@ def test_a_broken_onnx_engine_is_one_clear_error(data: bytes, folder: Path) -> N
     assert '\n' not in str(error.value)
 
 
+def test_an_onnx_model_takes_no_weights_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onnx import external_data_helper, helper, TensorProto
+
+    weights = helper.make_tensor('labels', TensorProto.UINT8, [64], bytes(64), raw=True)
+    external_data_helper.set_external_data(weights, 'secret.bin', length=64)
+    weights.ClearField('raw_data')
+    image = helper.make_tensor_value_info('image', TensorProto.UINT8, ['n', 8, 8, 3])
+    outputs = [
+        helper.make_tensor_value_info('labels', TensorProto.UINT8, [64]),
+        helper.make_tensor_value_info('score', TensorProto.UINT8, ['n', 8, 8, 3]),
+    ]
+    graph = helper.make_graph(
+        [helper.make_node('Identity', ['image'], ['score'])], 'g', [image], outputs, [weights]
+    )
+    opset = [helper.make_opsetid('', onnx_engine.OPSET)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=9)
+    (tmp_path / 'model.onnx').write_bytes(model.SerializeToString())
+    (tmp_path / 'secret.bin').write_bytes(bytes(64))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r'ONNX Runtime cannot load .*model.onnx'):
+        onnx_engine.OnnxEngine(tmp_path / 'model.onnx', 'msp', 'fp32', 1)
+
+
 DAMAGED = [
     ({'format': 1}, 'format 1 is not 5; export it again'),
     ({'score': ...}, r"keys \['score'\] are missing or unknown"),

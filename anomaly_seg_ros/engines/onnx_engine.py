@@ -140,6 +140,10 @@ class OnnxEngine:
         options.intra_op_num_threads = threads
         # Threads that spin take the cores from the middleware and other processes.
         options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+        # An export has all weights in its file; others would be taken of the working folder.
+        options.add_session_config_entry(
+            'session.model_external_initializers_file_folder_path', os.devnull
+        )
         options.log_severity_level = 3
         providers = [_CUDA] if device() == 'CUDA' else []
         try:
