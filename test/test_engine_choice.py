@@ -116,6 +116,23 @@ def test_auto_takes_the_best_that_can_run_and_says_why(
     assert '\n' not in found.reason
 
 
+def test_a_gpu_that_is_left_idle_is_said(
+    exported_checkpoint: Path,
+    installed: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed(*ALL)
+    monkeypatch.setattr(choice_file, 'has_gpu', lambda: True)
+    found = choose_engine(wanted(exported_checkpoint, 'max_logit'))
+    assert found.engine == 'openvino'
+    assert (
+        'is left idle: build an engine for it by anomaly_seg export --engine tens' in found.reason
+    )
+    assert [record.levelname for record in caplog.records] == ['WARNING']
+    assert 'idle' not in choose_engine(wanted(exported_checkpoint, 'max_logit'), 'openvino').reason
+
+
 def test_auto_passes_over_engines_without_the_precision(
     tiny_checkpoint: Path, installed: Callable[..., None]
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines import open_engine
+from anomaly_seg_ros.engines import onnx_engine, open_engine
 from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.engines.graph import export_graph
 from anomaly_seg_ros.engines.openvino_engine import convert, cpu_precision, OpenVinoEngine
@@ -506,3 +506,13 @@ def test_a_graph_of_one_size_takes_no_other(make_fake_meta: Callable[..., Any]) 
     assert export_graph(scored, SIZE).module()(images)['labels'].shape == (2, *SIZE)
     with pytest.raises(AssertionError):
         export_graph(scored, SIZE, 1).module()(images)
+
+
+def test_a_gpu_that_onnx_runtime_cannot_load_is_said(
+    onnx_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(onnx_engine, 'device', lambda: 'CUDA')
+    with pytest.warns(UserWarning, match='CUDAExecutionProvider'):
+        engine = onnx_engine.OnnxEngine(onnx_folder / 'model.onnx', 'msp', 'fp32', 1)
+    assert engine.device == 'CPU'
+    assert 'was built for CUDA and cannot load it; the CPU runs' in caplog.text

@@ -13,6 +13,7 @@ import io
 import json
 import os
 from pathlib import Path
+import pickle
 import subprocess
 import sys
 from types import ModuleType, SimpleNamespace
@@ -24,7 +25,7 @@ import pytest
 import torch
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.engines import open_engine, tensorrt_engine
+from anomaly_seg_ros.engines import exported_program, open_engine, tensorrt_engine
 from anomaly_seg_ros.engines.export import export_engine
 from anomaly_seg_ros.engines.folder import read_engine_meta
 
@@ -118,6 +119,19 @@ def test_without_the_library_the_install_line_is_given(
     monkeypatch.setattr('anomaly_seg_ros.engines.choice._installed', lambda name: name == 'torch')
     with pytest.raises(ImportError, match=r'pypi\.nvidia\.com -r config/requirements/gpu\.txt'):
         open_engine(Checkpoint.open(tiny_checkpoint), 'tensorrt')
+
+
+def test_timings_of_another_machine_are_left(
+    trt: Any, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    out, checkpoint = tmp_path / 'engine', Checkpoint.open(tiny_checkpoint)
+    export_engine(checkpoint, None, SIZE, 'fp32', out, engine='tensorrt')
+    assert trt._is_of_here(out)
+    text = (out / 'engine.json').read_text()
+    (out / 'engine.json').write_text(text.replace('capability 8.7', 'capability 9.0'))
+    assert not trt._is_of_here(out)
+    (out / 'engine.json').unlink()
+    assert not trt._is_of_here(out)
 
 
 def test_a_misspelt_option_is_refused(trt: Any) -> None:
@@ -275,7 +289,25 @@ class RunsCode:
         return (Path.touch, (self.trace,))
 
 
-@pytest.mark.parametrize('hidden', ['expression', 'pickle'])
+def with_constant(config: bytes) -> bytes:
+    content = json.loads(config)
+    content['config']['made'] = {
+        'path_name': 'opaque_obj_0', 'is_param': False, 'use_pickle': True, 'tensor_meta': None,
+    }  # fmt: skip
+    return json.dumps(content).encode()
+
+
+def test_the_pickle_of_an_engine_calls_nothing_else() -> None:
+    """As `EngineSerializer.__reduce__` of torch-tensorrt 2.13 writes it."""
+    of_engine = (
+        b'ctorch_tensorrt.dynamo.runtime._TRTEngine\n_reconstruct_trt_engine\n((VZnRydA==\nltR.'
+    )
+    assert not exported_program._calls_others(of_engine)
+    assert exported_program._calls_others(of_engine.replace(b'_reconstruct_trt_engine', b'pickle'))
+    assert exported_program._calls_others(b'no pickle')
+
+
+@pytest.mark.parametrize('hidden', ['expression', 'pickle', 'object'])
 def test_an_engine_file_runs_no_code(
     trt: Any, tiny_checkpoint: Path, tmp_path: Path, hidden: str
 ) -> None:
@@ -289,6 +321,8 @@ def test_an_engine_file_runs_no_code(
     def changed(name: str, data: bytes) -> bytes:
         if hidden == 'pickle':
             return pickled.getvalue() if 'sample_inputs' in name else data
+        if hidden == 'object':
+            return with_constant(data) if name.endswith('constants_config.json') else data
         return data.replace(b'{"as_int": 96}', json.dumps(expression).encode())
 
     file = out / 'batch1.pt2'
@@ -297,6 +331,9 @@ def test_an_engine_file_runs_no_code(
     with zipfile.ZipFile(file, 'w') as archive:
         for name, data in members.items():
             archive.writestr(name, changed(name, data))
+        if hidden == 'object':
+            place = f'{next(iter(members)).partition("/")[0]}/data/constants/opaque_obj_0'
+            archive.writestr(place, pickle.dumps(RunsCode(trace)))
     with pytest.raises(ValueError, match='loading it would run code that is in it; export it'):
         trt.load(out, read_engine_meta(out), 'fp32', 1)
     assert not trace.exists()

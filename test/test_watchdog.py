@@ -391,14 +391,15 @@ def test_long_texts_are_cut() -> None:
 
 
 def test_a_gpu_is_named_with_its_memory_where_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_library() -> int:
-        raise ModuleNotFoundError('pynvml')
+    def not_supported() -> int:
+        raise Exception('NVMLError_NotSupported')  # its errors share no other base
 
     cuda = SimpleNamespace(
         is_initialized=lambda: True,
         mem_get_info=lambda: (6 << 30, 8 << 30),
         get_device_name=lambda: 'Orin',
-        temperature=no_library,
+        temperature=not_supported,
+        get_device_properties=lambda: SimpleNamespace(is_integrated=False),
     )
     monkeypatch.setitem(sys.modules, 'torch', SimpleNamespace(cuda=cuda))
     status = gpu_status(gpu_facts())
@@ -406,6 +407,9 @@ def test_a_gpu_is_named_with_its_memory_where_one_is_used(monkeypatch: pytest.Mo
     assert status.values['temperature_c'] is None
     cuda.mem_get_info = lambda: (100 << 20, 8 << 30)
     assert gpu_status(gpu_facts()).level == Level.WARN
+    cuda.get_device_properties = lambda: SimpleNamespace(is_integrated=True)
+    shared = gpu_status(gpu_facts())
+    assert (shared.level, shared.message) == (Level.OK, 'Orin')
     cuda.is_initialized = lambda: False
     assert gpu_status(gpu_facts()) == gpu_status({})
     monkeypatch.delitem(sys.modules, 'torch')

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import AUTO, engine_module, ENGINES
+from anomaly_seg_ros.process.gpu import has_gpu
 
 from .code import graph_code
 from .folder import (
@@ -64,6 +65,13 @@ class Choice:
     warn: bool = False
 
 
+CPU_ONLY = 'openvino'
+GPU_IDLE = (
+    'the NVIDIA GPU that is here is left idle: build an engine for it by anomaly_seg export '
+    "--engine tensorrt, or take engine 'torch' where torch was installed with CUDA"
+)
+
+
 class LibraryError(ImportError):
     """A library is installed and cannot be loaded."""
 
@@ -83,7 +91,10 @@ def choose_engine(wanted: Wanted, engine: str = AUTO) -> Choice:
         if isinstance(found, Choice):
             aside = ''.join(f'; {text}' for text in refused)
             choice = replace(found, reason=f'engine {name!r}: {found.reason}{aside}')
-            level = logging.WARNING if choice.warn or broken else logging.INFO
+            idle = engine == AUTO and name == CPU_ONLY and has_gpu()
+            if idle:
+                choice = replace(choice, reason=f'{choice.reason}; {GPU_IDLE}')
+            level = logging.WARNING if choice.warn or broken or idle else logging.INFO
             _logger.log(level, '%s', choice.reason)
             return choice
         if engine != AUTO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import io
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,12 @@ import zipfile
 
 EXPRESSION = 'expr_str'
 """Key of what torch evaluates as Python, so that sizes may vary; those of an engine do not."""
+
+OBJECT = '/opaque_obj_'
+"""Begins the names of what torch unpickles whatever it holds: TensorRT's engines lie in such."""
+
+ENGINE = ('torch_tensorrt.dynamo.runtime._TRTEngine', '_reconstruct_trt_engine')
+"""Module and name of all that the pickle of an engine calls, in torch-tensorrt 2.13."""
 
 NO_PICKLES = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 """Else torch falls back to a pickle that may run anything."""
@@ -30,7 +37,8 @@ def load_program(load: Callable[[str], Any], path: Path) -> Any:
     why = 'is no engine of ours: loading it would run code that is in it; export it again'
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
-            if name.endswith('.json') and _holds_expression(archive.read(name)):
+            checks = {_holds_expression: name.endswith('.json'), _calls_others: OBJECT in name}
+            if any(check(archive.read(name)) for check, wanted in checks.items() if wanted):
                 raise ValueError(f'{str(path)!r} {why}')
     before = os.environ.get(NO_PICKLES)
     os.environ[NO_PICKLES] = '1'
@@ -53,3 +61,20 @@ def _holds_expression(text: bytes) -> bool:
 
     json.loads(text, object_pairs_hook=note)
     return bool(found)
+
+
+class _Names(pickle.Unpickler):
+    """Calls nothing, and refuses what is not of an engine."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) != ENGINE:
+            raise pickle.UnpicklingError(f'{module}.{name}')
+        return lambda *_: None
+
+
+def _calls_others(data: bytes) -> bool:
+    try:
+        _Names(io.BytesIO(data)).load()
+    except Exception:  # noqa: BLE001 - damaged bytes raise whatever they lead to
+        return True
+    return False

@@ -7,6 +7,7 @@ import logging
 import os
 from pathlib import Path
 import tempfile
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from .folder import EngineMeta, ExportRequest
 # Else its wheel gives this device a number, kept in the home folder, and posts to its makers what
 # is run here; it reads the variable when it is imported.
 os.environ['ORT_DISABLE_TELEMETRY'] = '1'
+
+_logger = logging.getLogger(__name__)
 
 FACTS = EngineFacts(
     library='onnxruntime',
@@ -145,7 +148,11 @@ class OnnxEngine:
             'session.model_external_initializers_file_folder_path', os.devnull
         )
         options.log_severity_level = 3
-        providers = [_CUDA] if device() == 'CUDA' else []
+        wants_cuda = device() == 'CUDA'
+        if wants_cuda and hasattr(ort, 'preload_dlls'):
+            ort.preload_dlls()  # of the wheels of CUDA, which nobody else has loaded
+        exact = {'use_tf32': '0'} if precision == 'fp32' else {}
+        providers: list[Any] = [(_CUDA, exact)] if wants_cuda else []
         try:
             self._session = ort.InferenceSession(
                 model.read_bytes(), options, [*providers, 'CPUExecutionProvider']
@@ -161,6 +168,8 @@ class OnnxEngine:
         self.input_size = (int(height), int(width))
         self.score_name, self.precision, self.reason = score, precision, ''
         self.device = self._session.get_providers()[0].removesuffix('ExecutionProvider')
+        if wants_cuda and self.device != 'CUDA':
+            _logger.warning('ONNX Runtime was built for CUDA and cannot load it; the CPU runs')
         self.description = f'onnxruntime {ort.__version__}, {self.device}, {threads} threads'
 
     def infer(self, image: NDArray[np.uint8]) -> Prediction:

@@ -20,7 +20,7 @@ from anomaly_seg_ros.prediction import LABELS, Prediction, split_outputs, stack_
 
 from .exported_program import load_program
 from .facts import EngineFacts
-from .folder import EngineMeta, ExportRequest
+from .folder import EngineMeta, ExportRequest, read_engine_meta
 
 FACTS = EngineFacts(
     library='torch_tensorrt',
@@ -33,6 +33,9 @@ FACTS = EngineFacts(
 )
 
 DEVICE = 'cuda'
+EXPLICIT = 'use_explicit_typing'
+"""Option of older versions, off before 2.10, as on JetPack: a half network became float32."""
+
 TIMING_CACHE = 'tensorrt_timing.cache'
 """Kept in the engine folder: with it the next build there is quick."""
 
@@ -120,10 +123,12 @@ def export(request: ExportRequest, folder: Path) -> str:
     if not torch.cuda.is_available():
         raise ValueError("engine 'tensorrt' is built on the GPU that runs it; none is here")
     precision = 'fp16' if request.precision == 'auto' else request.precision
-    if request.replaces is not None and (request.replaces / TIMING_CACHE).is_file():
+    if request.replaces is not None and _is_of_here(request.replaces):
         shutil.copy(request.replaces / TIMING_CACHE, folder)
     options = compile_options(precision, folder / TIMING_CACHE)
     check_options(torch_tensorrt.dynamo.compile, options)
+    if EXPLICIT in inspect.signature(torch_tensorrt.dynamo.compile).parameters:
+        options[EXPLICIT] = True
     scored = load_scored_model(request.checkpoint, request.score)
     scored.spell(torch.int8, precision == 'fp16').to(DEVICE)
     for count in request.batch_sizes:
@@ -132,7 +137,7 @@ def export(request: ExportRequest, folder: Path) -> str:
         try:
             module = torch_tensorrt.dynamo.compile(program, inputs=[example], **options)
         except AssertionError as error:
-            why = next(iter(str(error).splitlines()), 'an operator has no converter')
+            why = next(iter(str(error).splitlines()), 'it could not be built, see the log above')
             raise ValueError(
                 f'score {request.score!r} of this network is not one TensorRT engine: {why}'
             ) from None
@@ -143,6 +148,17 @@ def export(request: ExportRequest, folder: Path) -> str:
             **SAVE_OPTIONS,
         )
     return precision
+
+
+def _is_of_here(folder: Path) -> bool:
+    """Whether a folder holds timings of this GPU by these versions: others make a build fail."""
+    if not (folder / TIMING_CACHE).is_file():
+        return False
+    try:
+        meta = read_engine_meta(folder)
+    except (OSError, ValueError):
+        return False
+    return (meta.device, meta.versions) == (device(), versions())
 
 
 def model_file(count: int) -> str:

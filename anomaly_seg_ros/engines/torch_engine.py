@@ -28,6 +28,9 @@ FACTS = EngineFacts(
 
 _TYPES = {'bf16': 'bfloat16', 'fp16': 'float16'}
 
+UNRECORDED = frozenset({'mask2anomaly', 'hf'})
+"""Networks that no CUDA graph can hold: transformers' decoder of masks copies lists to the GPU."""
+
 
 def versions() -> dict[str, str]:
     """Gives the version of torch."""
@@ -88,8 +91,9 @@ def place(model: ImageModel, threads: int, exact: bool = True) -> torch.device:
 class TorchEngine:
     """Runs a checkpoint with eager torch; 'bf16' and 'fp16' by autocast, the score in float32.
 
-    On a GPU each batch size becomes a CUDA graph at its first use. `torch.compile` is left out:
-    on the CPU it costs 5 to 100 s at start, needs a C++ compiler and gains nothing over OpenVINO.
+    On a GPU each batch size becomes a CUDA graph at its first use, but of `UNRECORDED`.
+    `torch.compile` is left out: on the CPU it costs 5 to 100 s at start, needs a C++ compiler and
+    gains nothing over OpenVINO.
 
     Raises:
         ValueError: The checkpoint, score or precision does not fit.
@@ -121,6 +125,7 @@ class TorchEngine:
         self.scored = load_scored_model(checkpoint, score)
         # In float32 it is the reference.
         self._device = place(self.scored, threads, exact=self.precision == 'fp32')
+        self._records = checkpoint.meta.model not in UNRECORDED
         self._replays: dict[int, CudaReplay] = {}
 
     def infer(self, image: NDArray[np.uint8]) -> Prediction:
@@ -157,7 +162,7 @@ class TorchEngine:
         from .cuda_replay import CudaReplay
 
         if (replay := self._replays.get(len(batch))) is None:
-            replay = self._replays[len(batch)] = CudaReplay(self._run, batch)
+            replay = self._replays[len(batch)] = CudaReplay(self._run, batch, self._records)
         return replay(batch)
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:

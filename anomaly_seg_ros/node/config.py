@@ -107,7 +107,8 @@ class NodeConfig:
     )
     precision: str = param(
         'auto',
-        'what the engine computes in; auto: half precision where the device is made for it',
+        'what the engine computes in; auto: half precision where the device is made for it, by '
+        'torch float32',
         choices=precisions(),
     )
     score: str = param('', "anomaly score; empty: the checkpoint's own")

@@ -253,6 +253,8 @@ def gpu_status(facts: Mapping[str, Any]) -> Status:
     if not facts:
         return Status('gpu', Level.OK, 'none is used')
     used, total = facts['memory_used_mb'], facts['memory_total_mb']
+    if total is None:
+        return Status('gpu', Level.OK, facts['name'], facts)
     text = f'{facts["name"]}, {used} of {total} MB used'
     if used > FULL * total:
         return Status('gpu', Level.WARN, f'{text}: nearly full; who else uses it?', facts)

@@ -18,6 +18,7 @@ from anomaly_seg_ros.frames.images import read_bytes
 from anomaly_seg_ros.frames.orientation import orientation
 from anomaly_seg_ros.models import MODELS, stride_of
 from anomaly_seg_ros.process.cores import usable_cores
+from anomaly_seg_ros.process.gpu import has_gpu
 from anomaly_seg_ros.registry import read_fact
 from training.datasets import build_dataset, Dataset
 from training.negatives.coco import ROAD_CATEGORIES
@@ -42,7 +43,6 @@ CROP = 0.72
 SAMPLED = 50
 """Frames whose size is looked at."""
 
-NVIDIA = Path('/dev/nvidiactl')
 SAME_SHAPE = 0.03
 SIDEWAYS = 5
 
@@ -260,11 +260,12 @@ def available_gigabytes() -> float:
 
 def _precision() -> str:
     """Gives bf16 where the processor or the GPU computes in it; else it takes longer."""
-    if NVIDIA.exists():
+    if has_gpu():
         import torch
 
         if torch.cuda.is_available():
-            return 'bf16-mixed' if torch.cuda.is_bf16_supported() else '16-mixed'
+            computes = torch.cuda.is_bf16_supported(including_emulation=False)
+            return 'bf16-mixed' if computes else '16-mixed'
     try:
         flags = Path('/proc/cpuinfo').read_text(encoding='utf-8', errors='replace')
     except OSError:
