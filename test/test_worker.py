@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 
 from anomaly_seg_ros.frames.pipeline import build_pipeline
 from anomaly_seg_ros.frames.result import Prepared
+from anomaly_seg_ros.node import handover as handover_module
 from anomaly_seg_ros.node import worker as worker_module
+from anomaly_seg_ros.node.handover import Handover
 from anomaly_seg_ros.node.worker import Worker
 from anomaly_seg_ros.prediction import Prediction
 
@@ -357,3 +360,24 @@ def test_a_frame_that_does_not_end_is_an_error(
     engine.gate.set()
     wait(lambda: cameras[0].labels)
     worker.stop()
+
+
+def test_the_next_pass_is_due_by_how_many_are_in_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of a pass of two tells when one of three will end."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(handover_module, 'time', clock)
+    handover: Handover[int] = Handover()
+    handover.put([1, 2], 5.0)  # a fifth of it is new: 1 s to get ready
+    handover.take()
+    clock.now = 4.0  # 2 s for each of the two
+    handover.put([3, 4, 5], 1.0)
+    handover.take()
+    # It ends at 4 + 3 x 2 = 10, and half as much again as getting ready takes is left for that.
+    clock.now = 8.4
+    waiting = threading.Thread(target=handover.wait_until_due, daemon=True)
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    clock.now = 8.6
+    waiting.join(DEADLINE_S)
+    assert not waiting.is_alive()
