@@ -3,7 +3,7 @@
 import pytest
 
 from anomaly_seg_ros.node import statistics as frame_statistics
-from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S
+from anomaly_seg_ros.node.statistics import FrameStatistics, RECENT_S, UNPROCESSED
 
 
 class FakeTime:
@@ -96,6 +96,24 @@ def test_shares_are_of_the_images_that_were_wanted_or_sent(clock: FakeTime) -> N
     assert statistics.share('lost') == 1
 
 
+def test_what_became_of_images_before_the_recent_ones_is_no_share_of_these(
+    clock: FakeTime,
+) -> None:
+    statistics = FrameStatistics()
+    for _ in range(6):
+        statistics.arrived()
+    clock.now += 3
+    for _ in range(6):
+        statistics.dropped('skipped')
+    clock.now += RECENT_S - 2
+    for _ in range(5):
+        statistics.arrived()
+    assert statistics.share('skipped') == 0
+    for _ in range(8):
+        statistics.dropped('skipped')
+    assert statistics.share('skipped') == 1, 'three of them had come before'
+
+
 def test_only_frames_of_the_last_seconds_are_kept(clock: FakeTime) -> None:
     statistics = FrameStatistics()
     for _ in range(100):
@@ -121,3 +139,14 @@ def test_what_is_in_work_counts_as_received_when_counting_begins_anew(clock: Fak
     statistics.done({}, 0.0)
     statistics.reset()
     assert (statistics.count('received'), statistics.count('processed')) == (1, 0)
+
+
+def test_what_has_ended_in_any_way_is_not_in_work(clock: FakeTime) -> None:
+    statistics = FrameStatistics()
+    for why in UNPROCESSED:
+        statistics.arrived()
+        statistics.dropped(why, 'bad')
+    statistics.strange('odd')
+    statistics.reset()
+    assert statistics.count('received') == 0
+    assert (statistics.recent_problem(), statistics.recent_oddity()) == ('', '')

@@ -25,7 +25,9 @@ from anomaly_seg_ros.node.statistics import RECENT_S
         ),
         (0.0, 100.0, 0.0, 'images carry no stamp (0); mend the camera driver', ''),
         (0.0, 100.0, 2.0, 'carry no stamp (0), and max_age_s is 2.0; mend', 'too_old'),
+        (98.0, 100.0, 2.0, '', ''),  # no older than that
         (100.0 + AHEAD_S, 100.0, 0.0, '', ''),
+        (100.0 + AHEAD_S + 0.2, 100.0, 0.0, 'are 1.2 s ahead of the clock', ''),
         (160.0, 100.0, 2.0, 'are 60.0 s ahead of the clock of this node; synchronise', ''),
         (160.0, 0.0, 2.0, '', ''),  # no /clock yet
     ],
@@ -97,3 +99,10 @@ def test_the_age_of_an_image() -> None:
     assert watch.look(99.0, 100.5, 0.0).age_s == 1.5
     assert watch.look(0.0, 100.5, 0.0).age_s is None
     assert watch.look(99.0, 0.0, 0.0).age_s is None
+
+
+def test_after_a_step_back_stamps_are_held_against_those_behind_it() -> None:
+    watch = StampWatch()
+    found = [watch.look(stamp, 100.0, 0.0) for stamp in (99.0, 97.5, 97.75, 98.0, 98.25)]
+    assert [each.back_s for each in found] == [0.0, 1.5, 0.0, 0.0, 0.0]
+    assert [each.problem for each in found] == [''] * 5
