@@ -154,6 +154,14 @@ def test_a_region_counts_once_and_with_its_delay() -> None:
     assert counted == [[], [], [], [3], [], [], []]
 
 
+def test_the_parts_of_what_has_counted_are_no_news() -> None:
+    frames = [['#####'], ['##.##'], ['##...'], ['##..#']]
+    assert [delays for _, delays in followed(frames, Persistence(1, 3))] == [[0], [], [], []]
+    # Who has not counted yet does so in each of its parts.
+    frames = [['#####'], ['##.##'], ['##.##']]
+    assert [delays for _, delays in followed(frames, Persistence(2, 3))] == [[], [1, 1], []]
+
+
 def test_two_regions_do_not_get_one_id() -> None:
     found = ids([['##..##'], ['##..##'], ['.####.']])
     assert found == [{1: 1, 2: 1}, {1: 2, 2: 2}, {1: 3}]
@@ -163,6 +171,12 @@ def test_two_regions_do_not_get_one_id() -> None:
 def test_a_persistence_that_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match='persistence is'):
         NodeConfig(persistence=text)
+
+
+def test_the_longest_persistence_counts_in_the_last_of_its_frames() -> None:
+    found = followed([['#']] * 61, Persistence.parse('60/60'))
+    assert [delays for _, delays in found] == [[]] * 59 + [[59], []]
+    assert [seen for seen, _ in found[58:]] == [{1: 59}, {1: 60}, {1: 60}]
 
 
 # --- of a frame as it is published --------------------------------------------------------------
@@ -292,11 +306,12 @@ def test_what_nobody_asks_for_waits_until_the_masks_are_out(
 
 
 def test_smoothing_takes_frames_together(pipeline: Callable[..., Pipeline]) -> None:
-    run = pipeline(smoothing=0.5, threshold=0.7)
     box = (4, 4, 8, 8)
-    masks = [bool(run(frame(*seen)).mask.any()) for seen in ([], [box], [box], [], [])]
     # The score of the box: 0, 1/2, 3/4, 3/8, 3/16.
-    assert masks == [False, False, True, False, False]
+    for threshold, expected in ((0.7, [0, 0, 1, 0, 0]), (0.1, [0, 1, 1, 1, 1])):
+        run = pipeline(smoothing=0.5, threshold=threshold)
+        masks = [run(frame(*seen)).mask.any() for seen in ([], [box], [box], [], [])]
+        assert masks == expected
 
 
 def test_frames_that_do_not_follow_each_other_know_nothing_of_each_other(
