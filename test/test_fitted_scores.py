@@ -13,6 +13,7 @@ from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores import build_score, check_options, score_class, SCORES
 from anomaly_seg_ros.scores.mahalanobis import Mahalanobis
 from anomaly_seg_ros.scores.max_logit import MaxLogit
+from anomaly_seg_ros.scores.parts import class_gaussians
 from anomaly_seg_ros.scores.parts.boundaries import boundaries, dilated, suppress_boundaries
 from anomaly_seg_ros.scores.parts.class_gaussians import ClassGaussians
 from anomaly_seg_ros.scores.parts.max_logit_moments import deviation, MaxLogitMoments
@@ -93,6 +94,13 @@ def test_mahalanobis_is_what_the_formula_says() -> None:
     assert state['means'].numpy() == pytest.approx(means, rel=1e-6)
     # Pixels of the classes are a few units away, on average as many as there are logits.
     assert expected[valid].mean() == pytest.approx(4, rel=0.1)
+
+
+def test_the_chunks_of_a_frame_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fitted_gaussians()[0].compute()
+    monkeypatch.setattr(class_gaussians, 'CHUNK', 7)
+    for name, value in fitted_gaussians()[0].compute().items():
+        torch.testing.assert_close(value, whole[name])
 
 
 def test_classes_without_pixels_are_no_place_to_be_near_to() -> None:

@@ -13,6 +13,7 @@ from anomaly_seg_ros.model_output import Extent, ModelOutput
 from anomaly_seg_ros.models.parts.taps import as_map
 from anomaly_seg_ros.scores import build_score, check_options, SCORES
 from anomaly_seg_ros.scores.parts import neighbours
+from anomaly_seg_ros.scores.parts.cell_sample import CellSample
 from anomaly_seg_ros.scores.parts.feature_bank import (
     BLOCK,
     blocks_of,
@@ -212,6 +213,18 @@ def test_the_bank_is_a_fair_share_of_the_labelled_cells() -> None:
     again = plain(fitted(frames=4, bank_size=100))
     assert torch.equal(part, again)
     assert not torch.equal(part, plain(fitted(frames=4, bank_size=100, seed=1)))
+
+
+def test_each_frame_has_its_share_of_a_sample() -> None:
+    """Of ten frames of 200 cells that come one after the other 500 cells: about 50 of each."""
+    sample = CellSample(500, 0)
+    for number in range(10):
+        sample.add(torch.full((200, 1), float(number)))
+    drawn = sample.drawn().flatten().int()
+    # Drawn without replacement their deviation is sqrt(500 x 0.1 x 0.9 x 0.75) = 5.8.
+    assert (torch.bincount(drawn, minlength=10) - 50).abs().max() <= 20
+    # In random order the first half is as fair as all.
+    assert (torch.bincount(drawn[:250], minlength=10) - 25).abs().max() <= 20
 
 
 def test_only_the_wanted_classes_are_taken() -> None:
