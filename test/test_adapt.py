@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 import shutil
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 from anomaly_seg_ros.adaptation.normal_scores import NormalFit, NormalScores
-from anomaly_seg_ros.adaptation.ordinary_frames import image_fault, OrdinaryFrames
-from anomaly_seg_ros.adaptation.promise import stretches, sure_share
+from anomaly_seg_ros.adaptation.ordinary_frames import (
+    CameraFit,
+    image_fault,
+    OrdinaryFrames,
+)
+from anomaly_seg_ros.adaptation.promise import left_out_shares, stretches, sure_share
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, DEFAULT_FOLDER
 from anomaly_seg_ros.checkpoint.meta import META_FILE
@@ -76,6 +81,73 @@ def test_one_part_says_nothing_of_others() -> None:
     assert str(sure_share([0.01, 0.03], np.arange(2))).startswith('2.00 % (0.')
 
 
+@pytest.mark.parametrize(
+    ('shares', 'parts', 'mean', 'factor'),
+    [
+        # Deviation .01, of the mean .01 / sqrt(3); t is 4.303: exp(4.303 x .0057735 / .02).
+        ([0.01, 0.02, 0.03], [0, 1, 2], 0.02, 3.4633),
+        # Ten: deviation .01 x sqrt(10 / 9), of the mean .01 / 3; t is 2.262.
+        ([0.01, 0.03] * 5, range(10), 0.02, 1.4579),
+        # The ratio of sums over parts of two frames and one: sqrt(2 x (.02^2 + .02^2)) = .04 of
+        # .09 in all, where t is 12.706.
+        ([0.01, 0.03, 0.05], [0, 0, 1], 0.03, 283.5),
+    ],
+)
+def test_an_interval_by_hand(shares: Any, parts: Any, mean: float, factor: float) -> None:
+    found = sure_share(shares, np.array(parts))
+    assert found.share == pytest.approx(mean)
+    assert found.low == pytest.approx(mean / factor, rel=1e-3)
+    assert found.high == pytest.approx(min(1.0, mean * factor), rel=1e-3)
+
+
+def test_shares_of_frames_that_were_left_out_by_hand() -> None:
+    samples = [np.float32([1, 2, 3]), np.float32([2, 3, 4])]
+    # Half of the other frame lies at or above 3, of the first one at or above 2.
+    assert left_out_shares(samples, np.arange(2), 0.5) == pytest.approx([1 / 3, 1])
+    # One part alone has itself only: two of three lie at or above 2.
+    assert left_out_shares(samples[:1], np.zeros(1, np.intp), 0.5) == pytest.approx([2 / 3])
+
+
+def test_frames_without_a_pixel_that_counts_are_no_part() -> None:
+    normal = NormalScores(3)
+    for scene, score in (('covered', []), ('day', [0.0, 1.0]), ('night', [7.0, 8.0])):
+        normal.add(np.float32(score), scene)
+    fit = normal.fit(0.5)
+    assert (len(normal), fit.frames, fit.promise.parts) == (3, 2, 2)
+    # Each is held against the middle of the other one: .5 and 7.5.
+    assert fit.scenes == {'day': 0, 'night': 1}
+
+
+def with_share(share: float, high: float = 10.0) -> np.ndarray:
+    """A frame of which that share scores `high` and the rest less than 1."""
+    score = np.linspace(0, 1, 1000, endpoint=False, dtype=np.float32)
+    score[: round(1000 * share)] = high
+    return score
+
+
+def odd_of(rate: float, *scores: np.ndarray) -> dict[int, float]:
+    normal = NormalScores(len(scores))
+    for score in scores:
+        normal.add(score)
+    return normal.odd(rate)
+
+
+def test_odd_frames_by_hand() -> None:
+    # Five have .013 with half of the rate, three .026: twice as much, and its cube is .104.
+    others = [with_share(0.008)] * 5 + [with_share(0.021)] * 3
+    assert odd_of(0.01, *others, with_share(0.1)) == {}
+    assert odd_of(0.01, *others, with_share(0.12)) == pytest.approx({8: 0.12})
+    # Below three hundredths none is, however much more it is than was promised.
+    quiet = [with_share(0)] * 19
+    assert odd_of(0.001, *quiet, with_share(0.025)) == {}
+    assert list(odd_of(0.001, *quiet, with_share(0.04))) == [19]
+
+
+def test_a_frame_does_not_hide_behind_one_that_is_odder() -> None:
+    frames = [with_share(0.011)] * 19 + [with_share(0.12, 50.0), with_share(0.5, 100.0)]
+    assert odd_of(0.01, *frames) == pytest.approx({19: 0.12, 20: 0.5})
+
+
 def test_scenes_are_told_apart() -> None:
     normal = NormalScores(4)
     for scene, lift in (('day', 0), ('day', 0), ('night', 2), ('night', 2)):
@@ -116,6 +188,31 @@ def test_frames_that_are_all_alike_are_not_odd() -> None:
     assert found.fit(0.99, None, 0.99).left_out == {}
 
 
+def fit_of(usual: int, odd: int) -> CameraFit:
+    """Frames of which .011 and, of the odd ones at the end, half is high."""
+    found = OrdinaryFrames(usual + odd)
+    for index, (image, _) in enumerate(frames_of(usual + odd)):
+        score = with_share(0.011 if index < usual else 0.5)
+        found.add(f'{index}', image, score, pooled=np.float32([index]))
+    # At .5 it marks what scores 5 or more.
+    return found.fit(0.99, Calibration.fit(np.linspace(0, 10, 100_001)), 0.5)
+
+
+def test_one_odd_frame_or_a_tenth_is_left_out_and_more_are_too_many_for_that() -> None:
+    alone = fit_of(7, 1)
+    assert (list(alone.left_out), alone.unlike, alone.normal.frames) == (['7'], 0, 7)
+    assert alone.before is not None
+    assert alone.before.share == pytest.approx(0.011)
+    assert alone.pooled is not None
+    assert alone.pooled.ravel().tolist() == list(range(7))
+    many = fit_of(10, 2)
+    assert (many.left_out, many.unlike, many.normal.frames) == ({}, 2, 12)
+    assert many.before is not None
+    assert many.before.share == pytest.approx((10 * 0.011 + 2 * 0.5) / 12)
+    assert many.pooled is not None
+    assert many.pooled.ravel().tolist() == list(range(12))
+
+
 def test_what_is_no_picture_of_a_scene_is_left_out() -> None:
     found = OrdinaryFrames(20)
     frames = frames_of(12)
@@ -134,6 +231,9 @@ def test_what_is_no_picture_of_a_scene_is_left_out() -> None:
     fit = found.fit(0.99, None, 0.99)
     assert (fit.seen, fit.normal.frames, len(fit.left_out)) == (18, 12, 6)
     assert image_fault(image) == ''
+    hot = np.zeros_like(image)
+    hot[0, :20] = 255  # broken pixels, fewer than a hundredth
+    assert image_fault(hot).startswith('is black')
 
 
 def test_too_few_frames_are_refused_with_the_first_reason() -> None:
