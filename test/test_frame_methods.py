@@ -15,7 +15,12 @@ from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.parts.pooled_features import PooledFeatures
 from anomaly_seg_ros.whole_frame.methods import fit_method
 from training.evaluation.shards import Shards
-from training.fitting.frame_method import false_alarm_rate, fit_frames, PooledFrames
+from training.fitting.frame_method import (
+    false_alarm_rate,
+    fit_frames,
+    PooledFrames,
+    tail_threshold,
+)
 from training.frame_level.corrupted import Fault, parse_faults
 from training.frame_level.corruptions import corrupt, CORRUPTIONS, SEVERITIES
 from training.metrics.whole_frames import frame_metrics
@@ -227,6 +232,16 @@ def _run(verb: str, checkpoint: Path, score: str, more: list[str]) -> None:
 
     args = build_parser(verb).parse([*more, '--checkpoint', str(checkpoint), '--score', score])
     args.main(args)
+
+
+def test_the_tail_of_few_frames_by_hand() -> None:
+    """A fifth lies above 799.2, on average 100.3 above; a hundredth of these ln 100 as far."""
+    raw = np.random.default_rng(0).permutation(1000).astype(float)
+    assert tail_threshold(raw, 0.002) == pytest.approx(799.2 + 100.3 * 4.60517)
+    assert tail_threshold(np.full(9, 3.0), 0.002) == 3
+    # Of an exponential tail it is the true value: -ln .001 = 6.9.
+    drawn = np.random.default_rng(1).exponential(size=20_000)
+    assert tail_threshold(drawn, 0.001) == pytest.approx(6.91, abs=0.15)
 
 
 def test_a_sure_threshold_holds_for_scenes_that_nobody_has_shown() -> None:
