@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -42,8 +43,9 @@ from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.calibration_file import keep
 from anomaly_seg_ros.node.config import NodeConfig, parameters
+from training.evaluation.bag.alarms import Alarms
 from training.evaluation.bag.many import INSTEAD, MEANINGLESS, Plan
-from training.results import read_results
+from training.results import read_frames, read_results
 
 HEIGHT, WIDTH = 24, 32
 STORAGES = pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
@@ -279,9 +281,22 @@ def test_the_bag_offers_what_the_node_offers(run: Callable[..., int], make: Any)
         '/anomaly_seg/label_info_json': 'TRANSIENT_LOCAL',
         '/anomaly_seg/semantic_color': 'VOLATILE',
     }
-    assert {(qos.reliability.name, qos.history.name) for qos in offered.values()} == {
-        ('RELIABLE', 'KEEP_LAST')
+    assert {(qos.reliability.name, qos.history.name, qos.depth) for qos in offered.values()} == {
+        ('RELIABLE', 'KEEP_LAST', 1)
     }
+    # Masks are much alike from row to row: each chunk says that it is packed.
+    assert b'zstd' in data_file(bag.parent / 'out' / 'bag').read_bytes()
+
+
+def test_a_compressed_picture_has_the_times_of_its_frame(
+    run: Callable[..., int], tmp_path: Path
+) -> None:
+    with BagWriter(tmp_path / 'in') as bag:
+        bag.add_topic('/image', RAW)
+        bag.add_image('/image', Stamp(1000, 3 * 10**9 + 7, 'front'), box(2), 'rgb8')
+    assert run(tmp_path / 'in', '--save', 'overlay/compressed') == 0
+    (frame,) = images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/overlay/compressed')
+    assert (frame.log_time, frame.stamp, frame.frame_id) == (1000, 3 * 10**9 + 7, 'front')
 
 
 def test_every_frame_once_and_in_order(
@@ -363,7 +378,8 @@ def test_broken_messages_are_counted_and_passed_over(
     ]  # fmt: skip
     assert [line['stamp'] for line in timeline(tmp_path / 'out')] == ['0', '1', '2', '3', '', '5']
     values = summary(tmp_path / 'out')
-    assert (values['messages'], values['frames'], values['last_stamp']) == (6, 3, 5)
+    assert (values['messages'], values['frames']) == (6, 3)
+    assert (values['first_stamp'], values['last_stamp']) == (0, 5)
     assert [entry['number'] for entry in values['broken']] == [1, 2, 4]
     assert "unknown encoding 'rgb9'" in capsys.readouterr().err
     masks = images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/semantic_mask')
@@ -726,6 +742,16 @@ def test_a_foreign_bag_is_matched_by_stamp(run: Callable[..., int], tmp_path: Pa
     assert 'header stamp' in row(tmp_path / 'out')['label_rule']
 
 
+def test_frames_of_one_stamp_are_told_apart(run: Callable[..., int], tmp_path: Path) -> None:
+    with BagWriter(tmp_path / 'in') as bag:
+        bag.add_topic('/image', RAW)
+        for number in range(3):
+            bag.add_image('/image', Stamp(number, 7, 'c'), quadrants(), 'rgb8')
+    write_labels(tmp_path / 'labels', {str(number): left_half() for number in range(3)})
+    assert run(tmp_path / 'in', '--labels', str(tmp_path / 'labels')) == 0
+    assert [frame.frame for frame in read_frames(tmp_path / 'out')] == ['7', '7_1', '7_2']
+
+
 def test_numbers_that_may_count_from_one_are_refused(
     run: Callable[..., int], make: Callable[..., Path], tmp_path: Path, capsys: Any
 ) -> None:
@@ -1054,6 +1080,33 @@ def test_alarms_by_hand(run: Callable[..., int], make: Any, tmp_path: Path, caps
     assert 'no alarm in 5.6e-05 hours: that proves no more than under' in capsys.readouterr().out
 
 
+def test_regions_that_are_not_listed_are_counted(
+    run: Callable[..., int], make: Any, tmp_path: Path
+) -> None:
+    assert run(make([box(2, 20)]), '-p', 'max_regions:=1') == 0
+    (row,) = timeline(tmp_path / 'out')
+    assert (row['regions'], row['alarms']) == ('2', '2')
+
+
+def test_breaks_of_a_recording_were_not_watched_and_bags_come_together() -> None:
+    parts = []
+    for stamps_s, delays in (
+        ([0, 1, 5.9, 11, 10, 10.5], [[0, 3], [], [], [], [], []]),  # 1 + 4.9 + .5 s
+        ([100, 100.25], [[], [1]]),
+    ):
+        alarms = Alarms()
+        for stamp_s, new in zip(stamps_s, delays, strict=True):
+            found: Any = SimpleNamespace(total=2 * len(new), delays=np.array(new, np.intp))
+            alarms.add(round(stamp_s * 1e9), found)
+        parts.append(alarms.counts())
+    assert [part['watched_s'] for part in parts] == pytest.approx([6.4, 0.25])
+    assert [part['alarmed'] for part in parts] == [1, 1], 'frames, not regions'
+    whole = Alarms.merged(parts).report()
+    assert (whole['events'], whole['duty_cycle']) == (3, 2 / 8)
+    assert whole['per_hour'] == pytest.approx(3 / (6.65 / 3600), rel=1e-3)
+    assert whole['delay_frames'] == {'median': 1, 'max': 3}
+
+
 @pytest.mark.parametrize(
     ('text', 'why'),
     [
@@ -1137,6 +1190,27 @@ def test_what_was_left_out_is_no_success_the_second_time_either(
     assert 'bad: done already' not in said.out
 
 
+def test_what_could_not_be_used_is_no_bag_that_is_done_and_is_counted(
+    run: Callable[..., int], make: Any, tmp_path: Path, capsys: Any
+) -> None:
+    for name, broken in (('some', (1, 2, 4)), ('all', range(5))):
+        with BagWriter(tmp_path / name) as bag:
+            bag.add_topic('/image', COMPRESSED)
+            picture = cv2.imencode('.png', box(2))[1].tobytes()
+            for number in range(5):
+                data = b'nothing' if number in broken else picture
+                bag.add_compressed('/image', Stamp(number, number, 'c'), data, 'png')
+    some, whole = tmp_path / 'some', make([box()] * 3, name='whole')
+    for _ in range(2):
+        assert run(some, str(tmp_path / 'all')) == 1
+        said = capsys.readouterr().out
+        assert 'all: done already' not in said
+        assert '1 of 2 bags are done' in said
+    assert run(some, str(whole)) == 1
+    found = summary(tmp_path / 'out')
+    assert (found['messages'], found['frames'], found['broken']) == (8, 5, 3)
+
+
 def test_a_result_that_was_begun_anew_is_not_taken_for_the_old_whole_one(
     run: Callable[..., int], make: Any, fake_engine: Any, tmp_path: Path, capsys: Any
 ) -> None:
@@ -1197,6 +1271,16 @@ def test_another_fit_or_ignore_mask_is_another_run(
     mask[:4] = 255
     write_image(tmp_path / 'own.png', mask)
     keys.append(masked.key(checkpoint, engine))
+    score = engine.score_name
+    for changed in (
+        {'thresholds': {score: 0.75}},
+        {'calibrations': {score: Calibration.fit(np.linspace(0, 9, 100))}},
+    ):
+        other = checkpoint.in_memory(replace(checkpoint.meta, **changed))
+        keys.append(plain.key(other, engine))
+    halves = make_fake_engine()
+    halves.precision = 'fp16'
+    keys.append(plain.key(checkpoint, halves))
     assert len(set(keys)) == len(keys)
     assert plain.key(checkpoint, engine) == keys[0]
 
