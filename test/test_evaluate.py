@@ -30,12 +30,15 @@ from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.scored_model import ScoredModel
 from anomaly_seg_ros.frames.images import read_image, write_image
 from training.commands import evaluate
+from training.datasets import NO_CLASSES
 from training.evaluation.checkpoint_frames import check_room
 from training.evaluation.measure import FirstPass, MeasureSettings
 from training.evaluation.network_pass import open_pass, PassOutput
 from training.evaluation.origin import trained_on
 from training.evaluation.pictures import choose
 from training.evaluation.resizing import labels_at, network_input
+from training.evaluation.run import evaluate_frames
+from training.evaluation.shards import Shards
 from training.results import FrameRow, read_curves, read_frames, read_pictures, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -841,7 +844,9 @@ def test_frames_measured_in_two_halves_and_merged_equal_the_whole() -> None:
         first = FirstPass(MeasureSettings(), ('msp',), 0, True)
         for i in indices:
             image, labels = FRAMES[i]
-            first.update(i, Frame(f'f{i}', labels, {'msp': fake_score(image)}))
+            stored = frozenset({0, i})
+            frame = Frame(f'f{i}', labels, {'msp': fake_score(image)}, stored=stored)
+            first.update(i, frame)
         return first
 
     whole, merged = measured(range(7)), measured(range(0, 7, 2))
@@ -849,6 +854,44 @@ def test_frames_measured_in_two_halves_and_merged_equal_the_whole() -> None:
     assert merged.pixel['msp'].compute() == whole.pixel['msp'].compute()
     assert merged.rows == whole.rows
     assert merged.limits() == whole.limits()
+    assert merged.ranges == whole.ranges
+    assert merged.stored == frozenset(range(7))
+
+
+class OneFrame:
+    """A set of one frame."""
+
+    scores, classes, has_images = ('msp',), NO_CLASSES, False
+
+    def __init__(self, frame: Any, has_anomalies: bool):
+        self.frame, self.has_anomalies = frame, has_anomalies
+
+    def __len__(self) -> int:
+        return 1
+
+    def first(self, index: int) -> Any:
+        return self.frame
+
+    again = first
+
+
+@pytest.mark.parametrize('protocol', ['exact', 'course'])
+@pytest.mark.parametrize('has_anomalies', [True, False])
+def test_a_pixel_at_a_threshold_is_marked(protocol: str, has_anomalies: bool) -> None:
+    from training.evaluation.frame import Frame
+
+    # Best F1 at .5, where both anomalies are found; without any the checkpoint says .5.
+    scores = np.float32([[0.75, 0.5, 0.25, 0]])
+    frame = Frame('a', np.uint8([[has_anomalies, has_anomalies, 0, 0]]), {'msp': scores})
+    settings = MeasureSettings(protocol, thresholds={'msp': 0.5})
+    found = evaluate_frames(OneFrame(frame, has_anomalies), settings, Shards({}))
+    limit = found.limits['msp']
+    assert limit is not None
+    assert (scores > limit.value).tolist() == [[True, True, False, False]]
+    assert found.second.rows[0, 'msp']['mask_share'] == 0.5
+    # Of anomalies, found ones, normal pixels and marked ones.
+    expected = [2, 2, 2, 0] if has_anomalies else [0, 0, 4, 2]
+    assert found.second.points['msp'].per_frame().tolist() == [expected]
 
 
 def free_port() -> str:
