@@ -526,6 +526,11 @@ def test_the_checkpoint_says_what_a_calibration_was_fitted_on(
     assert on.interval is not None
     assert 0 <= on.interval[0] < on.share < on.interval[1] <= 1
     assert on.scenes == {'train': on.share}
+    assert meta.thresholds['sml'] == 0.99
+    sure = tmp_path / 'sure'
+    assert fit(fitted, frames, sure, 'sml', '--split', 'train', '--sure') == 0
+    expected = 1 - 0.01**2 / on.interval[1]
+    assert Checkpoint.open(sure).meta.thresholds['sml'] == pytest.approx(expected, abs=2e-6)
     assert fit(out, frames, out, 'msp', '--gamma', '0.5') == 0
     assert set(Checkpoint.open(out).meta.calibrated_on) == {'msp'}
 
@@ -590,6 +595,24 @@ def test_a_sure_threshold_is_higher_by_what_is_not_sure() -> None:
     assert lower == pytest.approx(0.05**2 / usual.promise.high)
     assert sure.promise.share < usual.promise.share
     assert sure.calibration == usual.calibration
+
+
+class Noise(Brightness):
+    """Scores between 0 and 1 that a frame's grey value is the seed of."""
+
+    input_size = (40, 80)
+
+    def infer(self, image: np.ndarray) -> Prediction:
+        score = np.random.default_rng(image[0, 0, 0]).random(image.shape[:2], np.float32)
+        return Prediction(np.zeros(score.shape, np.uint8), score)
+
+
+def test_a_kept_promise_is_not_sure_while_its_interval_reaches_above() -> None:
+    frames = Frames(*((grey, np.zeros((40, 80), np.uint8)) for grey in range(80, 100)))
+    usual, _ = fit_calibration(Noise(), frames, 0.05)
+    assert usual.promise.share <= 0.05 < usual.promise.high
+    _, lower = fit_calibration(Noise(), frames, 0.05, sure=True)
+    assert lower == pytest.approx(0.05**2 / usual.promise.high)
 
 
 # What is there stays whole until the new state is

@@ -297,6 +297,9 @@ def test_a_score_named_with_the_temperature_is_calibrated_at_it(
     assert fit(tiny_checkpoint, normal_frames, out, 'temperature,msp') == 0
     meta = Checkpoint.open(out).meta
     assert set(meta.calibrations) == {'max_logit', 'msp'}
+    # The same temperature outdates nothing.
+    assert fit(out, normal_frames, tmp_path / 'again', 'temperature') == 0
+    assert Checkpoint.open(tmp_path / 'again').meta.calibrations == meta.calibrations
     engine = open_engine(Checkpoint.open(out), 'torch', 'msp')
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     share = meta.calibrations['msp'].share(engine.infer(image).score)
