@@ -28,7 +28,7 @@ from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, LabelSet, STREETHAZARDS
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.models import build_model, MODELS
 from anomaly_seg_ros.registry import lookup
-from training.datasets import Sample
+from training.datasets import Dataset, Sample
 from training.datasets.frame_folders import FRAME
 from training.feeding.pasting import Paster
 from training.flows.denseflow import DenseFlow
@@ -80,7 +80,7 @@ FLOW_CHANGES = {
 OUTLIERS = {'kind': 'folder', 'short_side': 40, 'crop': 32}
 
 
-class MadeFrames:
+class MadeFrames(Dataset):
     """Frames of noisy blocks, one class and colour each; some are unlabelled."""
 
     def __init__(self, classes: LabelSet, count: int):

@@ -68,7 +68,7 @@ class _Names(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) != ENGINE:
-            raise pickle.UnpicklingError(f'{module}.{name}')
+            raise ValueError(f'{module}.{name}')
         return lambda *_: None
 
 
