@@ -23,6 +23,8 @@ from sklearn.metrics import (
 )
 import torch
 
+from anomaly_seg_ros.calibration import Calibration
+from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, WEIGHTS_FILE
 from anomaly_seg_ros.classes import CAMVID, STREETHAZARDS
 from anomaly_seg_ros.cli import main
@@ -254,6 +256,21 @@ def test_a_row_says_what_the_shipped_threshold_does_and_how_sure_it_is(
     )
     for key, (low, high) in sure.items():
         assert low <= (operating.get(key) or row[key]) <= high, key
+
+
+def test_the_threshold_may_be_that_of_a_camera(
+    run: Callable[..., Any], fake_checkpoint: Path, tmp_path: Path
+) -> None:
+    own = CameraCalibration(Calibration((-5.0, 0.0, 5.0)), 15 / 16, CalibratedOn('a', 'b', 1, 'c'))
+    Checkpoint.open(fake_checkpoint).with_meta(
+        calibrations={'msp': Calibration((-5.0, 0.0, 5.0))},
+        thresholds={'msp': 31 / 32},
+        cameras={'front': {'msp': own}},
+    )
+    data = write_folder(tmp_path / 'data', FRAMES)
+    assert run(data, '--score', 'msp')['operating_threshold'] == pytest.approx(2.5)
+    front = run(data, '--score', 'msp', '--camera', 'front')
+    assert front['operating_threshold'] == pytest.approx(0, abs=1e-6)
 
 
 def test_one_pass_gives_a_row_for_each_score(
