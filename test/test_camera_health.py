@@ -22,6 +22,7 @@ from anomaly_seg_ros.checkpoint.frame_fit import FrameFit
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
+from anomaly_seg_ros.node.label_info import label_info
 from anomaly_seg_ros.node.node_pipeline import node_pipeline
 from anomaly_seg_ros.whole_frame.methods import fit_method
 from training.frame_level.corruptions import corrupt
@@ -180,3 +181,9 @@ def test_a_frame_score_by_the_mean_asks_no_method(
     }
     assert judges['auto'] is not None
     assert judges['mean'] is None
+    said = {
+        rule: label_info(checkpoint, engine, 0.9, NodeConfig(frame_score=rule))['frame_score']
+        for rule in judges
+    }
+    assert said['auto']['method'] == checkpoint.meta.frame.method
+    assert said['mean'] is None
