@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from anomaly_seg_ros.command_line.tool import run_tool, ToolError
+
 ROOT = Path(__file__).parents[1]
 CHILDREN = {'training/bench/engine_process.py'}
 """Run by a benchmark alone, which reads their answers as JSON."""
@@ -61,3 +63,20 @@ def test_an_error_is_one_line(name: str, arguments: tuple[str, ...], said: str) 
     assert said in line
     assert 'Traceback' not in done.stderr
     assert not done.stdout
+
+
+def test_what_a_process_could_not_do_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise ToolError('the node gave no mask')
+
+    with pytest.raises(SystemExit, match='1'):
+        run_tool(main)
+    assert capsys.readouterr().err.endswith(': the node gave no mask\n')
+
+
+def test_what_could_not_be_foreseen_raises() -> None:
+    def main() -> int:
+        raise RuntimeError('mat1 and mat2 shapes cannot be multiplied')
+
+    with pytest.raises(RuntimeError, match='mat1 and mat2'):
+        run_tool(main)

@@ -12,6 +12,10 @@ from .errors import say, say_error
 from .parser import Parser
 
 
+class ToolError(RuntimeError):
+    """What a process that a tool started could not do."""
+
+
 def tool_name() -> str:
     """Gives what runs as it is typed, such as 'python -m training.bench.node'."""
     spec = sys.modules['__main__'].__spec__
@@ -29,13 +33,10 @@ def tool_parser(doc: str | None) -> Parser:
 
 
 def run_tool(main: Callable[[], int]) -> NoReturn:
-    """Runs a tool and ends with its status; an error is one line, as of a verb.
-
-    What a process that it started could not do comes as a RuntimeError.
-    """
+    """Runs a tool and ends with its status; an error is one line, as of a verb."""
     try:
         status = main()
-    except RuntimeError as error:
+    except ToolError as error:
         say(tool_name(), str(error))
         status = 1
     except KeyboardInterrupt:

@@ -68,7 +68,7 @@ def compare(target: str, args: argparse.Namespace) -> Iterator[ResultRow]:
     """Gives a row per setting; nothing where the target needs what is not installed.
 
     Raises:
-        RuntimeError: A process does not start.
+        ToolError: A process does not start.
         ValueError: The target is unknown.
     """
     if target not in TARGETS:

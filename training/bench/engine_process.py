@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Any
 
+from anomaly_seg_ros.command_line.tool import ToolError
+
 from .machine import ALLOCATORS, ended, page_faults, process_memory_mb, variables
 
 NETWORK = 'network'
@@ -34,7 +36,7 @@ class EngineProcess:
         about: What the engine says of itself: 'name', 'precision', 'description', 'score'.
 
     Raises:
-        RuntimeError: The engine does not open; the text is its error.
+        ToolError: The engine does not open; the text is its error.
     """
 
     def __init__(
@@ -75,9 +77,9 @@ class EngineProcess:
             if line.startswith('{'):  # libraries may print what they like
                 answer: dict[str, Any] = json.loads(line)
                 if 'error' in answer:
-                    raise RuntimeError(answer['error'])
+                    raise ToolError(answer['error'])
                 return answer
-        raise RuntimeError(f'an engine process {ended(self._process.wait())}')
+        raise ToolError(f'an engine process {ended(self._process.wait())}')
 
     def close(self) -> None:
         """Ends the process."""

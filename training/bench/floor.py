@@ -15,7 +15,7 @@ import time
 from typing import Any, TYPE_CHECKING
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser, ToolError
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def measure(checkpoint: Checkpoint, size: tuple[int, int]) -> dict[str, Any] | N
         [*command, f'{size[0]}x{size[1]}'], capture_output=True, text=True, check=False
     )
     if result.returncode != 0:
-        raise RuntimeError(f'the floor could not be measured: {result.stderr.strip()}')
+        raise ToolError(f'the floor could not be measured: {result.stderr.strip()}')
     found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return found
 

@@ -45,7 +45,7 @@ def measure_load(
         block_s: Seconds of a block.
 
     Raises:
-        RuntimeError: A node ended, did not start or does not answer; it has said why.
+        ToolError: A node ended, did not start or does not answer; it has said why.
     """
     settings = [NodeSetting(), setting]
     with running_session(call, images, output_topics('mask'), settings) as nodes:

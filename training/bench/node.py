@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> list[ResultRow]:
 
     Raises:
         ImportError: A library is missing.
-        RuntimeError: The node does not start or does not answer.
+        ToolError: The node does not start or does not answer.
         ValueError: An argument does not fit.
     """
     (candidate,) = parse_candidates(args.engine)

@@ -17,6 +17,7 @@ from typing import Any, TYPE_CHECKING
 
 import cv2
 
+from anomaly_seg_ros.command_line.tool import ToolError
 from anomaly_seg_ros.demo.play import FRAME_TIMEOUT_S, START_TIMEOUT_S
 from anomaly_seg_ros.demo.running_node import running_node
 from anomaly_seg_ros.frames.images import encode_image
@@ -98,7 +99,7 @@ def running_session(
         settings: Of each node.
 
     Raises:
-        RuntimeError: A node ended, or did not start in time; it has said why.
+        ToolError: A node ended, or did not start in time; it has said why.
     """
     from anomaly_seg_ros.ros.frame_client import connected_client, FrameClient
 
@@ -142,7 +143,7 @@ class NodeSession:
             time.
 
     Raises:
-        RuntimeError: The node ended, or did not start in time; it has said why.
+        ToolError: The node ended, or did not start in time; it has said why.
     """
 
     def __init__(
@@ -166,9 +167,9 @@ class NodeSession:
         client = self._client
         while not client.complete():
             if self._process.poll() is not None:
-                raise RuntimeError('the node could not be started; its log above says why')
+                raise ToolError('the node could not be started; its log above says why')
             if time.monotonic() - began > START_TIMEOUT_S:
-                raise RuntimeError(f'the node gave no mask within {START_TIMEOUT_S:.0f} s')
+                raise ToolError(f'the node gave no mask within {START_TIMEOUT_S:.0f} s')
             self._send()
             client.spin_until(lambda: client.complete() > 0, START_PERIOD_S)
         self.start_s = time.monotonic() - began
@@ -189,7 +190,7 @@ class NodeSession:
             Latency of each frame in ms, image sent to mask received; and frames per second.
 
         Raises:
-            RuntimeError: A frame did not come back.
+            ToolError: A frame did not come back.
         """
         client = self._client
         latencies = []
@@ -199,7 +200,7 @@ class NodeSession:
             due = max(due + period_s, time.monotonic())
             number = self._send()
             if not client.spin_until(lambda n=number: client.has_answered(n), FRAME_TIMEOUT_S):  # type: ignore[misc]
-                raise RuntimeError(f'frame {number} did not come back in {FRAME_TIMEOUT_S:.0f} s')
+                raise ToolError(f'frame {number} did not come back in {FRAME_TIMEOUT_S:.0f} s')
             latency = client.answers[number].latency_ms
             assert latency is not None
             latencies.append(latency)

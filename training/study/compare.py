@@ -18,7 +18,7 @@ import sys
 from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
-from anomaly_seg_ros.command_line.tool import run_tool, tool_parser
+from anomaly_seg_ros.command_line.tool import run_tool, tool_parser, ToolError
 from anomaly_seg_ros.models.forward import run_fields
 from anomaly_seg_ros.process.whole_file import whole_file
 from anomaly_seg_ros.scores import score_class
@@ -174,11 +174,11 @@ def node_rows(out: Path) -> list[ResultRow]:
         out: Where `training.bench.node` writes.
 
     Raises:
-        RuntimeError: It could not be measured.
+        ToolError: It could not be measured.
     """
     call = [sys.executable, '-m', 'training.bench.node', '--out', str(out)]
     if status := subprocess.run(call, check=False).returncode:
-        raise RuntimeError(f'the node was not measured: training.bench.node ended with {status}')
+        raise ToolError(f'the node was not measured: training.bench.node ended with {status}')
     weights = Checkpoint.open(BASELINE).weights_sha256[:12]
     return [
         replace(
