@@ -170,11 +170,11 @@ def _fill_start(values: dict[str, Any], wanted: Sequence[str]) -> None:
         return
     if of_init and not values.get('init'):
         raise ValueError(f'{of_init[0]} is auto, which is that of init, but init is empty')
-    if values.get('init'):
-        meta = Checkpoint.open(str(values['init'])).meta
-        values |= {key: _of_start(key, meta, values) for key in of_init}
+    start = Checkpoint.open(str(values['init'])) if values.get('init') else None
+    if start is not None:
+        values |= {key: _of_start(key, start.meta, values) for key in of_init}
     if 'lr_multipliers' in wanted:
-        values['lr_multipliers'] = dict.fromkeys(_heads(values), HEAD_RATE)
+        values['lr_multipliers'] = dict.fromkeys(_heads(values, start), HEAD_RATE)
 
 
 HEAD_RATE = 5.0
@@ -189,17 +189,15 @@ def _of_start(key: str, meta: CheckpointMeta, values: Mapping[str, Any]) -> Any:
     return options | ({'outlier_head': True} if values['objective'] == 'dense_hybrid' else {})
 
 
-def _heads(values: Mapping[str, Any]) -> list[str]:
+def _heads(values: Mapping[str, Any], start: Checkpoint | None) -> list[str]:
     """Gives the beginnings of the names of the last layers' weights that the network has."""
     model = str(values['model'])
     prefixes: tuple[str, ...] = read_fact('model', MODELS, model, 'classifier_prefixes', ())
-    options, init = values.get('model_options', {}), values.get('init')
-    # Of two published layouts a network has the last layer of one.
-    names = Checkpoint.open(str(init)).weight_names if init else None
-    has = {'logits_ood.': bool(options.get('outlier_head'))}  # which may begin afresh
-    return [
-        p for p in prefixes if has.get(p, names is None or any(n.startswith(p) for n in names))
-    ]
+    has = {'logits_ood.': bool(values.get('model_options', {}).get('outlier_head'))}
+    if start is not None:  # of two published layouts it has the last layer of one
+        names = start.weight_names
+        has = {p: any(name.startswith(p) for name in names) for p in prefixes} | has
+    return [prefix for prefix in prefixes if has.get(prefix, True)]
 
 
 def _fill_frames(values: dict[str, Any], wanted: Sequence[str], facts: SetFacts) -> None:
