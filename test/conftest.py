@@ -21,7 +21,7 @@ from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, WEIGHTS_FILE
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta, write_meta
 from anomaly_seg_ros.classes import CAMVID
-from anomaly_seg_ros.commands.make_bag import write_bag
+from anomaly_seg_ros.commands.make_bag import of_files, write_bag
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import middleware_profile
 from anomaly_seg_ros.node.statistics import UNPROCESSED
@@ -654,7 +654,7 @@ def make(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         paths = _save(tmp_path / f'{name}_images', images)
         topic = '/image/compressed' if compressed else '/image'
-        write_bag(paths, tmp_path / name, 10.0, topic, storage, compressed)
+        write_bag(of_files(paths), tmp_path / name, topic, storage, compressed)
         return tmp_path / name
 
     return bag

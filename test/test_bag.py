@@ -38,7 +38,7 @@ from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibratio
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import FrameFit, FrameShift
 from anomaly_seg_ros.cli import main
-from anomaly_seg_ros.commands.make_bag import START_NS, write_bag
+from anomaly_seg_ros.commands.make_bag import of_files, START_NS, write_bag
 from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.calibration_file import keep
@@ -153,6 +153,7 @@ def test_a_chosen_topic_gives_its_own_images_only(run: Callable[..., int], tmp_p
         ('a.db3', b'some text', 'it is no mcap or sqlite3 file'),
         ('a.jpg', b'\xff\xd8\xff', 'it is no mcap or sqlite3 file'),
         ('a.bag', b'#ROSBAG V2.0\n', 'is a ROS 1 bag; make a rosbag2 of it: rosbags-convert'),
+        ('a.mp4', b'\0\0\0\x18ftypisom', 'is a video; make a bag of it: anomaly_seg make_bag'),
         ('a.mcap', b'\x89MCAP0\r\n', 'has no image topic'),
         ('a.db3', b'SQLite format 3\0' + bytes(50), 'nothing of .* can be read'),
     ],
@@ -1031,7 +1032,7 @@ def test_the_masks_are_those_of_the_live_node(
         timeout=400,
     )
     assert live.returncode == 0, live.stderr
-    write_bag(paths, tmp_path / 'in', 10.0, '/image')
+    write_bag(of_files(paths), tmp_path / 'in', '/image')
     argv = ['bag', str(tmp_path / 'in'), '--checkpoint', str(tiny_checkpoint)]
     assert main([*argv, '--out', str(tmp_path / 'out')]) == 0
     heard = np.load(tmp_path / 'live.npz')

@@ -31,7 +31,9 @@ BY_NAME = {
 """What of OpenCV takes the name of a file."""
 PLAIN_NAMES = {
     'anomaly_seg_ros/demo/film.py': {'VideoWriter'},
+    'anomaly_seg_ros/frames/video.py': {'VideoCapture'},
     'test/test_demo.py': {'VideoCapture'},
+    'test/test_video.py': {'VideoWriter'},
 }
 """Who gives it a name that is ASCII in any case."""
 NAME = os.fsdecode(b'stra\xdfe')

@@ -112,9 +112,10 @@ def test_pictures_are_turned_as_viewers_turn_them(
     ('begin', 'words'),
     [
         (b'\0\0\0\x18ftypheic', 'it is a HEIC or AVIF picture; save it as JPEG'),
-        (b'\0\0\0\x18ftypisom', 'it is a video; take its frames out, as by ffmpeg -i'),
+        (b'\0\0\0\x18ftypisom', 'it is a video: anomaly_seg demo --source shows it'),
         (b'\x1a\x45\xdf\xa3', 'it is a video'),
         (b'RIFF\0\0\0\0AVI ', 'it is a video'),
+        (b'GIF89a' + b'G' * 300, 'is it truncated?'),
         (b'text', 'is it truncated?'),
     ],
 )

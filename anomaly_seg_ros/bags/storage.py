@@ -11,6 +11,7 @@ import tempfile
 from typing import NamedTuple
 
 from anomaly_seg_ros.bags import packing
+from anomaly_seg_ros.frames.image_bytes import is_video, VIDEO_HEAD
 from anomaly_seg_ros.process.yaml_text import parse_yaml
 
 from .mcap_file import McapFile
@@ -128,7 +129,11 @@ def open_storage(path: Path) -> Storage:
     if path.name.endswith(_PACKED):
         return PackedFile(path)
     with path.open('rb') as file:
-        start = file.read(16)
+        start = file.read(VIDEO_HEAD)
+    if is_video(start):
+        raise ValueError(
+            f'{str(path)!r} is a video; make a bag of it: anomaly_seg make_bag {path} --out BAG'
+        )
     if start.startswith(_ROS1_MAGIC):
         raise ValueError(
             f'{str(path)!r} is a ROS 1 bag; make a rosbag2 of it: '

@@ -35,6 +35,7 @@ from anomaly_seg_ros.frames.ignore_mask import read_ignored
 from anomaly_seg_ros.frames.images import find_images, printable, read_image
 from anomaly_seg_ros.frames.pipeline import default_threshold
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
+from anomaly_seg_ros.frames.video import Video, video_begins
 from anomaly_seg_ros.node.config import CAMERA_KEY, CAMERA_RULE
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.process.whole_file import check_replaceable, fresh_folder
@@ -68,8 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'frames',
         type=Path,
         metavar='FRAMES|BAG',
-        help=f'folder of ordinary images, at any depth, or a bag; {LEAST} to {MOST} are used, '
-        'evenly spaced',
+        help=f'folder of ordinary images, at any depth, a video, or a bag; {LEAST} to {MOST} are '
+        'used, evenly spaced',
     )
     parser.add_argument('--topic', help='image topic of a bag; default: the only one')
     add_checkpoint(parser)
@@ -133,13 +134,15 @@ def open_frames(path: Path, topic: str | None) -> tuple[int, Iterator[NamedFrame
     """Gives how many frames will come, at most `MOST`, and the frames, evenly spaced.
 
     Raises:
-        FileNotFoundError: There is no such folder or bag, or no image in it.
+        FileNotFoundError: There is no such folder, video or bag, or no image in it.
         ValueError: The bag has no or several image topics, or the images are too few.
     """
     if path.exists() and is_bag(path):
         return _bag_frames(path, topic)
     if topic is not None:
         raise ValueError(f'--topic is for bags, and {str(path)!r} is none')
+    if video_begins(path):
+        return _video_frames(path)
     images = find_images([path], below=True)
     if len(images) < LEAST:
         raise ValueError(
@@ -165,6 +168,20 @@ def _image_frames(root: Path, images: list[Path]) -> Iterator[NamedFrame]:
             yield NamedFrame(name, scene, None, f'cannot be read: {error}')
             continue
         yield NamedFrame(name, '' if scene == '.' else scene, frame)
+
+
+def _video_frames(path: Path) -> tuple[int, Iterator[NamedFrame]]:
+    video = Video(path)
+    if 0 < video.count < LEAST:
+        raise ValueError(
+            f'{str(path)!r} holds {video.count} frames; a camera is known by {LEAST} to {MOST}'
+        )
+    step = _step(video.count or 1)
+    frames = (
+        NamedFrame(f'at {frame.time_s:.2f} s', '', CameraFrame(frame.image))
+        for frame in islice(video.frames(step), MOST)
+    )
+    return -(-video.count // step) or MOST, frames
 
 
 def _bag_frames(path: Path, topic: str | None) -> tuple[int, Iterator[NamedFrame]]:

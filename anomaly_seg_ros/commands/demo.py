@@ -22,7 +22,7 @@ MOST_RATE_HZ = 1000.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg demo` takes."""
     parser.add_argument(
-        '--source', default=SYNTHETIC, help=f"'{SYNTHETIC}', an image folder, or a bag"
+        '--source', default=SYNTHETIC, help=f"'{SYNTHETIC}', an image folder, a video, or a bag"
     )
     parser.add_argument('--topic', help='of the images of a bag; needed where it has several')
     parser.add_argument('--frames', type=int, help='at most so many')

@@ -1,13 +1,16 @@
-"""A rosbag2 from a folder of images: `anomaly_seg make_bag`."""
+"""A rosbag2 from a folder of images or from a video: `anomaly_seg make_bag`."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import math
 from pathlib import Path
 import shutil
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from anomaly_seg_ros.bags.message import COMPRESSED, RAW
@@ -15,6 +18,7 @@ from anomaly_seg_ros.bags.reader import NAME_SUFFIX, TEXT
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp, STORAGES
 from anomaly_seg_ros.frames.images import encode_image, find_images, printable, read_image
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
+from anomaly_seg_ros.frames.video import Video, video_begins
 from anomaly_seg_ros.node import topics
 
 START_NS = 1_700_000_000 * 10**9
@@ -24,13 +28,36 @@ LATEST_S = 2**31
 
 FRAME_ID = 'camera'
 FORMATS = {'jpeg': '.jpg', 'png': '.png'}
+RATE_HZ = 10.0
+"""Of the images of a folder, which have no times of their own."""
+
+
+class BagPicture(NamedTuple):
+    """An image that goes into a bag.
+
+    Attributes:
+        name: File name that results are called after.
+        time_s: Since the first one.
+        image: (H, W, 3) RGB uint8.
+    """
+
+    name: str
+    time_s: float
+    image: NDArray[np.uint8]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares what `anomaly_seg make_bag` takes."""
-    parser.add_argument('images', type=Path, metavar='IMAGE_DIR', help='taken sorted by name')
+    parser.add_argument(
+        'images', type=Path, metavar='IMAGE_DIR|VIDEO', help='images are taken sorted by name'
+    )
     parser.add_argument('--out', type=Path, required=True, metavar='BAG', help='a new folder')
-    parser.add_argument('--rate', type=float, default=10.0, metavar='HZ', help='default 10')
+    parser.add_argument(
+        '--rate',
+        type=float,
+        metavar='HZ',
+        help=f"default: {RATE_HZ:g} for images, a video's own times",
+    )
     parser.add_argument(
         '--topic', default='/image', help="image topic; '/compressed' is added where it is due"
     )
@@ -40,15 +67,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg make_bag`."""
-    if not args.images.is_dir():
-        raise FileNotFoundError(f'no folder {str(args.images)!r}')
-    paths = find_images([args.images])
-    check_rate(args.rate, len(paths))
+    bits = SignificantBits()
     topic = image_topic(args.topic, args.compressed)
-    bits = write_bag(paths, args.out, args.rate, topic, args.storage, args.compressed)
+    count, pictures = open_pictures(args.images, args.rate, bits)
+    shown = tqdm(pictures, total=count or None, unit='image', disable=None)
+    written = write_bag(shown, args.out, topic, args.storage, args.compressed)
     wide = f' (of 16 bits, {bits.bits} of them significant)' if bits.bits else ''
-    print(f'{args.out}: {len(paths)} images{wide} on {topic}; play it: ros2 bag play {args.out}')
+    print(f'{args.out}: {written} images{wide} on {topic}; play it: ros2 bag play {args.out}')
     return 0
+
+
+def open_pictures(
+    source: Path, rate_hz: float | None, bits: SignificantBits
+) -> tuple[int, Iterator[BagPicture]]:
+    """Gives how many images a folder or a video promises, and the images.
+
+    Args:
+        source: The folder or the video file.
+        rate_hz: Images per second; None: see `RATE_HZ`, and a video's own times.
+        bits: Learns what 16-bit images hold; they become 8-bit ones.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or no image in it.
+        ValueError: The rate cannot be, or the video cannot be read.
+    """
+    if video_begins(source):
+        video = Video(source)
+        check_rate(video.rate_hz or RATE_HZ if rate_hz is None else rate_hz, video.count)
+        return video.count, of_video(video, printable(source.stem), rate_hz)
+    if not source.is_dir():
+        raise FileNotFoundError(f'no folder or video {str(source)!r}')
+    paths = find_images([source])
+    rate_hz = RATE_HZ if rate_hz is None else rate_hz
+    check_rate(rate_hz, len(paths))
+    return len(paths), of_files(paths, rate_hz, bits)
+
+
+def of_files(
+    paths: Sequence[Path], rate_hz: float = RATE_HZ, bits: SignificantBits | None = None
+) -> Iterator[BagPicture]:
+    """Reads image files, so many a second."""
+    for number, path in enumerate(paths):
+        yield BagPicture(printable(path.name), number / rate_hz, read_image(path, bits))
+
+
+def of_video(video: Video, stem: str, rate_hz: float | None) -> Iterator[BagPicture]:
+    """Gives the frames of a video, counted from 1 as ffmpeg does, at their own times or a rate."""
+    for number, frame in enumerate(video.frames()):
+        time_s = frame.time_s if rate_hz is None else number / rate_hz
+        yield BagPicture(f'{stem}_{number + 1:05d}.png', time_s, frame.image)
 
 
 def check_rate(rate_hz: float, images: int) -> None:
@@ -83,46 +150,41 @@ def image_topic(name: str, compressed: str | None) -> str:
 
 
 def write_bag(
-    paths: Sequence[Path],
+    pictures: Iterable[BagPicture],
     out: Path,
-    rate_hz: float,
     topic: str,
     storage: str = 'mcap',
     compressed: str | None = None,
-) -> SignificantBits:
-    """Writes the images, and beside each the name of its file as a text.
+) -> int:
+    """Writes the images, and beside each the name of its file as a text; gives how many.
 
     Args:
-        paths: Image files.
+        pictures: The images.
         out: Folder of the bag, which must not exist; removed again where an image is broken.
-        rate_hz: Frames per second of the stamps.
         topic: For the images.
         storage: A key of `STORAGES`.
         compressed: A key of `FORMATS`, or None for raw images.
-
-    Returns:
-        What was found of 16-bit images; they become 8-bit ones.
 
     Raises:
         ValueError: The folder exists, or a file is no image.
     """
     name_topic = topics.uncompressed(topic) + NAME_SUFFIX
-    writer, bits = BagWriter(out, storage), SignificantBits()
+    writer, written = BagWriter(out, storage), 0
     try:
         with writer as bag:
             bag.add_topic(topic, COMPRESSED if compressed else RAW)
             bag.add_topic(name_topic, TEXT)
-            for number, path in enumerate(tqdm(paths, unit='image', disable=None)):
-                stamp = START_NS + round(number * 1e9 / rate_hz)
+            for picture in pictures:
+                stamp = START_NS + round(picture.time_s * 1e9)
                 at = Stamp(stamp, stamp, FRAME_ID)
-                image = read_image(path, bits)
                 if compressed:
-                    data = encode_image(image, FORMATS[compressed])
+                    data = encode_image(picture.image, FORMATS[compressed])
                     bag.add_compressed(topic, at, data, f'rgb8; {compressed} compressed bgr8')
                 else:
-                    bag.add_image(topic, at, image, 'rgb8')
-                bag.add_fields(name_topic, at, {'data': printable(path.name)})
+                    bag.add_image(topic, at, picture.image, 'rgb8')
+                bag.add_fields(name_topic, at, {'data': picture.name})
+                written += 1
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
-    return bits
+    return written

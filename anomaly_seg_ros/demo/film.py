@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 import shutil
-import tempfile
 from typing import Any
 
 import cv2
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.frames.images import write_image
+from anomaly_seg_ros.frames.video import plain_folder
 
 FILM = 'demo.mp4'
 
@@ -30,9 +30,7 @@ class Film:
         self._out, self._rate_hz = out, rate_hz
         self._writer: Any = None
         self._size: tuple[int, int] | None = None
-        self._folder = tempfile.TemporaryDirectory(
-            prefix='anomaly_seg_demo_', dir=None if tempfile.gettempdir().isascii() else '/tmp'
-        )
+        self._folder = plain_folder('anomaly_seg_demo_')
 
     def add(self, number: int, picture: NDArray[np.uint8]) -> None:
         """Takes the overlay of a frame, (H, W, 3) BGR.

@@ -1,4 +1,4 @@
-"""Frames to show the node: a synthetic road, an image folder, or a bag."""
+"""Frames to show the node: a synthetic road, an image folder, a video, or a bag."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anomaly_seg_ros.bags.storage import is_bag
 from anomaly_seg_ros.frames.images import find_images, read_image
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
+from anomaly_seg_ros.frames.video import Video, video_begins
 
 SYNTHETIC = 'synthetic'
 SYNTHETIC_FRAMES = 60
@@ -23,7 +24,7 @@ def open_frames(
     """Gives (H, W, 3) RGB frames of a source, at most `frames` of them; the first is read at once.
 
     Args:
-        source: 'synthetic', a folder of images, or a rosbag2 folder.
+        source: 'synthetic', a folder of images, a video file, or a rosbag2 folder.
         frames: Largest number; None for all (60 of the synthetic road).
         topic: Of the images of a bag; None for the only one.
 
@@ -41,13 +42,21 @@ def open_frames(
     path = Path(source).expanduser()
     if not path.exists():
         raise FileNotFoundError(
-            f"no source {source!r}; give '{SYNTHETIC}', an image folder or a bag"
+            f"no source {source!r}; give '{SYNTHETIC}', an image folder, a video or a bag"
         )
-    found = islice(_bag(path, topic) if is_bag(path) else _folder(path), frames)
+    found = islice(_all_frames(path, topic), frames)
     first = next(found, None)
     if first is None:
         raise FileNotFoundError(f'no image in {source!r}')
     return chain([first], found)
+
+
+def _all_frames(path: Path, topic: str | None) -> Iterator[NDArray[np.uint8]]:
+    if is_bag(path):
+        return _bag(path, topic)
+    if video_begins(path):
+        return (frame.image for frame in Video(path).frames())
+    return _folder(path)
 
 
 def _bag(path: Path, topic: str | None) -> Iterator[NDArray[np.uint8]]:

@@ -46,7 +46,14 @@ _FORMATS = {
 """File format to how its files begin."""
 
 _HEIC = re.compile(rb'....ftyp(hei|hev|mif1|msf1|avif|avis)', re.DOTALL)
-_VIDEO = re.compile(rb'....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ', re.DOTALL)
+_VIDEO = re.compile(
+    rb'....(ftyp|moov|mdat|wide)|\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\1\xba|'
+    rb'(....)?G(?!IF8).{187}(....)?G',
+    re.DOTALL,
+)
+"""MP4 and MOV, MKV and WebM, AVI, and MPEG's two streams, packets of 188 bytes in the one."""
+VIDEO_HEAD = 256
+"""Bytes that tell a video."""
 
 
 def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
@@ -90,9 +97,17 @@ def _other_kind(content: bytes) -> str:
     """Says of what people take for an image what it is, and the way out; '' of others."""
     if _HEIC.match(content):
         return 'it is a HEIC or AVIF picture; save it as JPEG'
-    if _VIDEO.match(content):
-        return 'it is a video; take its frames out, as by ffmpeg -i VIDEO FRAMES/%05d.png'
+    if is_video(content):
+        return (
+            'it is a video: anomaly_seg demo --source shows it, make_bag makes a bag of it; or '
+            'take its frames out, as by ffmpeg -i VIDEO FRAMES/%05d.png'
+        )
     return ''
+
+
+def is_video(content: bytes) -> bool:
+    """Whether bytes begin as those of a video file do."""
+    return _VIDEO.match(content) is not None and not _HEIC.match(content)
 
 
 def content_format(content: bytes) -> str:
