@@ -429,7 +429,39 @@ def test_a_stated_size_that_is_not_that_of_the_image_is_refused(
     assert main(['convert', kind, str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
     error = capsys.readouterr().err
     assert error.count('\n') == 1
-    assert f'the image is {WIDTH}x{HEIGHT}, its labels are for 800x{HEIGHT}; export' in error
+    assert f' is {WIDTH}x{HEIGHT}, its labels are for 800x{HEIGHT}; export' in error
+
+
+@pytest.mark.parametrize('case', ['cvat masks', 'mapillary'])
+def test_label_images_of_another_size_than_their_image_are_refused(
+    case: str, tmp_path: Path, capsys: Any
+) -> None:
+    kind, make, _ = CASES[case]
+    (tmp_path / 'in').mkdir()
+    make(tmp_path / 'in')
+    (image,) = (tmp_path / 'in').rglob('b.jpg')
+    write_image(image, np.zeros((HEIGHT, 2 * WIDTH, 3), np.uint8))
+    assert main(['convert', kind, str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]) == 2
+    assert re.search(
+        rf"b.jpg' is {2 * WIDTH}x{HEIGHT}, its labels are for {WIDTH}x{HEIGHT}; export",
+        capsys.readouterr().err,
+    )
+
+
+def test_points_of_label_studio_are_counted(tmp_path: Path, capsys: Any) -> None:
+    make_label_studio(tmp_path / 'in')
+    file = tmp_path / 'in' / 'project-3.json'
+    tasks = json.loads(file.read_text())
+    size = {'original_width': WIDTH, 'original_height': HEIGHT}
+    point = {'type': 'keypointlabels', 'value': {'keypointlabels': ['wheel'], 'x': 1, 'y': 2}}
+    tasks[0]['annotations'][-1]['result'] += [point | size, point | size]
+    tasks[2]['annotations'] = [{'result': [point | size]}]
+    write_json(file, tasks)
+    argv = ['convert', 'label_studio', str(tmp_path / 'in'), '--out', str(tmp_path / 'out')]
+    assert main(argv) == 0
+    said = capsys.readouterr().out
+    assert 'left out: 3 shapes of type keypoint (wheel)\n' in said
+    assert 'left out: 1 tasks without polygon, brush, rectangle or ellipse\n' in said
 
 
 def test_labelme_may_leave_the_size_to_the_image(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from training.datasets.splits import SPELLINGS
 from training.negatives.coco_masks import fill_polygon
 
 from .drawing import (
+    check_size,
     checked_size,
     ellipse_corners,
     empty_labels,
@@ -193,6 +194,7 @@ def _painted(
                 'images", or copy them there'
             )
         colors = read_colors(mask)
+        check_size(images[key], colors.shape)
         labels = empty_labels(colors.shape)
         unknown = np.ones(colors.shape, np.bool_)
         for code, place in codes.items():

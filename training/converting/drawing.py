@@ -55,14 +55,31 @@ def labels_of(image: Image, height: Any, width: Any) -> Labels:
         FileNotFoundError: There is no such image.
         ValueError: It is no size, or not that of the image.
     """
-    stated, real = checked_size(height, width), image_size(image)
+    stated = checked_size(height, width)
+    check_size(image, stated)
+    return empty_labels(stated)
+
+
+def check_size(image: Image, stated: tuple[int, ...]) -> None:
+    """Checks that labels have the size of their image.
+
+    Args:
+        image: The image.
+        stated: (height, width) of the labels.
+
+    Raises:
+        FileNotFoundError: There is no such image.
+        ValueError: They have not, or the image cannot be decoded.
+    """
+    real = image_size(image)
     if stated != real:
-        note = turned_note(image) if isinstance(image, Path) else ''
+        name, note = '', ''
+        if isinstance(image, Path):
+            name, note = f' {str(image)!r}', turned_note(image)
         raise ValueError(
-            f'the image is {real[1]}x{real[0]}, its labels are for {stated[1]}x{stated[0]}{note}; '
-            'export them with the image that they were drawn on'
+            f'the image{name} is {real[1]}x{real[0]}, its labels are for {stated[1]}x{stated[0]}'
+            f'{note}; export them with the image that they were drawn on'
         )
-    return empty_labels(real)
 
 
 def image_size(image: Image) -> tuple[int, int]:

@@ -25,10 +25,12 @@ from .drawing import (
     paste_mask,
     rectangle_corners,
 )
-from .export import Export, Labelled, Labels
+from .export import Export, Labelled, Labels, shapes_left_out
 from .files import ImagesByName, json_files, key_of, LabelledOnce, read_json
 
 AREAS = ('polygonlabels', 'brushlabels', 'rectanglelabels', 'ellipselabels')
+LABELS = 'labels'
+"""How all kinds of shapes that bear labels end."""
 UPLOADED = re.compile('[0-9a-f]{8}-(?=.)')
 """What Label Studio puts before the name of an uploaded file."""
 
@@ -47,11 +49,22 @@ def label_studio(folder: Path) -> Export:
             f'no JSON export of Label Studio in {str(folder)!r}; export as "JSON" (not "JSON-MIN")'
         )
     tasks = [(path, task) for path, content in exports for task in content]
-    drawn = [(path, task, areas) for path, task in tasks if (areas := _areas(task))]
+    shapes = [(path, task, _shapes(task)) for path, task in tasks]
+    drawn = [
+        (path, task, areas)
+        for path, task, found in shapes
+        if (areas := [shape for shape in found if shape['type'] in AREAS])
+    ]
     names = dict.fromkeys(str(_label(area)) for *_, areas in drawn for area in areas)
     left_out = []
     if count := len(tasks) - len(drawn):
         left_out.append(f'{count} tasks without polygon, brush, rectangle or ellipse')
+    left_out += shapes_left_out(
+        (shape['type'].removesuffix(LABELS), _label(shape))
+        for *_, found in shapes
+        for shape in found
+        if shape['type'] not in AREAS
+    )
     places = {name: place for place, name in enumerate(sorted(names))}
     return Export(
         [{'name': name} for name in places], _frames(folder, drawn, places), len(drawn), left_out
@@ -66,11 +79,15 @@ def _is_export(content: Any) -> bool:
     )
 
 
-def _areas(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Gives the areas of the first annotation of a task that was not cancelled."""
+def _shapes(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Gives what bears a label in the first annotation of a task that was not cancelled."""
     for annotation in task['annotations']:
         if not annotation.get('was_cancelled'):
-            return [part for part in annotation.get('result', ()) if part.get('type') in AREAS]
+            return [
+                part
+                for part in annotation.get('result', ())
+                if str(part.get('type')).endswith(LABELS)
+            ]
     return []
 
 

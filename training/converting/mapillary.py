@@ -15,6 +15,7 @@ from anomaly_seg_ros.classes import IGNORE
 from training.datasets.label_ids import read_ids
 from training.datasets.splits import SPELLINGS
 
+from .drawing import check_size
 from .export import Export, Labelled, Labels
 from .files import image_files, key_of, read_json
 
@@ -78,4 +79,5 @@ def _frames(files: Sequence[tuple[str, Path, Path]], table: Sequence[int]) -> It
         ids = read_ids(label)
         if ids.max() >= len(table):
             raise ValueError(f'{str(label)!r} holds label {ids.max()}; there are {len(table)}')
+        check_size(image, ids.shape)
         yield Labelled(f'{split}/{image.stem}', image, meaning[ids], SPELLINGS[split])
