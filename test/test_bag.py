@@ -24,7 +24,6 @@ import pytest
 from rosbags.rosbag2 import Reader
 
 from anomaly_seg_ros.bags.mcap_file import McapFile
-from anomaly_seg_ros.bags.message import COMPRESSED, RAW
 from anomaly_seg_ros.bags.reader import (
     BagReader,
     read_images,
@@ -43,6 +42,7 @@ from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.calibration_file import keep
 from anomaly_seg_ros.node.config import NodeConfig, parameters
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE, IMAGE
 from training.evaluation.bag.alarms import Alarms
 from training.evaluation.bag.many import INSTEAD, MEANINGLESS, Plan
 from training.results import read_frames, read_results
@@ -136,7 +136,7 @@ def test_a_chosen_topic_gives_its_own_images_only(run: Callable[..., int], tmp_p
     left, right = pictures(2)
     with BagWriter(tmp_path / 'in') as bag:
         for topic, image in (('/left', left), ('/right', right)):
-            bag.add_topic(topic, RAW)
+            bag.add_topic(topic, IMAGE)
             bag.add_image(topic, Stamp(7, 5, 'rig'), image, 'bgr8')
     ((stamp, pixels),) = read_images(tmp_path / 'in', '/right')
     assert stamp == 5
@@ -186,7 +186,7 @@ def test_folders_that_are_no_bag(run: Callable[..., int], tmp_path: Path, capsys
 @STORAGES
 def test_an_empty_bag(run: Callable[..., int], tmp_path: Path, storage: str, capsys: Any) -> None:
     with BagWriter(tmp_path / 'in', storage) as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
     assert run(tmp_path / 'in') == 2
     assert 'holds no message on /image' in capsys.readouterr().err
 
@@ -199,7 +199,7 @@ def test_the_outputs_are_those_of_the_node(
 ) -> None:
     images = [quadrants(), *pictures(2, 48, 64)]
     with BagWriter(tmp_path / 'in') as bag:
-        bag.add_topic('/front/image', RAW)
+        bag.add_topic('/front/image', IMAGE)
         for i, image in enumerate(images):
             at = Stamp(1000 + i, 3 * 10**9 + i, f'front_{i}')
             bag.add_image('/front/image', at, image, 'bgr8')
@@ -209,7 +209,7 @@ def test_the_outputs_are_those_of_the_node(
         info_topic = '/anomaly_seg/label_info_json'
         texts = (info_topic, '/anomaly_seg/regions_json')
         assert reader.topics == {
-            **dict.fromkeys(OUTPUT_TOPICS, RAW),
+            **dict.fromkeys(OUTPUT_TOPICS, IMAGE),
             **dict.fromkeys(texts, TEXT),
             '/anomaly_seg/label_info': 'vision_msgs/msg/LabelInfo',
         }
@@ -293,7 +293,7 @@ def test_a_compressed_picture_has_the_times_of_its_frame(
     run: Callable[..., int], tmp_path: Path
 ) -> None:
     with BagWriter(tmp_path / 'in') as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         bag.add_image('/image', Stamp(1000, 3 * 10**9 + 7, 'front'), box(2), 'rgb8')
     assert run(tmp_path / 'in', '--save', 'overlay/compressed') == 0
     (frame,) = images_of(tmp_path / 'out' / 'bag', '/anomaly_seg/overlay/compressed')
@@ -368,7 +368,7 @@ def test_broken_messages_are_counted_and_passed_over(
 ) -> None:
     (image,) = pictures(1)
     with BagWriter(tmp_path / 'in') as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for number in range(6):
             at = Stamp(number, number, 'c')
             bag.add_image('/image', at, image, 'rgb8')
@@ -398,13 +398,13 @@ def write_raw(
     from rosbags.rosbag2 import Writer
 
     with Writer(folder, version=8) as writer:
-        connection = writer.add_connection('/image', RAW, typestore=TYPESTORE)
+        connection = writer.add_connection('/image', IMAGE, typestore=TYPESTORE)
         types = TYPESTORE.types
         for number, image in enumerate(images):
             seconds = stamps[number] if stamps else number
             stamp = types['builtin_interfaces/msg/Time'](sec=seconds, nanosec=0)
             rows = np.ascontiguousarray(image).view(np.uint8).reshape(len(image), -1)
-            message = types[RAW](
+            message = types[IMAGE](
                 header=types['std_msgs/msg/Header'](stamp=stamp, frame_id='c'),
                 height=height,
                 width=image.shape[1],
@@ -413,7 +413,7 @@ def write_raw(
                 step=rows.shape[1],
                 data=rows.reshape(-1),
             )
-            writer.write(connection, number, bytes(TYPESTORE.serialize_cdr(message, RAW)))
+            writer.write(connection, number, bytes(TYPESTORE.serialize_cdr(message, IMAGE)))
 
 
 def test_stamps_that_go_back_begin_anew_as_in_the_node(
@@ -473,7 +473,7 @@ def spoil(source: Path, faults: dict[int, str]) -> None:
         BagReader(source) as reader,
         Writer(source.parent / 'spoilt', version=8) as writer,
     ):
-        connection = writer.add_connection('/image', RAW, typestore=TYPESTORE)
+        connection = writer.add_connection('/image', IMAGE, typestore=TYPESTORE)
         for frame, plain in zip(reader.images('/image'), reader.messages(['/image']), strict=True):
             fault, message, data = faults.get(frame.number), frame.message, plain.data
             if fault == 'encoding':
@@ -481,13 +481,13 @@ def spoil(source: Path, faults: dict[int, str]) -> None:
             elif fault == 'data':
                 message.data = message.data[:100]
             if fault is not None:
-                data = bytes(TYPESTORE.serialize_cdr(message, RAW))
+                data = bytes(TYPESTORE.serialize_cdr(message, IMAGE))
             writer.write(connection, frame.log_time, data[:60] if fault == 'cdr' else data)
 
 
 def test_nothing_usable_is_an_error(run: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
     with BagWriter(tmp_path / 'in') as bag:
-        bag.add_topic('/image', COMPRESSED)
+        bag.add_topic('/image', COMPRESSED_IMAGE)
         for number in range(5):
             bag.add_compressed('/image', Stamp(number, number, 'c'), b'nothing', 'jpeg')
     assert run(tmp_path / 'in') == 2
@@ -733,7 +733,7 @@ def test_metrics_by_hand(
 
 def test_a_foreign_bag_is_matched_by_stamp(run: Callable[..., int], tmp_path: Path) -> None:
     with BagWriter(tmp_path / 'in') as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         bag.add_image('/image', Stamp(99, 5_000_000_007, 'c'), quadrants(), 'rgb8')
     np.save(tmp_path / '5000000007.npy', left_half())
     (tmp_path / 'labels').mkdir()
@@ -745,7 +745,7 @@ def test_a_foreign_bag_is_matched_by_stamp(run: Callable[..., int], tmp_path: Pa
 
 def test_frames_of_one_stamp_are_told_apart(run: Callable[..., int], tmp_path: Path) -> None:
     with BagWriter(tmp_path / 'in') as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for number in range(3):
             bag.add_image('/image', Stamp(number, 7, 'c'), quadrants(), 'rgb8')
     write_labels(tmp_path / 'labels', {str(number): left_half() for number in range(3)})
@@ -964,7 +964,7 @@ def test_ros_itself_reads_what_is_written(run: Callable[..., int], make: Any) ->
 
     bag = make([quadrants()], 'mcap', 'png')
     assert run(bag) == 0
-    kinds = {RAW: Image, COMPRESSED: CompressedImage, TEXT: String}
+    kinds = {IMAGE: Image, COMPRESSED_IMAGE: CompressedImage, TEXT: String}
     found = {}
     for path in (bag, bag.parent / 'out' / 'bag'):
         with BagReader(path) as reader:
@@ -1196,7 +1196,7 @@ def test_what_could_not_be_used_is_no_bag_that_is_done_and_is_counted(
 ) -> None:
     for name, broken in (('some', (1, 2, 4)), ('all', range(5))):
         with BagWriter(tmp_path / name) as bag:
-            bag.add_topic('/image', COMPRESSED)
+            bag.add_topic('/image', COMPRESSED_IMAGE)
             picture = cv2.imencode('.png', box(2))[1].tobytes()
             for number in range(5):
                 data = b'nothing' if number in broken else picture

@@ -26,13 +26,11 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from anomaly_seg_ros.bags import packing
 from anomaly_seg_ros.bags.mcap_file import McapFile
 from anomaly_seg_ros.bags.mcap_scan import McapScan
-from anomaly_seg_ros.bags.message import COMPRESSED, RAW
 from anomaly_seg_ros.bags.packing import zstd
 from anomaly_seg_ros.bags.reader import (
     BagReader,
     choose_topic,
     read_images,
-    TEXT,
     TYPESTORE,
 )
 from anomaly_seg_ros.bags.sqlite_scan import SqliteScan
@@ -42,6 +40,7 @@ from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands.make_bag import START_NS
 from anomaly_seg_ros.frames.image_message import compressed_to_frame
 from anomaly_seg_ros.frames.images import encode_image
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE, IMAGE, TEXT
 
 ROOT = Path(__file__).resolve().parent.parent
 HEIGHT, WIDTH = 24, 32
@@ -175,14 +174,14 @@ from pathlib import Path
 import numpy as np
 from rosbags.rosbag2 import Reader
 
-from anomaly_seg_ros.bags.message import RAW
+from anomaly_seg_ros.node.message_types import IMAGE
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp
 
 disk = Path(sys.argv[1])
 image = np.frombuffer(os.urandom(600 * 1000), np.uint8).reshape(600, 1000)
 try:
     with BagWriter(disk / 'bag', packed=True) as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for number in range(1, 8):
             bag.add_image('/image', Stamp(number, number, 'front'), image, 'mono8')
             if number == 4:
@@ -240,7 +239,10 @@ def test_make_bag_names_topic_rate_and_source(
         capsys.readouterr().out
     )
     with BagReader(out) as reader:
-        assert reader.topics == {'/front/image/compressed': COMPRESSED, '/front/image/name': TEXT}
+        assert reader.topics == {
+            '/front/image/compressed': COMPRESSED_IMAGE,
+            '/front/image/name': TEXT,
+        }
         names = reader.image_names('/front/image/compressed')
         frames = list(reader.images('/front/image/compressed'))
     assert [names[frame.log_time] for frame in frames] == [f'street_{i}.png' for i in range(3)]
@@ -292,16 +294,20 @@ def test_make_bag_overwrites_nothing(make: Callable[..., Path], tmp_path: Path) 
 
 
 def test_the_topic_is_the_only_one_or_the_one_asked_for() -> None:
-    both = {'/a': RAW, '/b': COMPRESSED, '/text': TEXT}
-    assert choose_topic({'/a': RAW, '/text': TEXT}, None, Path('x')) == '/a'
+    both = {'/a': IMAGE, '/b': COMPRESSED_IMAGE, '/text': TEXT}
+    assert choose_topic({'/a': IMAGE, '/text': TEXT}, None, Path('x')) == '/a'
     assert choose_topic(both, '/b', Path('x')) == '/b'
 
 
 @pytest.mark.parametrize(
     ('known', 'asked', 'message'),
     [
-        ({'/a': RAW, '/b': COMPRESSED}, None, 'has the image topics /a, /b; choose one with'),
-        ({'/a': RAW, '/t': TEXT}, '/t', "has the image topics /a; '/t' is not among them"),
+        (
+            {'/a': IMAGE, '/b': COMPRESSED_IMAGE},
+            None,
+            'has the image topics /a, /b; choose one with',
+        ),
+        ({'/a': IMAGE, '/t': TEXT}, '/t', "has the image topics /a; '/t' is not among them"),
         ({'/t': TEXT}, None, 'has no image topic'),
         ({}, '/a', 'has no image topic'),
     ],
@@ -351,7 +357,7 @@ def test_a_lost_index_loses_no_message(make: Callable[..., Path]) -> None:
 @pytest.mark.parametrize('storage_packing', ['', 'zstd', 'lz4'])
 def test_a_cut_chunk_gives_its_readable_part(tmp_path: Path, storage_packing: str) -> None:
     with BagWriter(tmp_path / 'in', packed=storage_packing == 'zstd') as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for i, image in enumerate(pictures(40, 64, 96)):
             bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
     path = data_file(tmp_path / 'in')
@@ -411,7 +417,7 @@ def spoilt(content: bytes, number: int, back: int = 0) -> bytes:
 @pytest.mark.parametrize('back', [0, 20], ids=['content', 'checksum'])
 def test_a_damaged_chunk_in_a_cut_file_is_left_out(tmp_path: Path, back: int) -> None:
     with BagWriter(tmp_path / 'in', packed=True) as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for i, image in enumerate(pictures(9, 600, 600)):  # each fills a chunk
             bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
     path = data_file(tmp_path / 'in')
@@ -424,7 +430,7 @@ def test_a_damaged_chunk_in_a_cut_file_is_left_out(tmp_path: Path, back: int) ->
 
 def test_a_damaged_chunk_in_a_whole_file_ends_the_reading(tmp_path: Path) -> None:
     with BagWriter(tmp_path / 'in', packed=True) as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for i, image in enumerate(pictures(4, 600, 600)):
             bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
     path = data_file(tmp_path / 'in')
@@ -473,7 +479,7 @@ def test_split_bags_are_read_in_order_and_lost_files_named(
     folder.mkdir()
     for number, image in zip((9, 10, 11), pictures(3), strict=True):
         with BagWriter(tmp_path / f'part{number}') as bag:
-            bag.add_topic('/image', RAW)
+            bag.add_topic('/image', IMAGE)
             bag.add_image('/image', Stamp(number, number, 'c'), image, 'rgb8')
         data_file(tmp_path / f'part{number}').rename(folder / f'long_{number}.mcap')
     assert [stamp for stamp, _ in read_images(folder)] == [9, 10, 11]
@@ -495,11 +501,11 @@ def test_bags_that_the_recorder_has_packed(tmp_path: Path, mode: str, storage: s
     writer = Writer(tmp_path / 'in', version=9, storage_plugin=StoragePlugin[storage.upper()])
     writer.set_compression(CompressionMode[mode], CompressionFormat.ZSTD)
     with BagWriter(tmp_path / 'plain', storage) as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for i, image in enumerate(images):
             bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
     with writer, BagReader(tmp_path / 'plain') as reader:
-        connection = writer.add_connection('/image', RAW, typestore=TYPESTORE)
+        connection = writer.add_connection('/image', IMAGE, typestore=TYPESTORE)
         for _, _, log_time, data in reader.messages(['/image']):
             writer.write(connection, log_time, data)
     found = [pixels for _, pixels in read_images(tmp_path / 'in')]
@@ -569,14 +575,14 @@ def test_a_message_that_is_too_large_is_one_broken_frame(
     declared: bool, small: None, tmp_path: Path
 ) -> None:
     with BagWriter(tmp_path / 'plain') as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for i, image in enumerate(pictures(3)):
             bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
     with BagReader(tmp_path / 'plain') as reader:
         messages = list(reader.messages(['/image']))
     writer = Writer(tmp_path / 'in', version=9, storage_plugin=StoragePlugin.SQLITE3)
     with writer:
-        connection = writer.add_connection('/image', RAW, typestore=TYPESTORE)
+        connection = writer.add_connection('/image', IMAGE, typestore=TYPESTORE)
         for i, (_, _, log_time, data) in enumerate(messages):
             packed = bomb(2**21, declared) if i == 1 else zstd.compress(data)
             writer.write(connection, log_time, packed)
@@ -616,7 +622,7 @@ def test_a_chunk_that_is_too_large_is_refused(
     size: int, real: int, declared: bool, problem: str, cut: bool, small: None, tmp_path: Path
 ) -> None:
     with BagWriter(tmp_path / 'in', packed=True) as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for i, image in enumerate(pictures(2, 300, 600)):
             bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
     path = data_file(tmp_path / 'in')
@@ -658,7 +664,7 @@ def test_a_packed_file_takes_at_most_half_of_what_is_free(
 def test_a_summary_that_does_not_speak_of_all_is_not_trusted(tmp_path: Path) -> None:
     """Other numbers of messages in the statistics and the index: the file is read through."""
     with BagWriter(tmp_path / 'in') as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for i, image in enumerate(pictures(3)):
             bag.add_image('/image', Stamp(i, i, 'c'), image, 'rgb8')
     path = data_file(tmp_path / 'in')
@@ -694,7 +700,7 @@ def without_message_indices(content: bytes) -> bytes:
 def test_a_summary_without_message_indices_is_enough(tmp_path: Path) -> None:
     with BagWriter(tmp_path / 'in') as bag:
         for topic in ('/image', '/other'):
-            bag.add_topic(topic, RAW)
+            bag.add_topic(topic, IMAGE)
         for i, image in enumerate(pictures(3, 600, 600)):
             bag.add_image('/other' if i == 1 else '/image', Stamp(i, i, 'c'), image, 'rgb8')
     path = data_file(tmp_path / 'in')
@@ -757,14 +763,15 @@ def test_rows_of_other_types_are_broken_frames(scan: bool, tmp_path: Path) -> No
         tmp_path / 'in.db3',
         TOPICS,
         MESSAGES + 'data)',
-        f"INSERT INTO topics VALUES (1, '/image', '{RAW}'), (2, NULL, NULL), (3, x'ff', '{RAW}')",
+        f"INSERT INTO topics VALUES (1, '/image', '{IMAGE}'), (2, NULL, NULL), "
+        f"(3, x'ff', '{IMAGE}')",
         "INSERT INTO messages VALUES (1, 1, 5, NULL), (2, 1, 6, 'text'), (3, 3, 6, NULL), "
         f"(4, 1, 'late', x'{data}')",
     )
     with BagReader(path) as reader:
         if scan:
             reader._storages = [(path.name, SqliteScan(path))]
-        assert reader.topics == {'/image': RAW}
+        assert reader.topics == {'/image': IMAGE}
         frames = list(reader.images('/image'))
         assert reader.problems() == [
             'in.db3: 2 topics are left out (they have no name or no type)'
@@ -854,7 +861,7 @@ def cdr(kind: str, **values: Any) -> bytes:
 def raw_cdr(image: NDArray[np.uint8]) -> bytes:
     height, width = image.shape[:2]
     size = {'height': height, 'width': width, 'step': width * 3, 'is_bigendian': 0}
-    return cdr(RAW, encoding='rgb8', data=image.reshape(-1), **size)
+    return cdr(IMAGE, encoding='rgb8', data=image.reshape(-1), **size)
 
 
 @pytest.mark.parametrize('indexed', [False, True])
@@ -868,9 +875,9 @@ def test_a_summary_that_leaves_something_out_hides_no_message(
     messages = [(1, raw_cdr(image)) for image in images]
     path = tmp_path / 'in.mcap'
     options = {'counted': counted, 'repeated': repeated, 'outside': outside}
-    write_mcap(path, messages, [RAW], indexed=indexed, **options)
+    write_mcap(path, messages, [IMAGE], indexed=indexed, **options)
     with BagReader(path) as reader:
-        assert reader.topics == {'/image': RAW}
+        assert reader.topics == {'/image': IMAGE}
         assert reader.count('/image') == 20
         found = [image.frame().rgb for image in reader.images('/image')]
         assert reader.problems() == []
@@ -879,7 +886,7 @@ def test_a_summary_that_leaves_something_out_hides_no_message(
 
 def test_an_index_that_leads_twice_to_one_chunk_is_not_trusted(tmp_path: Path) -> None:
     path, image = tmp_path / 'in.mcap', pictures(1)[0]
-    write_mcap(path, [(1, raw_cdr(image))], [RAW])
+    write_mcap(path, [(1, raw_cdr(image))], [IMAGE])
     content, footer = path.read_bytes()[:-37], path.read_bytes()[-37:]
     place = content[content.rindex(b'\x08' + (64).to_bytes(8, 'little')) :]
     path.write_bytes(content + place + footer)
@@ -893,7 +900,7 @@ def test_chunks_that_overlap_in_time_are_unpacked_up_to_a_bound(
 ) -> None:
     times, image = [0, 9, 1, 8, 2, 7], np.zeros((300, 600, 3), np.uint8)
     with BagWriter(tmp_path / 'in', packed=True) as bag:
-        bag.add_topic('/image', RAW)
+        bag.add_topic('/image', IMAGE)
         for time in times:
             bag.add_image('/image', Stamp(time, time, 'c'), image, 'rgb8')
     path = data_file(tmp_path / 'in')
@@ -912,14 +919,14 @@ def test_chunks_that_overlap_in_time_are_unpacked_up_to_a_bound(
 def test_messages_of_a_chunk_come_by_log_time(tmp_path: Path) -> None:
     """A recorder of several threads writes them as they come."""
     path, images = tmp_path / 'in.mcap', pictures(3)
-    write_mcap(path, [(1, raw_cdr(image)) for image in images], [RAW], times=(2, 0, 1))
+    write_mcap(path, [(1, raw_cdr(image)) for image in images], [IMAGE], times=(2, 0, 1))
     found = [image.frame().rgb for image in images_of(path, '/image')]
     assert np.array_equal(found, [images[1], images[2], images[0]])
 
 
 def test_statistics_that_promise_too_much_are_spoken_of(tmp_path: Path) -> None:
     path = tmp_path / 'in.mcap'
-    write_mcap(path, [(1, raw_cdr(image)) for image in pictures(3)], [RAW])
+    write_mcap(path, [(1, raw_cdr(image)) for image in pictures(3)], [IMAGE])
     content = path.read_bytes()
     for promised in (b'\x0b' + (56).to_bytes(8, 'little'), b'\x01\0' + (3).to_bytes(8, 'little')):
         at = content.rindex(promised) + len(promised) - (8 if promised[0] == 1 else 0)
@@ -934,15 +941,17 @@ def test_statistics_that_promise_too_much_are_spoken_of(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('repeated', [True, False])
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-@pytest.mark.parametrize('kinds', [[RAW, COMPRESSED, TEXT], [TEXT, COMPRESSED, RAW]])
+@pytest.mark.parametrize(
+    'kinds', [[IMAGE, COMPRESSED_IMAGE, TEXT], [TEXT, COMPRESSED_IMAGE, IMAGE]]
+)
 def test_messages_of_several_types_on_one_topic_are_read_each_by_its_own(
     tmp_path: Path, storage: str, kinds: list[str], repeated: bool
 ) -> None:
     (image,) = pictures(1)
     packed = np.frombuffer(encode_image(image, '.png'), np.uint8)
     data = {
-        RAW: raw_cdr(image),
-        COMPRESSED: cdr(COMPRESSED, format='png', data=packed),
+        IMAGE: raw_cdr(image),
+        COMPRESSED_IMAGE: cdr(COMPRESSED_IMAGE, format='png', data=packed),
         TEXT: cdr(TEXT, data='no image'),
     }
     if storage == 'mcap':
@@ -961,7 +970,7 @@ def test_messages_of_several_types_on_one_topic_are_read_each_by_its_own(
     with BagReader(path) as reader:
         assert choose_topic(reader.topics, None, path) == '/image'
         found = dict(zip(kinds, reader.images('/image'), strict=True))
-    for kind in (RAW, COMPRESSED):
+    for kind in (IMAGE, COMPRESSED_IMAGE):
         assert np.array_equal(found[kind].frame().rgb, image)
     with pytest.raises(ValueError, match=f'a message of the type {TEXT!r} is no image'):
         found[TEXT].frame()

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from anomaly_seg_ros.bags.message import RAW
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.commands import demo
 from anomaly_seg_ros.demo.frame_source import open_frames
 from anomaly_seg_ros.demo.play import NodeStartError
 from anomaly_seg_ros.frames.images import read_image, write_image
+from anomaly_seg_ros.node.message_types import IMAGE
 
 pytest.importorskip('rclpy', reason='needs rclpy')
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(200)]
@@ -92,7 +92,7 @@ def test_a_bag_of_two_cameras_is_shown_by_its_topic(
 ) -> None:
     with BagWriter(tmp_path / 'bag', 'mcap') as bag:
         for grey, topic in ((40, '/left'), (90, '/right')):
-            bag.add_topic(topic, RAW)
+            bag.add_topic(topic, IMAGE)
             bag.add_image(topic, Stamp(1, 1, ''), np.full((6, 8, 3), grey, np.uint8), 'rgb8')
     out = tmp_path / 'demo'
     out.mkdir()

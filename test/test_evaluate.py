@@ -38,9 +38,9 @@ from training.evaluation.measure import FirstPass, MeasureSettings
 from training.evaluation.network_pass import open_pass, PassOutput
 from training.evaluation.origin import trained_on
 from training.evaluation.pictures import choose
+from training.evaluation.processes import Processes
 from training.evaluation.resizing import labels_at, network_input
 from training.evaluation.run import evaluate_frames
-from training.evaluation.shards import Shards
 from training.results import FrameRow, read_curves, read_frames, read_pictures, read_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -901,7 +901,7 @@ def test_a_pixel_at_a_threshold_is_marked(protocol: str, has_anomalies: bool) ->
     scores = np.float32([[0.75, 0.5, 0.25, 0]])
     frame = Frame('a', np.uint8([[has_anomalies, has_anomalies, 0, 0]]), {'msp': scores})
     settings = MeasureSettings(protocol, thresholds={'msp': 0.5})
-    found = evaluate_frames(OneFrame(frame, has_anomalies), settings, Shards({}))
+    found = evaluate_frames(OneFrame(frame, has_anomalies), settings, Processes({}))
     limit = found.limits['msp']
     assert limit is not None
     assert (scores > limit.value).tolist() == [[True, True, False, False]]

@@ -14,7 +14,7 @@ from anomaly_seg_ros.frames.images import write_image
 from anomaly_seg_ros.model_output import ModelOutput
 from anomaly_seg_ros.scores.parts.pooled_features import PooledFeatures
 from anomaly_seg_ros.whole_frame.methods import fit_method
-from training.evaluation.shards import Shards
+from training.evaluation.processes import Processes
 from training.fitting.frame_method import (
     false_alarm_rate,
     fit_frames,
@@ -169,10 +169,10 @@ def test_what_evaluate_does_not_do_with_whole_frames_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shards = Shards({})
-    monkeypatch.setattr(shards, 'size', processes)
-    monkeypatch.setattr(Shards, '__exit__', lambda *args: None)
-    monkeypatch.setattr('training.commands.evaluate.Shards', lambda: shards)
+    several = Processes({})
+    monkeypatch.setattr(several, 'size', processes)
+    monkeypatch.setattr(Processes, '__exit__', lambda *args: None)
+    monkeypatch.setattr('training.commands.evaluate.Processes', lambda: several)
     command = ['evaluate', '--checkpoint', str(fitted), '--score', 'dfkde', '--dataset', 'frames']
     command += ['--root', str(root), '--out', str(tmp_path / 'out')]
     assert main([*command, *more]) == 2

@@ -14,21 +14,14 @@ from numpy.typing import NDArray
 import pytest
 import yaml
 
-from anomaly_seg_ros.bags.message import RAW
-from anomaly_seg_ros.bags.reader import BagReader, TEXT, TYPESTORE
+from anomaly_seg_ros.bags.reader import BagReader, TYPESTORE
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.node import launch_support, topics
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.label_info import label_info_fields
-from anomaly_seg_ros.node.outputs import (
-    COMPRESSED_IMAGE,
-    IMAGE,
-    image_outputs,
-    LATCHED,
-    OUTPUTS,
-    usual_outputs,
-)
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE, IMAGE, TEXT
+from anomaly_seg_ros.node.outputs import image_outputs, LATCHED, OUTPUTS, usual_outputs
 from training.bench.node_session import output_topics
 
 NEW = """
@@ -117,8 +110,8 @@ def test_a_line_is_written_by_bag(
         assert reader.topics == {
             '/anomaly_seg/label_info': 'vision_msgs/msg/LabelInfo',
             '/anomaly_seg/label_info_json': TEXT,
-            '/anomaly_seg/third': RAW,
-            '/anomaly_seg/twice': RAW,
+            '/anomaly_seg/third': IMAGE,
+            '/anomaly_seg/twice': IMAGE,
             '/anomaly_seg/words': TEXT,
         }
         (third,) = reader.images('/anomaly_seg/third')

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-RAW = 'sensor_msgs/msg/Image'
-COMPRESSED = 'sensor_msgs/msg/CompressedImage'
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE, IMAGE
 
 
 class BagMessage(NamedTuple):
@@ -35,12 +34,12 @@ class Channel(NamedTuple):
 def types_of(channels: Iterable[Channel]) -> dict[str, str]:
     """Gives topic to message type; of several types on one topic that of images.
 
-    >>> types_of([Channel('/a', RAW), Channel('/a', 'std_msgs/msg/String')])
+    >>> types_of([Channel('/a', IMAGE), Channel('/a', 'std_msgs/msg/String')])
     {'/a': 'sensor_msgs/msg/Image'}
     """
     types: dict[str, str] = {}
     for channel in channels:
-        if types.get(channel.topic) not in (RAW, COMPRESSED):
+        if types.get(channel.topic) not in (IMAGE, COMPRESSED_IMAGE):
             types[channel.topic] = channel.kind
     return types
 

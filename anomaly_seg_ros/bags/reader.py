@@ -19,14 +19,13 @@ from anomaly_seg_ros.frames.camera_frame import CameraFrame
 from anomaly_seg_ros.frames.image_message import compressed_to_frame, to_frame
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE, IMAGE, TEXT
 
 from .fields import add_vision_msgs
-from .message import BagMessage, Channel, COMPRESSED, RAW, Storage, types_of
+from .message import BagMessage, Channel, Storage, types_of
 from .storage import find_bag_files, open_storage, unpack_message
 
 logger = logging.getLogger(__name__)
-
-TEXT = 'std_msgs/msg/String'
 
 NAME_SUFFIX = '/name'
 """Behind an image topic: texts with the source file of each image, at the same log time."""
@@ -75,7 +74,7 @@ class BagImage:
         """
         if self.message is None:
             raise ValueError(self.problem)
-        if self.message.__msgtype__ == COMPRESSED:
+        if self.message.__msgtype__ == COMPRESSED_IMAGE:
             return compressed_to_frame(self.message, self.bits)
         return to_frame(self.message, self.bits)
 
@@ -199,7 +198,7 @@ class BagReader:
 
 def _image(number: int, recorded: BagMessage, bits: SignificantBits) -> BagImage:
     try:
-        if recorded.kind not in (RAW, COMPRESSED):
+        if recorded.kind not in (IMAGE, COMPRESSED_IMAGE):
             raise ValueError(f'a message of the type {recorded.kind!r} is no image')
         message = TYPESTORE.deserialize_cdr(unpack_message(recorded.data), recorded.kind)
         return BagImage(number, recorded.log_time, message, bits=bits)
@@ -244,7 +243,7 @@ def choose_topic(kinds: Mapping[str, str], asked: str | None, bag: Path) -> str:
     Raises:
         ValueError: `asked` is no image topic of the bag, or the choice is not clear.
     """
-    images = sorted(name for name, kind in kinds.items() if kind in (RAW, COMPRESSED))
+    images = sorted(name for name, kind in kinds.items() if kind in (IMAGE, COMPRESSED_IMAGE))
     if asked is None and len(images) == 1:
         return images[0]
     if asked in images:

@@ -23,11 +23,11 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE, IMAGE
 from anomaly_seg_ros.process.path_errors import system_errors
 
 from .fields import filled
 from .mcap_writer import WholeWriter
-from .message import COMPRESSED, RAW
 from .reader import TYPESTORE
 
 STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
@@ -136,7 +136,7 @@ class BagWriter:
         """Writes a `sensor_msgs/Image`.
 
         Args:
-            topic: Declared as `RAW`.
+            topic: Declared as `IMAGE`.
             at: Its times and frame.
             pixels: (H, W) for 'mono8' and '32FC1', (H, W, 3) RGB for 'rgb8' and 'bgr8'.
             encoding: Of the message.
@@ -144,7 +144,7 @@ class BagWriter:
         if encoding == 'bgr8':
             pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False)
         height, width = pixels.shape[:2]
-        message = TYPESTORE.types[RAW](
+        message = TYPESTORE.types[IMAGE](
             header=_header(at),
             height=height,
             width=width,
@@ -153,14 +153,14 @@ class BagWriter:
             step=width * _PIXEL_BYTES[encoding],
             data=np.ascontiguousarray(pixels).reshape(-1).view(np.uint8),
         )
-        self._write(topic, RAW, at.log_time, message)
+        self._write(topic, IMAGE, at.log_time, message)
 
     def add_compressed(self, topic: str, at: Stamp, data: bytes, kind: str) -> None:
         """Writes a `sensor_msgs/CompressedImage`; `kind` is its format field."""
-        message = TYPESTORE.types[COMPRESSED](
+        message = TYPESTORE.types[COMPRESSED_IMAGE](
             header=_header(at), format=kind, data=np.frombuffer(data, np.uint8)
         )
-        self._write(topic, COMPRESSED, at.log_time, message)
+        self._write(topic, COMPRESSED_IMAGE, at.log_time, message)
 
     def add_fields(self, topic: str, at: Stamp, fields: Mapping[str, Any]) -> None:
         """Writes a message of any type; see `filled`."""

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from anomaly_seg_ros.bags.message import COMPRESSED, RAW
-from anomaly_seg_ros.bags.reader import NAME_SUFFIX, TEXT
+from anomaly_seg_ros.bags.reader import NAME_SUFFIX
 from anomaly_seg_ros.bags.writer import BagWriter, Stamp, STORAGES
 from anomaly_seg_ros.frames.images import encode_image, find_images, printable, read_image
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.frames.video import Video, video_begins
 from anomaly_seg_ros.node import topics
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE, IMAGE, TEXT
 
 START_NS = 1_700_000_000 * 10**9
 """Stamp of the first image; fixed, so that the same folder always gives the same bag."""
@@ -172,7 +172,7 @@ def write_bag(
     writer, written = BagWriter(out, storage), 0
     try:
         with writer as bag:
-            bag.add_topic(topic, COMPRESSED if compressed else RAW)
+            bag.add_topic(topic, COMPRESSED_IMAGE if compressed else IMAGE)
             bag.add_topic(name_topic, TEXT)
             for picture in pictures:
                 stamp = START_NS + round(picture.time_s * 1e9)

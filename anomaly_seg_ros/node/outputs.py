@@ -13,19 +13,11 @@ from typing import Any, TYPE_CHECKING
 from anomaly_seg_ros.node import topics
 
 from .config import NodeConfig
+from .message_types import COMPRESSED_IMAGE, DETECTIONS, IMAGE, TEXT
 from .regions import JsonText, regions_text, rle_content
 
 if TYPE_CHECKING:
     from anomaly_seg_ros.frames.result import Result
-
-IMAGE = 'sensor_msgs/msg/Image'
-"""The kind of a picture; the message also carries the header of the camera image."""
-COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
-"""The kind of the bytes of an image file, likewise with that header."""
-TEXT = 'std_msgs/msg/String'
-"""The kind of JSON; its text begins with the stamp and the frame of the camera image."""
-DETECTIONS = 'vision_msgs/msg/Detection2DArray'
-"""The kind of the regions as boxes; see `detections_fields`."""
 
 JPEG = 'bgr8; jpeg compressed bgr8'
 """The field `format` of a JPEG, as image_transport writes it."""
@@ -37,12 +29,12 @@ class Output:
 
     Attributes:
         content: Gives it of a `Result`, which has the size to publish, and of the parameters: an
-            array for an `IMAGE`, bytes for a `COMPRESSED_IMAGE`, the `Listed` regions for
+            array for an `IMAGE`, a file's bytes for a `COMPRESSED_IMAGE`, the `Listed` regions for
             `DETECTIONS`, else the message's fields by name, or the one of it that is called
             `data`; see `stamped_text` for a `TEXT`.
         encoding: Of an `IMAGE`, by the parameters: 'mono8' (H, W) uint8, '32FC1' (H, W) float32,
             or 'bgr8' (H, W, 3) RGB; of a `COMPRESSED_IMAGE` its field `format`.
-        kind: Message type: one of those above, or any other one.
+        kind: Message type: one of `message_types`, or any other one.
         usual: Whether `demo` and `bag` take it unasked.
     """
 

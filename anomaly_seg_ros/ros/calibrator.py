@@ -17,6 +17,8 @@ from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.live_calibration import LiveCalibration
 from anomaly_seg_ros.prediction import Score
 
+from .services import answered
+
 
 class Calibrator:
     """The calibration of one camera while it is made.
@@ -86,25 +88,19 @@ def serve(node: Node, names: Sequence[str], start: Callable[[str, Any], None]) -
     """
 
     def offer(camera: str, chosen: Sequence[str]) -> None:
-        async def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        topic = topics.of_camera(topics.CALIBRATE, camera)
+
+        async def answer(_: Trigger.Request, response: Trigger.Response) -> Any:
             futures: dict[str, Any] = {name: Future(executor=node.executor) for name in chosen}
             for name, future in futures.items():
                 start(name, future)
-            outcomes = [(name, *await future) for name, future in futures.items()]
-            response.success = all(done for _, done, _ in outcomes)
-            response.message = '; '.join(
-                f'{name}: {said}' if name else said for name, _, said in outcomes
-            )
-            if response.success:
-                node.get_logger().info(f'calibrate: {response.message}')
-            else:
-                node.get_logger().error(f'calibrate: {response.message}')
-            return response
+            outcomes = {name: await future for name, future in futures.items()}
+            return answered(node, topic, response, outcomes)
 
         # A group of its own: in the node's one, images would wait until it is answered.
         node.create_service(
             Trigger,
-            topics.of_camera(topics.CALIBRATE, camera),
+            topic,
             answer,
             callback_group=ReentrantCallbackGroup(),
         )

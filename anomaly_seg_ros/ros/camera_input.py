@@ -19,7 +19,7 @@ from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.input_watch import InputState
-from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE, IMAGE
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE, IMAGE
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.ros import qos
 

@@ -14,13 +14,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header, String
 
 from anomaly_seg_ros.frames.result import Listed
-from anomaly_seg_ros.node.outputs import (
-    COMPRESSED_IMAGE,
-    DETECTIONS,
-    IMAGE,
-    stamped_text,
-    TEXT,
-)
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE, DETECTIONS, IMAGE, TEXT
+from anomaly_seg_ros.node.outputs import stamped_text
 from anomaly_seg_ros.node.regions import detections, detections_fields
 
 _OUTPUT_TYPES = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TYPE_CHECKING
 
 from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
 from std_srvs.srv import SetBool, Trigger
 
 from anomaly_seg_ros.node import topics
@@ -15,6 +16,28 @@ if TYPE_CHECKING:
 
 Outcome = tuple[bool, str]
 """Whether it was done, and what is said of it."""
+
+
+def answered(node: Node, topic: str, response: Any, outcomes: Mapping[str, Outcome]) -> Any:
+    """Fills the response of a service, with `success` and `message`, logs it and gives it.
+
+    Args:
+        node: Whose service it is.
+        topic: Name of the service.
+        response: Of any such type.
+        outcomes: Of each camera; '' is the only one.
+    """
+    response.success = all(done for done, _ in outcomes.values())
+    response.message = '; '.join(
+        f'{camera}: {said}' if camera else said for camera, (_, said) in outcomes.items()
+    )
+    text = f'{topic.rpartition("/")[2]}: {response.message}'
+    # One line of the source each: rclpy asks that a place keeps its level.
+    if response.success:
+        node.get_logger().info(text)
+    else:
+        node.get_logger().error(text)
+    return response
 
 
 class Services:
@@ -51,18 +74,8 @@ class Services:
         act: Callable[[str, Any], Outcome],
     ) -> None:
         def answer(request: Any, response: Any) -> Any:
-            outcomes = [(name, *act(name, request)) for name in chosen]
-            response.success = all(done for _, done, _ in outcomes)
-            response.message = '; '.join(
-                f'{name}: {said}' if name else said for name, _, said in outcomes
-            )
-            what = topic.rpartition('/')[2]
-            # One line of the source each: rclpy asks that a place keeps its level.
-            if response.success:
-                self._node.get_logger().info(f'{what}: {response.message}')
-            else:
-                self._node.get_logger().error(f'{what}: {response.message}')
-            return response
+            outcomes = {name: act(name, request) for name in chosen}
+            return answered(self._node, topic, response, outcomes)
 
         self._node.create_service(kind, topic, answer)
 

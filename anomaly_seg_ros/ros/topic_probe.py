@@ -14,7 +14,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.input_watch import input_status
-from anomaly_seg_ros.node.outputs import COMPRESSED_IMAGE
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE
 from anomaly_seg_ros.node.stamp_watch import StampWatch
 from anomaly_seg_ros.node.statistics import FrameStatistics
 from anomaly_seg_ros.node.topics import IMAGE

@@ -31,10 +31,10 @@ from training.evaluation.origin import (
     trained_on,
 )
 from training.evaluation.pictures import draw_pictures
+from training.evaluation.processes import Processes
 from training.evaluation.result_folder import clear_folder, working_folder, write_evaluation
 from training.evaluation.rows import result_row
 from training.evaluation.run import evaluate_frames
-from training.evaluation.shards import Shards
 from training.frame_level.corrupted import ALL, Corrupted, parse_faults
 from training.frame_level.corruptions import CORRUPTIONS, FROZEN, MEDIUM
 from training.metrics.component import TRACKS
@@ -93,14 +93,14 @@ def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg evaluate`."""
     form = check_form(args)
     check_name('protocol', PROTOCOLS, args.protocol)
-    with Shards() as shards:
+    with Processes() as processes:
         if form == MAPS_FORM:
-            _evaluate_maps(args, shards)
+            _evaluate_maps(args, processes)
         elif args.score in METHODS:
-            refuse_for_frames(args, shards)
+            refuse_for_frames(args, processes)
             _evaluate_frames(args)
         else:
-            _evaluate_checkpoint(args, shards)
+            _evaluate_checkpoint(args, processes)
     return 0
 
 
@@ -129,7 +129,7 @@ def check_form(args: argparse.Namespace) -> tuple[str, ...]:
     return form
 
 
-def refuse_for_frames(args: argparse.Namespace, shards: Shards) -> None:
+def refuse_for_frames(args: argparse.Namespace, processes: Processes) -> None:
     """Refuses what says nothing of whole frames.
 
     Raises:
@@ -145,10 +145,10 @@ def refuse_for_frames(args: argparse.Namespace, shards: Shards) -> None:
             f'{wrong[0]} does not go with --score {args.score}, which judges whole frames; it is '
             'for scores of pixels'
         )
-    if shards.size > 1:
+    if processes.size > 1:
         raise ValueError(
-            f'--score {args.score} judges whole frames in one process, not in {shards.size}; run '
-            'it without torchrun'
+            f'--score {args.score} judges whole frames in one process, not in {processes.size}; '
+            'run it without torchrun'
         )
 
 
@@ -174,7 +174,7 @@ def default_split(dataset: str) -> str:
     return str(parameters['split'].default)
 
 
-def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
+def _evaluate_checkpoint(args: argparse.Namespace, processes: Processes) -> None:
     checkpoint = Checkpoint.open(args.checkpoint).of_camera(args.camera)
     meta = checkpoint.meta
     split = args.split or default_split(args.dataset)
@@ -187,7 +187,7 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
     network = open_pass(checkpoint, args.engine or 'torch', scores)
     with working_folder(args.out) as store:
         source = CheckpointFrames(dataset, network, meta, args.protocol, store)
-        evaluation = evaluate_frames(source, _settings(args, meta, dataset), shards)
+        evaluation = evaluate_frames(source, _settings(args, meta, dataset), processes)
         origin = replace(
             network_origin(args.checkpoint, checkpoint, network, dataset),
             dataset=args.dataset,
@@ -201,16 +201,16 @@ def _evaluate_checkpoint(args: argparse.Namespace, shards: Shards) -> None:
             *class_cautions(meta, dataset, source, args.dataset),
         ]
         origin.extra['warnings'] = heard + known
-        clear_folder(args.out, shards)
-        pictures = draw_pictures(source, evaluation, shards, args.out)
-    origin = replace(origin, peak_mb=round(max(shards.gather(peak_mb())), 1))
-    times = joined_times(shards.gather(network.times_ms))
+        clear_folder(args.out, processes)
+        pictures = draw_pictures(source, evaluation, processes, args.out)
+    origin = replace(origin, peak_mb=round(max(processes.gather(peak_mb())), 1))
+    times = joined_times(processes.gather(network.times_ms))
     network.close()
     rows = [
         replace(result_row(evaluation, score, origin), latency_ms=latency(times, score))
         for score in scores
     ]
-    if shards.leads:
+    if processes.leads:
         write_evaluation(args.out, rows, evaluation, pictures)
         _say(rows, args.out, said=heard)
 
@@ -311,16 +311,16 @@ def _settings(args: argparse.Namespace, meta: CheckpointMeta, dataset: Dataset) 
     )
 
 
-def _evaluate_maps(args: argparse.Namespace, shards: Shards) -> None:
+def _evaluate_maps(args: argparse.Namespace, processes: Processes) -> None:
     label_map = parse_label_map(args.label_map)
     source = MapFrames(args.scores, args.labels, args.protocol, label_map)
     settings = MeasureSettings(
         protocol=args.protocol, track=args.track or 'anomaly', label_map=label_map
     )
-    evaluation = evaluate_frames(source, settings, shards)
-    clear_folder(args.out, shards)
-    pictures = draw_pictures(source, evaluation, shards, args.out)
-    peak = max(shards.gather(peak_mb()))
+    evaluation = evaluate_frames(source, settings, processes)
+    clear_folder(args.out, processes)
+    pictures = draw_pictures(source, evaluation, processes, args.out)
+    peak = max(processes.gather(peak_mb()))
     origin = ResultRow(
         dataset=str(args.labels),
         peak_mb=round(peak, 1),
@@ -328,7 +328,7 @@ def _evaluate_maps(args: argparse.Namespace, shards: Shards) -> None:
         commit=code_version(),
         extra={'maps': str(args.scores)},
     )
-    if shards.leads:
+    if processes.leads:
         rows = [result_row(evaluation, source.scores[0], origin)]
         write_evaluation(args.out, rows, evaluation, pictures)
         _say(rows, args.out)

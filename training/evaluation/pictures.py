@@ -22,9 +22,9 @@ from anomaly_seg_ros.frames.resizing import resize_ids
 from training.results import FrameRow, Picture, PICTURES_FOLDER
 
 from .frame import Bytes, Floats, Frame, FrameSource
+from .processes import Processes
 from .rows import frame_table
 from .run import Evaluation
-from .shards import Shards
 
 WORST, BEST = 6, 2
 WIDTH = 640
@@ -62,7 +62,7 @@ def _values(rows: Sequence[FrameRow], key: str) -> list[tuple[int, float]]:
 
 
 def draw_pictures(
-    source: FrameSource, evaluation: Evaluation, shards: Shards, out: Path
+    source: FrameSource, evaluation: Evaluation, processes: Processes, out: Path
 ) -> list[Picture]:
     """Draws the chosen frames of all scores below `out`, each process its own frames.
 
@@ -75,7 +75,7 @@ def draw_pictures(
         choices += [ChosenFrame(score, i, kind, rows[i]) for kind, i in choose(rows)]
     (out / PICTURES_FOLDER).mkdir(parents=True, exist_ok=True)
     for index in sorted({choice.number for choice in choices}):
-        if index in shards.indices(len(source)):
+        if index in processes.indices(len(source)):
             frame = source.again(index)
             _draw_common(frame, source, out)
             for choice in choices:

@@ -17,9 +17,9 @@ from training.results import (
     write_results,
 )
 
+from .processes import Processes
 from .rows import curve_entry, frame_table
 from .run import Evaluation
-from .shards import Shards
 
 
 @contextmanager
@@ -30,11 +30,11 @@ def working_folder(out: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def clear_folder(out: Path, shards: Shards) -> None:
+def clear_folder(out: Path, processes: Processes) -> None:
     """Removes what an earlier run has left in the same result folder."""
-    if shards.leads:
+    if processes.leads:
         clear_results(out)
-    shards.gather(None)
+    processes.gather(None)
 
 
 def write_evaluation(

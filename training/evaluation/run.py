@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from .frame import FrameSource
 from .measure import FirstPass, Limit, MeasureSettings, SecondPass
-from .shards import Shards
+from .processes import Processes
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Evaluation:
     limits: dict[str, Limit | None]
 
 
-def evaluate_frames(source: FrameSource, settings: MeasureSettings, shards: Shards) -> Evaluation:
+def evaluate_frames(
+    source: FrameSource, settings: MeasureSettings, processes: Processes
+) -> Evaluation:
     """Measures all frames of a source.
 
     Raises:
@@ -34,9 +36,9 @@ def evaluate_frames(source: FrameSource, settings: MeasureSettings, shards: Shar
     """
     classes = len(source.classes.names)
     first = FirstPass(settings, source.scores, classes, source.has_anomalies)
-    for index in progress(shards.indices(len(source)), 'measure', shards):
+    for index in progress(processes.indices(len(source)), 'measure', processes):
         first.update(index, source.first(index))
-    first, *others = shards.gather(first)
+    first, *others = processes.gather(first)
     for other in others:
         first.merge(other)
     limits = first.limits()
@@ -48,14 +50,14 @@ def evaluate_frames(source: FrameSource, settings: MeasureSettings, shards: Shar
         classes,
         source.has_anomalies,
     )
-    for index in progress(shards.indices(len(source)), 'regions', shards):
+    for index in progress(processes.indices(len(source)), 'regions', processes):
         second.update(index, source.again(index))
-    second, *rest = shards.gather(second)
+    second, *rest = processes.gather(second)
     for part in rest:
         second.merge(part)
     return Evaluation(settings, first, second, limits)
 
 
-def progress(indices: Iterable[int], what: str, shards: Shards) -> Iterable[int]:
+def progress(indices: Iterable[int], what: str, processes: Processes) -> Iterable[int]:
     """Shows a progress bar in one process, on a terminal."""
-    return tqdm(indices, desc=what, unit='frame', disable=None if shards.leads else True)
+    return tqdm(indices, desc=what, unit='frame', disable=None if processes.leads else True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from training.evaluation.measure import MeasureSettings
 from training.evaluation.pictures import draw_pictures
+from training.evaluation.processes import Processes
 from training.evaluation.result_folder import write_evaluation
 from training.evaluation.rows import result_row
 from training.evaluation.run import evaluate_frames
-from training.evaluation.shards import Shards
 from training.results import ResultRow
 
 from .frames import LabelledFrames
@@ -37,7 +37,7 @@ def measure_frames(
     """
     (score,) = frames.scores
     threshold = meta.calibrations[score].raw(calibrated)
-    alone = Shards({})
+    alone = Processes({})
     settings = MeasureSettings(thresholds={score: threshold}, label_map=frames.label_map)
     evaluation = evaluate_frames(frames, settings, alone)
     row = result_row(evaluation, score, origin)

@@ -15,15 +15,8 @@ from anomaly_seg_ros.frames.images import is_hidden
 from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.node import topics
 from anomaly_seg_ros.node.config import NodeConfig
-from anomaly_seg_ros.node.outputs import (
-    COMPRESSED_IMAGE,
-    DETECTIONS,
-    IMAGE,
-    LATCHED,
-    OUTPUTS,
-    stamped_text,
-    TEXT,
-)
+from anomaly_seg_ros.node.message_types import COMPRESSED_IMAGE, DETECTIONS, IMAGE, TEXT
+from anomaly_seg_ros.node.outputs import LATCHED, OUTPUTS, stamped_text
 from anomaly_seg_ros.node.regions import detections_fields
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 Part = TypeVar('Part')
 
 
-class Shards:
+class Processes:
     """This process among all; alone where WORLD_SIZE is 1 or not set.
 
     Attributes:
@@ -54,7 +54,7 @@ class Shards:
         distributed.all_gather_object(parts, part)
         return [found for found in parts if found is not None]
 
-    def __enter__(self) -> Shards:
+    def __enter__(self) -> Processes:
         return self
 
     def __exit__(
