@@ -116,7 +116,9 @@ def check_engine_input(image: NDArray[np.uint8], input_size: tuple[int, int]) ->
 def stack_images(
     images: Sequence[NDArray[np.uint8]], input_size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """Gives checked images as one (N, H, W, 3) array; a single contiguous one is not copied.
+    """Gives checked images as one (N, H, W, 3) array; one that is contiguous may stay where it is.
+
+    It is copied where it is read-only, as the bytes of a message: torch takes no such array.
 
     Raises:
         ValueError: No images, or one that an engine of `input_size` cannot take.
@@ -126,5 +128,5 @@ def stack_images(
     for image in images:
         check_engine_input(image, input_size)
     if len(images) == 1:
-        return np.ascontiguousarray(images[0])[None]
+        return np.require(images[0], requirements=('C', 'W'))[None]
     return np.stack(images)

@@ -392,6 +392,34 @@ def test_a_published_split_that_lacks_frames_names_them(
     assert 'lacks 1 published frames, numbers will not compare: cones01' in caplog.text
 
 
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (b'["a.jpg', 'is no JSON'),
+        (b'\xff\xfe', 'is no JSON'),
+        (b'[1, 2]', 'is no list of file names'),
+        (b'{"a.jpg": 1}', 'is no list of file names'),
+    ],
+)
+def test_a_damaged_list_of_frames_is_named(content: bytes, words: str, tmp_path: Path) -> None:
+    image, label = 'frames/{}.jpg', 'frames/{}.labels/labels_semantic.png'
+    write_pairs(tmp_path, image, label, ('a', 'b'), (0, 2))
+    (tmp_path / 'frame_list.json').write_bytes(content)
+    with pytest.raises(ValueError, match=rf"frame_list.json' {words}.*; copy it again, or remove"):
+        build_dataset('road_anomaly', tmp_path)
+
+
+def test_links_that_lead_back_up_are_followed_once(tmp_path: Path) -> None:
+    image, label = 'frames/{}.jpg', 'frames/{}.labels/labels_semantic.png'
+    write_pairs(tmp_path / 'set', image, label, ('a', 'b'), (0, 2))
+    for name in ('x', 'y'):
+        (tmp_path / 'set' / name).symlink_to(tmp_path / 'set')
+    assert len(build_dataset('road_anomaly', tmp_path / 'set')) == 2
+    (tmp_path / 'linked').mkdir()
+    (tmp_path / 'linked' / 'frames').symlink_to(tmp_path / 'set' / 'frames')
+    assert len(build_dataset('road_anomaly', tmp_path / 'linked')) == 2
+
+
 # ---- real data
 
 

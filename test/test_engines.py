@@ -349,6 +349,16 @@ def test_a_batch_is_what_each_image_gives(engine: Any) -> None:
             assert gap.max() <= 2 * HALF * np.abs(wanted.score).max()
 
 
+@pytest.mark.filterwarnings('error')
+def test_an_image_may_be_read_only(engine: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*engine.input_size, 3), np.uint8)
+    before = engine.infer(image)
+    image.flags.writeable = False
+    after = engine.infer(image)
+    assert (before.labels == after.labels).all()
+    assert (before.score == after.score).all()
+
+
 def test_an_empty_batch_is_refused(engine: Any) -> None:
     with pytest.raises(ValueError, match='a batch needs at least one image'):
         engine.infer_batch([])

@@ -61,6 +61,31 @@ def test_what_is_stored_is_the_id(kind: str, suffix: str, tmp_path: Path) -> Non
     assert read_ids(path).tolist() == IDS.tolist()
 
 
+@pytest.mark.parametrize(
+    ('suffix', 'options'),
+    [
+        ('.jpg', {'quality': 100}),
+        ('.png', {'format': 'JPEG'}),
+        ('.webp', {'quality': 90}),
+        ('.webp', {'quality': 90, 'icc_profile': bytes(200)}),
+    ],
+)
+def test_formats_that_change_numbers_hold_no_ids(
+    suffix: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / f'label{suffix}'
+    Image.fromarray(np.repeat(IDS[..., None], 3, 2)).save(path, **options)
+    with pytest.raises(ValueError, match=r'does not keep the ids in it .*; export .* as PNG'):
+        read_ids(path)
+
+
+@pytest.mark.parametrize('options', [{}, {'icc_profile': bytes(200)}])
+def test_a_lossless_webp_holds_ids(options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / 'label.webp'
+    Image.fromarray(np.repeat(IDS[..., None], 3, 2)).save(path, lossless=True, **options)
+    assert read_ids(path).tolist() == IDS.tolist()
+
+
 def test_ids_of_a_palette_are_no_colours(tmp_path: Path) -> None:
     ids = np.array([[0, 3], [2, 1]], np.uint8)
     with_palette(ids).save(tmp_path / 'label.png', bits=2)
@@ -267,6 +292,16 @@ def form_arguments(form: str, folder: Path, checkpoint: Path) -> list[str]:
 def test_label_arrays_of_any_whole_type(dtype: Any, tmp_path: Path) -> None:
     (tmp_path / 'labels').mkdir()
     np.save(tmp_path / 'labels' / 'a.npy', (MASK > 0).astype(dtype))
+    arguments = [*form_arguments('maps', tmp_path, tmp_path)[:-1], str(tmp_path / 'labels')]
+    assert main(['evaluate', *arguments, '--out', str(tmp_path / 'out')]) == 0
+    (row,) = read_results(tmp_path / 'out')
+    assert row.extra['n_anomaly_pixels'] == 12 * 16
+
+
+def test_label_arrays_may_end_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / 'labels').mkdir()
+    with (tmp_path / 'labels' / 'a.NPY').open('wb') as file:
+        np.save(file, (MASK > 0).astype(np.uint8))
     arguments = [*form_arguments('maps', tmp_path, tmp_path)[:-1], str(tmp_path / 'labels')]
     assert main(['evaluate', *arguments, '--out', str(tmp_path / 'out')]) == 0
     (row,) = read_results(tmp_path / 'out')

@@ -98,9 +98,12 @@ def test_a_hand_worked_frame() -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.permutations(range(4)), st.integers(0, 4))
-def test_merged_parts_in_any_order_equal_the_whole(order, cut: int) -> None:
-    frames = [frame(i) for i in range(4)]
+@given(st.permutations(range(4)), st.integers(0, 4), st.sampled_from([np.inf, 0.5]))
+def test_merged_parts_in_any_order_equal_the_whole(order, cut: int, highest: float) -> None:
+    # Frames that share their highest score share their highest edge too.
+    frames = [
+        (np.minimum(score, np.float32(highest)), truth) for score, truth in map(frame, range(4))
+    ]
     first, second = (
         curve_of(frames[i] for i in order[:cut]),
         curve_of(frames[i] for i in order[cut:]),

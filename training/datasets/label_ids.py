@@ -51,11 +51,17 @@ def read_ids(path: Path) -> Ids:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no whole image of 8 or 16 bits, or its colours differ.
+        ValueError: The file is no whole image of 8 or 16 bits, its colours differ, or its format
+            does not keep numbers.
     """
     from PIL import Image
 
     data = read_bytes(path)
+    if _loses(data):
+        raise ValueError(
+            f'{str(path)!r} is of a format that does not keep the ids in it '
+            f'({content_format(data)}); export the labels as PNG'
+        )
     # First, because it checks what the file claims.
     ids = decode_upright(path, data, cv2.IMREAD_UNCHANGED)
     try:
@@ -71,6 +77,12 @@ def read_ids(path: Path) -> Ids:
     if (ids[..., 1:3] != ids[..., :1]).any():
         raise ValueError(f'{str(path)!r} is a colour picture, not label ids')
     return np.ascontiguousarray(ids[..., 0])
+
+
+def _loses(data: bytes) -> bool:
+    """Whether an image file is of a format that changes values: JPEG, or a lossy WebP."""
+    kind = content_format(data)
+    return kind == 'jpeg' or (kind == 'webp' and data[12:16] != b'VP8L' and b'VP8 ' in data)
 
 
 def _numbers(data: bytes) -> NDArray[np.uint8] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import re
 from typing import NamedTuple
 
-from anomaly_seg_ros.frames.images import checked_file, is_hidden, printable, walk
+from anomaly_seg_ros.frames.images import checked_file, folders_below, is_hidden, printable
 
 from .missing import check_split, NothingThereError, refuse_lone_files
 
@@ -123,12 +123,10 @@ def split_rule(
 
 def _relative_files(root: Path) -> Iterable[str]:
     """Gives the paths of all files below `root`, with '/' on every system; hidden are no data."""
-    for folder, inner, names in walk(root):
-        inner[:] = [name for name in inner if not is_hidden(name)]
-        below = Path(folder).relative_to(root)
-        for name in names:
-            if not is_hidden(name):
-                yield (below / name).as_posix()
+    for folder in folders_below(root):
+        for file in folder.iterdir():
+            if not file.is_dir() and not is_hidden(file.name):
+                yield file.relative_to(root).as_posix()
 
 
 def _by_frame(

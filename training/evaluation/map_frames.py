@@ -155,7 +155,7 @@ def read_truth(path: Path, table: LabelTable) -> tuple[Bytes, frozenset[int]]:
     Raises:
         ValueError: The file cannot be read, or an id is not known.
     """
-    ids = _load(path) if path.suffix == '.npy' else read_ids(path)
+    ids = _load(path) if path.suffix.lower() == '.npy' else read_ids(path)
     if ids.ndim != 2 or ids.dtype.kind not in 'biu':
         raise ValueError(
             f'{str(path)!r} holds {ids.dtype} of shape {ids.shape}; labels are an (H, W) '

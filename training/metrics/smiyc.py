@@ -33,7 +33,8 @@ class SmiycCurve:
     Frames without labelled pixels are skipped and counted.
 
     Source: Chan et al., "SegmentMeIfYouCan", 2021, and its public evaluation code. Differs where
-    that breaks: no anomalies or no inliers give None instead of NaN or 0.
+    that breaks: no anomalies or no inliers give None instead of NaN or 0, and bins of one edge
+    lie in an order that is fixed, where that code leaves it to an unstable sort.
     """
 
     def __init__(self) -> None:
@@ -115,11 +116,11 @@ class SmiycCurve:
         """Gives thresholds that fall, and the anomalies and inliers at or above each."""
         if not self.frames:
             return np.zeros(0), np.zeros(0), np.zeros(0)
-        edge = np.concatenate([frame.edge for frame in self.frames])
-        order = np.argsort(edge, kind='stable')[::-1]
-        edge = edge[order]
-        hits = np.cumsum(np.concatenate([frame.hits for frame in self.frames])[order])
-        alarms = np.cumsum(np.concatenate([frame.alarms for frame in self.frames])[order])
+        edge, hits, alarms = (np.concatenate(part) for part in zip(*self.frames, strict=True))
+        # Of the highest edge, where frames share it, one bin stays by itself: the poorest, in
+        # whatever order the frames came.
+        order = np.lexsort((-alarms, hits, -edge))
+        edge, hits, alarms = edge[order], np.cumsum(hits[order]), np.cumsum(alarms[order])
         # A threshold that repeats counts once, with all its pixels; both ends always stay.
         last = np.flatnonzero(edge[:-1] != edge[1:])
         kept = np.concatenate([[0], last, [edge.size - 1]])
