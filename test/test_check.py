@@ -512,6 +512,7 @@ def test_what_an_id_means_can_be_said(tmp_path: Path, capsys: Any) -> None:
         (['classes', '--root', 'nowhere'], "no folder 'nowhere'; check --root"),
         (['clases', '--root', '.'], "unknown dataset 'clases'; choose one of"),
         (['classes', '--root', '.', '--split', 'x'], "unknown split 'x' of classes; choose one"),
+        (['classes', '--root', '.', '--classes', 'x'], "no file 'x'; check --classes"),
         (['camvid', '--root', '.', '--classes', 'x'], "--classes does not go with dataset 'camvi"),
     ],
 )

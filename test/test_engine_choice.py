@@ -542,6 +542,25 @@ def test_a_build_is_said_before_with_how_long_the_last_took(
     notice.keep(7.0)
 
 
+def test_no_build_is_said_of_what_cannot_be_built(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / 'checkpoint')
+    shutil.rmtree(folder / 'engines', ignore_errors=True)
+    checkpoint = Checkpoint.open(folder)
+    with pytest.raises(ValueError, match="'mahalanobis'"):
+        open_engine(checkpoint, 'openvino', 'mahalanobis')
+    weights = folder / 'weights.safetensors'
+    weights.write_bytes(weights.read_bytes()[:-50])
+    for start in (
+        lambda: open_engine(Checkpoint.open(folder), 'openvino'),
+        lambda: export_engine(Checkpoint.open(folder), None, SIZE, 'fp32', tmp_path / 'out'),
+    ):
+        with pytest.raises(ValueError, match='weights'):
+            start()
+    assert 'is being built' not in caplog.text
+
+
 def test_unknown_names_list_the_known(tiny_checkpoint: Path) -> None:
     with pytest.raises(
         ValueError, match="unknown engine 'onxx'; choose one of: auto, tensorrt, openvino, onnx"

@@ -713,6 +713,23 @@ def test_what_is_no_checkpoint_is_not_replaced(
     assert snapshot(out) == {'thesis.tex': b'mine'}
 
 
+def test_a_checkpoint_is_usable_by_the_score_that_was_fitted(
+    tiny_checkpoint: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = shutil.copytree(tiny_checkpoint, tmp_path / 'bare')
+    own = Checkpoint.open(bare).with_meta(calibrations={}, thresholds={}).meta.score
+    assert fit(bare, frames, tmp_path / 'a', 'msp,margin') == 0
+    assert Checkpoint.open(tmp_path / 'a').meta.score == 'msp' != own
+    assert (
+        f"'msp' is the checkpoint's own score now, because {own!r} has no"
+        in capsys.readouterr().out
+    )
+    # One that has a calibration stays.
+    assert fit(tmp_path / 'a', frames, tmp_path / 'b', 'margin') == 0
+    assert Checkpoint.open(tmp_path / 'b').meta.score == 'msp'
+    assert 'own score now' not in capsys.readouterr().out
+
+
 def test_the_checkpoints_own_score_is_another_from_now_on(
     fitted: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

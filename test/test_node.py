@@ -1719,11 +1719,11 @@ def test_values_that_do_not_fit_are_refused_with_a_reason(name: str, value: Any,
 @pytest.mark.parametrize(
     ('values', 'what'),
     [
-        ({'threshold': 1}, 'parameter threshold must be of type float; write it like -1.0'),
+        ({'threshold': 1}, 'parameter threshold is 1; it must be of type float; write 1.0'),
         ({'overlay_alpha': 7.0}, 'parameter overlay_alpha: .*7.0'),
         ({'engine': 'onxx'}, "parameter engine is 'onxx'; choose one of: auto"),
         ({'score_scale': 'raw'}, 'set score_encoding to 32FC1'),
-        ({'min_region_area': 'big'}, 'parameter min_region_area must be of type int'),
+        ({'min_region_area': 'big'}, "parameter min_region_area is 'big'; it must be of type int"),
     ],
 )
 def test_start_up_values_that_do_not_fit(values: dict[str, Any], what: str, rig: Any) -> None:

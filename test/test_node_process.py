@@ -233,7 +233,7 @@ def test_a_node_that_cannot_be_configured_waits_and_ends_cleanly(
 @pytest.mark.parametrize(
     ('argument', 'what'),
     [
-        ('threshold:=1', 'parameter threshold must be of type float; write it like -1.0'),
+        ('threshold:=1', 'parameter threshold is 1; it must be of type float; write 1.0'),
         ('engine:=onxx', "parameter engine is 'onxx'; choose one of: auto, tensorrt, "),
         ('overlay_alpha:=3.0', 'parameter overlay_alpha: '),
     ],

@@ -170,6 +170,17 @@ def test_without_calibration_there_are_labels_and_a_raw_score(
             getattr(result, name)
 
 
+def test_a_score_without_calibration_names_those_that_have_one(
+    make_fake_meta: Callable[..., Any],
+) -> None:
+    meta = make_fake_meta()
+    calibrated = ', '.join(sorted(meta.calibrations))
+    with pytest.raises(ValueError, match=f'run fit_score on it first, or take {calibrated}$'):
+        meta.calibration_of('void')
+    with pytest.raises(ValueError, match=r'run fit_score on it first$'):
+        make_fake_meta(calibrations={}).calibration_of('void')
+
+
 def test_scores_that_are_not_numbers_are_anomalous(
     fake_engine: Any, meta: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,9 +147,17 @@ def test_a_stopped_run_leaves_no_half_summary(
 
 
 def test_nothing_that_can_be_read_is_bad_input(tmp_path: Path, capsys) -> None:
-    (tmp_path / 'broken.png').write_bytes(b'not an image')
-    assert main(['predict', str(tmp_path), '--out', str(tmp_path / 'out')]) == 2
-    assert 'none of the 1 images could be read' in capsys.readouterr().err
+    images = tmp_path / 'images'
+    images.mkdir()
+    (images / 'broken.png').write_bytes(b'not an image')
+    assert main(['predict', str(images), '--out', str(tmp_path / 'out')]) == 2
+    # Of one image one line says it all.
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1
+    assert "broken.png' as an image; is it truncated?" in error
+    (images / 'other.png').write_bytes(b'not an image')
+    assert main(['predict', str(images), '--out', str(tmp_path / 'out')]) == 2
+    assert 'none of the 2 images could be read' in capsys.readouterr().err
 
 
 def test_a_full_disk_is_not_taken_for_a_broken_image(

@@ -134,8 +134,12 @@ class CheckpointMeta:
             ValueError: It has none.
         """
         if score not in self.calibrations:
+            others = (
+                f', or take {", ".join(sorted(self.calibrations))}' if self.calibrations else ''
+            )
             raise ValueError(
-                f'score {score!r} of this checkpoint has no calibration; run fit_score on it first'
+                f'score {score!r} of this checkpoint has no calibration; run fit_score on it '
+                f'first{others}'
             )
         return self.calibrations[score]
 

@@ -31,6 +31,8 @@ from anomaly_seg_ros.frames.result import Result
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from anomaly_seg_ros.process.shards import choose_shard
 from anomaly_seg_ros.process.whole_file import whole_file
+from anomaly_seg_ros.registry import check_name
+from anomaly_seg_ros.scores import SCORES
 from anomaly_seg_ros.whole_frame.methods import frame_judge
 
 if TYPE_CHECKING:
@@ -125,7 +127,7 @@ def main(args: argparse.Namespace) -> int:
     """Runs `anomaly_seg predict`.
 
     Returns:
-        0 done, 1 some images could not be read.
+        0 done, 1 some images could not be read, 2 the only one could not.
 
     Raises:
         ValueError: None could be read, or the arguments do not fit.
@@ -140,11 +142,13 @@ def main(args: argparse.Namespace) -> int:
     wants_logits = 'logits' in outputs
     if wants_logits and args.engine not in ('auto', 'torch'):
         raise ValueError(f'logits come from engine torch only, not {args.engine!r}')
+    score = args.score or meta.score
+    check_name('score', SCORES, score)
+    check_calibration((*outputs, 'summary') if args.summary else outputs, meta, score)
     engine = open_engine(
-        checkpoint, 'torch' if wants_logits else args.engine, args.score, args.precision
+        checkpoint, 'torch' if wants_logits else args.engine, score, args.precision
     )
     pipeline = build_pipeline(engine, meta, judge=frame_judge(checkpoint))
-    check_calibration((*outputs, 'summary') if args.summary else outputs, meta, engine.score_name)
     args.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.callback(engine.close)
@@ -156,6 +160,8 @@ def main(args: argparse.Namespace) -> int:
             summary.writerow(SummaryRow._fields)
         failed = predict_all(jobs, pipeline, outputs, summary)
     if jobs and failed == len(jobs):
+        if failed == 1:
+            return 2  # it was said why
         raise ValueError(f'none of the {failed} images could be read')
     what = ', '.join((*outputs, 'summary') if args.summary else outputs)
     of = f' (part {shard.number} of {shard.count})' if shard.count > 1 else ''

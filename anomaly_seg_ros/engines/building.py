@@ -49,7 +49,14 @@ class BuildNotice:
 
 
 def announce(engine: str, device: str, wanted: Wanted) -> BuildNotice:
-    """Logs that an engine is about to be built, with how long it took the last time."""
+    """Logs that an engine is about to be built, with how long it took the last time.
+
+    Raises:
+        ValueError: It cannot be, for the checkpoint or the score: then nothing was logged.
+    """
+    from .scored_model import load_scored_model
+
+    load_scored_model(wanted.checkpoint, wanted.score)
     folder, (height, width) = wanted.checkpoint.folder, wanted.input_size
     what = f'{engine} {wanted.score} {wanted.precision} {height}x{width} {device}'
     last_s = _times(folder).get(what)

@@ -33,7 +33,7 @@ def node_pipeline(
             frames needs cannot be used.
     """
     meta = checkpoint.meta
-    meta.calibration_of(engine.score_name)  # without which the node has no masks
+    meta.calibration_of(engine.score_name)
     settings = pipeline_settings(engine, meta, config)
     ignored = None if mask is None else mask.at(engine.input_size)
     judge = None if config.frame_score == MEAN else frame_judge(checkpoint)

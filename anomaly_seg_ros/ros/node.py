@@ -100,6 +100,8 @@ class AnomalySegNode(LifecycleNode):
     def _configure(self, config: NodeConfig) -> None:
         self._configured = config
         checkpoint = Checkpoint.open(config.checkpoint)
+        # Before an engine is built, which takes long: without one the node has no masks.
+        checkpoint.meta.calibration_of(config.score or checkpoint.meta.score)
         began = time.monotonic()
         with self._build.watched() as on_build, raised_signals():
             engine = self._engine = self._open_engine(

@@ -85,6 +85,9 @@ def _declare(node: Node, parameter: Parameter) -> None:
     except InvalidParameterValueException as error:
         raise ValueError(f'parameter {parameter.name}: {error}') from None
     if not fits:
+        given = start_up_values(node)[parameter.name].value
+        if given is not None:
+            parameter.check(tuple(given) if isinstance(given, list) else given)
         raise ValueError(f'parameter {parameter.name} must be {parameter.form}')
 
 

@@ -105,7 +105,7 @@ def make_survey(
         label_map: What the ids of its label files mean, where the dataset leaves that open.
 
     Raises:
-        FileNotFoundError: No such folder; of other sets than own ones, no frames in it.
+        FileNotFoundError: No such folder or file of classes; of sets that are not own, no frames.
         ValueError: No such dataset or split, or an option that does not go with the dataset.
     """
     if not root.is_dir():
@@ -114,6 +114,8 @@ def make_survey(
         refuse_label_map(name)
     survey = Survey(name, root)
     if name == OWN:
+        if classes is not None and not classes.is_file():
+            raise FileNotFoundError(f'no file {str(classes)!r}; check --classes')
         _open_own(survey, root / FILE_NAME if classes is None else classes)
         if split is not None:
             if split not in (*SPLITS, 'all'):

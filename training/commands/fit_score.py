@@ -16,7 +16,7 @@ from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import METHODS
-from anomaly_seg_ros.checkpoint.meta import META_FILE
+from anomaly_seg_ros.checkpoint.meta import CheckpointMeta, META_FILE
 from anomaly_seg_ros.command_line.options import add_checkpoint
 from anomaly_seg_ros.frames.preprocess import parse_size
 from anomaly_seg_ros.process.whole_file import check_replaceable, fresh_folder
@@ -93,7 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=sorted(SCORES),
         metavar='S',
         help="the checkpoint's own score from now on, used where none is asked for; one that is "
-        'calibrated',
+        'calibrated (default: the one that it has, or the first of --score where that one has no '
+        'calibration)',
     )
     parser.add_argument(
         '--gamma',
@@ -163,11 +164,22 @@ def main(args: argparse.Namespace) -> int:
         for source in dict.fromkeys((args.out.resolve(), checkpoint.folder.resolve())):
             if source.is_dir():
                 shutil.copytree(source, folder, dirs_exist_ok=True)
-        fit_checkpoint(Checkpoint.open(folder), request, validation, training, say=print)
-        if args.own:
-            Checkpoint.open(folder).with_meta(score=args.own)
+        fitted = fit_checkpoint(Checkpoint.open(folder), request, validation, training, say=print)
+        if own := args.own or own_score(fitted.meta, scores):
+            fitted.with_meta(score=own)
     print(f'wrote {args.out}')
     return 0
+
+
+def own_score(meta: CheckpointMeta, fitted: Sequence[str]) -> str:
+    """Gives the checkpoint's own score where the one that it has cannot be used; else ''."""
+    if meta.score in meta.calibrations or not fitted:
+        return ''
+    print(
+        f"{fitted[0]!r} is the checkpoint's own score now, because {meta.score!r} has no "
+        'calibration; --own makes it another one'
+    )
+    return fitted[0]
 
 
 def parse_wanted(text: str) -> list[str]:
