@@ -73,7 +73,10 @@ SLIPS = [
     (['train', 'RECIPE', 'outliers.root=x'], "outliers need a 'kind', one of: ade20k, coco"),
     (['train', 'RECIPE', 'outliers={kind: coco, rot: x}'], "options ['rot'] of outliers kind"),
     (['train', 'RECIPE', 'crop=[100, 100]'], "does not fit 'enet', whose stride is 8; use [9"),
-    (['train', 'RECIPE', 'dataset=kitti'], "unknown dataset 'kitti'; choose one of: camvid"),
+    (
+        ['train', 'RECIPE', 'dataset=kitti'],
+        "unknown dataset 'kitti'; choose one of: bdd_anomaly, camvid",
+    ),
     (['train', 'RECIPE', 'lr=fast'], "lr is 'fast'; it must be of type float"),
     (['train', 'RECIPE', 'root=/nowhere'], "no folder '/nowhere"),
     (['train_flow', 'RECIPE'], 'unknown keys'),

@@ -14,6 +14,7 @@ import pytest
 
 from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, STREETHAZARDS, STREETHAZARDS_ORIGINAL
 from training.datasets import build_dataset, DATASETS, NO_CLASSES
+from training.datasets.bdd_anomaly import CLASSES as BDD_ANOMALY
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 HEIGHT, WIDTH = 4, 6
@@ -102,6 +103,12 @@ ANOMALY_LAYOUTS = [
      (255, 0, 1, 255, 1)),
     ('lost_and_found', 'test:rba', 'leftImg8bit/test/02_x/{}_leftImg8bit.png',
      'gtCoarse/test/02_x/{}_gtCoarse_labelTrainIds.png', LAF, (255, 1, 2, 0), (255, 0, 1, 0)),
+    ('bdd_anomaly', 'test', 'seg/images/train/{}.jpg', 'seg/labels/train/{}_train_id.png',
+     NUMBERS, (0, 15, 16, 17, 18, 255), (0, 0, 1, 1, 1, 255)),
+    ('bdd_anomaly', 'test:original', 'seg/images/val/{}.jpg',
+     'seg/train_labels/val/{}_train_id.png', NUMBERS, (2, 17, 18, 20, 1), (0, 0, 1, 1, 0)),
+    ('bdd_anomaly', 'test', 'images/10k/val/{}.jpg', 'labels/sem_seg/masks/val/{}.png', NUMBERS,
+     (0, 15, 16, 255), (0, 0, 1, 255)),
     ('streethazards', 'test', 'test/images/test/t5/{}.png', 'test/annotations/test/t5/{}.png',
      NUMBERS, (1, 4, 13, 14), (0, 255, 0, 1)),
     ('streethazards', 'test:original', 'test/images/test/t6/{}.png',
@@ -138,6 +145,10 @@ CLASS_LAYOUTS = [
      (0, 18, 255, 255, 16, 255), CITYSCAPES),
     ('cityscapes', 'val', 'leftImg8bit/val/berlin/{}_leftImg8bit.png',
      'gtFine/val/berlin/{}_gtFine_labelTrainIds.png', (0, 18, 255), (0, 18, 255), CITYSCAPES),
+    ('bdd_anomaly', 'train', 'seg/images/train/{}.jpg', 'seg/train_labels/train/{}_train_id.png',
+     (2, 17, 1), (0, 15, 255), BDD_ANOMALY),
+    ('bdd_anomaly', 'test', 'images/10k/val/{}.jpg', 'labels/sem_seg/masks/val/{}.png',
+     (0, 15, 16, 18, 255), (0, 15, 255, 255, 255), BDD_ANOMALY),
     ('streethazards', 'train', 'train/images/training/t1/{}.png',
      'train/annotations/training/t1/{}.png', (1, 3, 4, 5, 13), (0, 2, 255, 3, 11), STREETHAZARDS),
     ('streethazards', 'test:original', 'test/images/test/t5/{}.png',
@@ -156,6 +167,10 @@ def test_each_layout_gives_its_frames_with_train_ids(tmp_path: Path, case) -> No
     assert set(np.unique(labels).tolist()) <= {*range(len(classes.names)), 255}
 
 
+WITH_BOTH = {'bdd_anomaly', 'streethazards'}
+"""Their frames have classes and anomalies."""
+
+
 def test_every_dataset_has_a_fixture_here() -> None:
     elsewhere = {'classes', 'frames'}  # test_own_classes.py, test_frame_methods.py
     assert {c[0] for c in [*ANOMALY_LAYOUTS, *CLASS_LAYOUTS]} | elsewhere == set(DATASETS)
@@ -163,7 +178,7 @@ def test_every_dataset_has_a_fixture_here() -> None:
 
 @pytest.mark.parametrize(
     'name',
-    [n for n in sorted(DATASETS) if n in {c[0] for c in ANOMALY_LAYOUTS} - {'streethazards'}],
+    [n for n in sorted(DATASETS) if n in {c[0] for c in ANOMALY_LAYOUTS} - WITH_BOTH],
 )
 def test_anomaly_datasets_have_no_classes_and_say_so(tmp_path: Path, name: str) -> None:
     _, split, image, label, frames, raw, _ = next(c for c in ANOMALY_LAYOUTS if c[0] == name)
@@ -328,6 +343,26 @@ def test_lost_and_found_drops_its_invalid_frames_by_place(tmp_path: Path) -> Non
     dataset = build_dataset('lost_and_found', tmp_path, 'train')
     kept = {frame.name for frame in dataset.frames}  # type: ignore[attr-defined]
     assert set(names) - kept == {names[i] for i in (44, 67, 88, 109, 131, 614)}
+
+
+def test_what_a_frame_of_bdd_shows_says_which_split_it_is_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = {'train/a': 15, 'train/b': 17, 'val/c': 255, 'val/d': 18, 'val/e': 0}
+    for name, value in shown.items():
+        write_image(tmp_path / f'seg/images/{name}.jpg')
+        write(tmp_path / f'seg/labels/{name}_train_id.png', label_of(3, value))
+    parts = {
+        split: [build_dataset('bdd_anomaly', tmp_path, split)[i].name for i in range(count)]
+        for split, count in (('train', 1), ('validation', 2), ('test', 2))
+    }
+    assert parts == {
+        'train': ['train_a'],
+        'validation': ['val_c', 'val_e'],
+        'test': ['train_b', 'val_d'],
+    }
+    assert 'bdd_anomaly test holds 2 frames, the published split has 810' in caplog.text
+    assert [len(build_dataset('bdd_anomaly', tmp_path, split)) for split in parts] == [1, 2, 2]
 
 
 def test_the_folds_of_streethazards_look_only_below_the_root(tmp_path: Path) -> None:

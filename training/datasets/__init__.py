@@ -14,6 +14,7 @@ from .missing import UnknownSplitError
 from .splits import SPLITS
 
 DATASETS = {
+    'bdd_anomaly': 'training.datasets.bdd_anomaly:bdd_anomaly',
     'camvid': 'training.datasets.camvid:CamVid',
     'cityscapes': 'training.datasets.cityscapes:cityscapes',
     'classes': 'training.datasets.classes:classes',
