@@ -200,6 +200,18 @@ def test_pooled_numbers_equal_scikit_learn(run: Callable[..., Any], tmp_path: Pa
     assert row['best_f1'] == pytest.approx(2 * precision * recall / (precision + recall))
 
 
+def test_the_mean_over_frames_is_of_those_with_both_kinds_of_pixels(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    row = run(write_folder(tmp_path / 'data', FRAMES), '--score', 'msp')
+    parts = [pooled([fake_score(image)], [label]) for image, label in FRAMES]
+    both = [(scores, truth) for scores, truth in parts if 0 < truth.mean() < 1]
+    assert 0 < len(both) < len(FRAMES)
+    for key, measure in (('ap', average_precision_score), ('fpr95', first_ge)):
+        each = [measure(truth, scores) for scores, truth in both]
+        assert row['per_image'][key] == pytest.approx(np.mean(each), abs=1e-9)
+
+
 def test_a_row_says_how_it_was_made(
     run: Callable[..., Any], fake_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -1079,7 +1091,7 @@ def test_bad_maps_are_one_line_and_status_2(
     ('more', 'message'),
     [
         (['--protocol', 'fast'], "unknown protocol 'fast'; choose one of: course, exact, smiyc"),
-        (['--dataset', 'kitti'], "unknown dataset 'kitti'; choose one of: camvid"),
+        (['--dataset', 'kitti'], "unknown dataset 'kitti'; choose one of: bdd_anomaly, camvid"),
         (['--score', 'msx'], "unknown score 'msx'; choose one of:"),
         (['--score', 'void'], "score 'void' needs"),
         (['--score', 'msp,msp'], "scores 'msp,msp' must be one or more names, each once"),

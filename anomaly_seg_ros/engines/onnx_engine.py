@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 import tempfile
 from typing import Any
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,9 @@ def export(request: ExportRequest, folder: Path) -> str:
     try:
         # Its converter takes attentions apart, and must not count on the layout that a fused
         # kernel gives its output: Swin's views of it would not hold.
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            # Of its own code, about its own names.
+            warnings.simplefilter('ignore', FutureWarning)
             torch.onnx.export(
                 program,
                 f=folder / MODEL_FILE,

@@ -60,8 +60,9 @@ def result_row(evaluation: Evaluation, score: str, origin: ResultRow) -> ResultR
     extra |= component_extra | _frame_values(evaluation, score)
     extra |= operating_values(evaluation, score, extra.get('class_names', ()))
     extra |= bootstrap_values(evaluation, score)
-    if evaluation.settings.towns:
+    if first.has_anomalies:
         extra['per_image'] = _per_image(frame_rows)
+    if evaluation.settings.towns:
         extra['anomaly_iou'] = open_values.get('anomaly_iou')
     extra |= _calibration_before(first.calibration_before)
     extra['warnings'] = [
@@ -207,7 +208,7 @@ def _chance(pixel: dict[str, Any]) -> list[str]:
 
 
 def _per_image(rows: list[FrameRow]) -> dict[str, Value]:
-    """Gives the mean over frames of their own metrics, as StreetHazards reports."""
+    """Gives the mean over frames of their own metrics, as StreetHazards and BDD-Anomaly report."""
     means = PerImageMean()
     for row in rows:
         values = tuple(v for v in (getattr(row, key) for key in KEYS) if v is not None)
