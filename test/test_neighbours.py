@@ -143,6 +143,21 @@ def test_tiles_find_almost_what_the_whole_bank_has() -> None:
     assert torch.corrcoef(torch.stack(ranks))[0, 1] > 0.99
 
 
+def test_what_fills_a_block_is_no_neighbour() -> None:
+    statistics = fitted(frames=100)
+    assert statistics['counts'].min() < statistics['bank'].shape[1]
+    whole, tiles = (
+        build_score('dnp', 'made', (), statistics=statistics, options={'grid': 4, 'search': how})
+        for how in ('exact', 'tiles')
+    )
+    # Blocks are filled with zeros, which is where the mean of all vectors lies.
+    output = frame(100)
+    output.features['last'][:] = statistics['centre'][:, None, None]
+    exact = whole(output)
+    assert exact.min() > 1e-3
+    assert bool((tiles(output) >= exact - 1e-5).all())
+
+
 def test_the_sum_is_that_of_the_equation() -> None:
     statistics = fitted(EnergyBank, bank_size=300)
     options = {'grid': STRIDE, 'search': 'exact'}
