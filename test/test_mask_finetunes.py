@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import nn, Tensor
 
 from anomaly_seg_ros.model_output import ModelOutput
 from training.feeding.loading import Batch
@@ -29,6 +29,12 @@ class Queries(nn.Module):
 
     def forward(self, images: Any) -> ModelOutput:
         return ModelOutput(class_logits=self.classes, mask_logits=self.masks)
+
+
+def wave(*shape: int, step: float = 0.7, size: float = 1.0) -> Tensor:
+    """Numbers that anybody can make again."""
+    angles = step * torch.arange(math.prod(shape), dtype=torch.float64) + shape[0]
+    return (size * torch.sin(angles)).float().view(shape)
 
 
 def batch() -> Batch:
@@ -63,6 +69,34 @@ def test_the_hinge_is_that_of_the_equation() -> None:
     assert found.item() == pytest.approx(expected, rel=1e-5)
     none = torch.zeros_like(known)
     assert hinge_loss(output, none, none).item() == 0
+
+
+@pytest.mark.parametrize(
+    ('inlier', 'pasted', 'last', 'aux'),
+    [
+        (0.0, True, 22.650362, 22.147039),
+        (-3.0, True, 23.792280, 23.142977),
+    ],
+)
+def test_the_hinges_are_those_of_the_public_code(
+    inlier: float, pasted: bool, last: float, aux: float
+) -> None:
+    # By `SetCriterion.forward` of NazirNayal8/RbA at cf263d5: `outlier_loss`, `outlier_loss_0`.
+    output = ModelOutput(
+        class_logits=wave(2, 5, 5, size=3.0),
+        mask_logits=wave(2, 5, 3, 5, step=1.3, size=2.0),
+        aux_class_logits=(wave(2, 5, 5, step=0.9, size=3.0),),
+        aux_mask_logits=(wave(2, 5, 3, 5, step=0.37, size=2.0),),
+    )
+    labels = torch.arange(2 * 6 * 10).view(2, 6, 10) % 4
+    outlier = (wave(2, 6, 10, step=0.31) > 0.8) & torch.tensor(pasted)
+    labels[:, 0] = labels[outlier] = 255
+    made = Batch(torch.zeros(2, 3, 6, 10, dtype=torch.uint8), labels, outlier)
+    options = {'points': 64, 'hinge_weight': 2.0, 'aux_weight': 0.5, 'inlier': inlier}
+    terms = build_objective('rba', nn.Identity(), options).forward(lambda _: output, made)
+    assert terms.keys() == {'class', 'mask', 'dice', 'aux', 'hinge', 'aux_hinge'}
+    assert terms['hinge'].item() == pytest.approx(2 * last, rel=1e-6)
+    assert terms['aux_hinge'].item() == pytest.approx(0.5 * 2 * aux, rel=1e-6)
 
 
 @pytest.mark.parametrize(('name', 'classes'), [('rba', 3), ('uno', 4)])

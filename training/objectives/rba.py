@@ -18,19 +18,21 @@ from .objective import Forward
 
 
 class RbA(MaskClassification):
-    """The terms of mask classification, and a squared hinge on the score of the last layer.
+    """The terms of mask classification, and a squared hinge on the score of every layer.
 
-    The authors train no more than the heads of class and mask: `lr_multipliers` of 0 for the rest.
+    Section 3.3 speaks of one score; the authors' code takes the hinge of every auxiliary layer
+    too, with the same weight. They train no more than the heads of class and mask:
+    `lr_multipliers` of 0 for the rest.
 
     Args:
         loss: Not used.
-        aux_weight: Weight of the terms of mask classification of each auxiliary layer.
+        aux_weight: Weight of the terms of each auxiliary layer.
         class_weight: As in mask classification; so are the next.
         mask_weight: See there.
         dice_weight: See there.
         no_object: See there.
         points: See there.
-        hinge_weight: Weight of the hinge.
+        hinge_weight: Weight of the hinge of each layer.
         inlier: What the score of known pixels shall be at most.
         outlier: What the score of pasted pixels shall be at least. The score is never above 0, so
             that 5, the authors' value, pulls without end; 0 ends where every class rejects.
@@ -77,8 +79,18 @@ class RbA(MaskClassification):
         """
         output = network(batch.images.float() / 255)
         terms = self.mask_terms(output, batch.labels)
-        hinge = hinge_loss(output, batch.inlier, batch.outlier, self.inlier, self.outlier)
-        return terms | {'hinge': self.hinge_weight * hinge}
+        terms['hinge'] = self.hinge_weight * self._hinge(output, batch)
+        if output.aux_mask_logits:
+            layers = zip(output.aux_class_logits, output.aux_mask_logits, strict=True)
+            aux = [
+                self._hinge(ModelOutput(class_logits=c, mask_logits=m), batch) for c, m in layers
+            ]
+            weight = self.aux_weight * self.hinge_weight
+            terms['aux_hinge'] = weight * torch.stack(aux).sum()
+        return terms
+
+    def _hinge(self, output: ModelOutput, batch: Batch) -> Tensor:
+        return hinge_loss(output, batch.inlier, batch.outlier, self.inlier, self.outlier)
 
 
 def hinge_loss(
