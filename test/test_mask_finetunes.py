@@ -76,6 +76,7 @@ def test_the_hinge_is_that_of_the_equation() -> None:
     [
         (0.0, True, 22.650362, 22.147039),
         (-3.0, True, 23.792280, 23.142977),
+        (-3.0, False, 2.190255, 1.994501),
     ],
 )
 def test_the_hinges_are_those_of_the_public_code(

@@ -102,8 +102,8 @@ def hinge_loss(
 ) -> Tensor:
     """Gives `(mean_in max(0, s - inlier)^2 + mean_out max(0, outlier - s)^2) / 2`.
 
-    `s = -sum_c tanh(P_c)` at the masks' size, enlarged bilinearly, corner to corner, as the
-    authors do.
+    `s = -sum_c tanh(P_c)` at the masks' size, enlarged bilinearly, corner to corner. Without a
+    pasted pixel it is the first mean, whole. Both as the authors do.
 
     Args:
         output: Its class and mask logits.
@@ -122,4 +122,4 @@ def hinge_loss(
     ).squeeze(1)
     ours, theirs = (score[known] - inlier).clamp(min=0), (outlier - score[pasted]).clamp(min=0)
     terms = [part.square().sum() / max(part.numel(), 1) for part in (ours, theirs)]
-    return torch.stack(terms).sum() / 2
+    return torch.stack(terms).sum() / (2 if theirs.numel() else 1)
