@@ -355,6 +355,32 @@ def test_the_literal_contrast_is_that_of_the_public_code(margin: float, expected
 
 
 @pytest.mark.parametrize(
+    ('margin', 'last', 'aux'), [(1.0, 2.482889, 1.823055), (0.75, 2.002539, 1.421520)]
+)
+def test_to_the_literal_form_unlabelled_pixels_are_known(
+    margin: float, last: float, aux: float
+) -> None:
+    # By the same, which learns of a pixel no more than that it has the label 254, or not.
+    output = ModelOutput(
+        class_logits=wave(2, 5, 5, size=3.0),
+        mask_logits=wave(2, 5, 3, 5, step=1.3, size=2.0),
+        aux_class_logits=(wave(2, 5, 5, step=0.9, size=3.0),),
+        aux_mask_logits=(wave(2, 5, 3, 5, step=0.37, size=2.0),),
+    )
+    labels = torch.arange(2 * 6 * 10).view(2, 6, 10) % 4
+    outlier = wave(2, 6, 10, step=0.31) > 0.8
+    labels[:, :3] = labels[outlier] = 255
+    batch = Batch(torch.zeros(2, 3, 6, 10, dtype=torch.uint8), labels, outlier)
+    options = {'points': 64, 'literal': True, 'margin': margin}
+    terms = build_objective('mask2anomaly', nn.Identity(), options)(lambda _: output, batch)
+    assert terms['contrast'].item() == pytest.approx(last, abs=2e-6)
+    assert terms['aux_contrast'].item() == pytest.approx(aux, abs=2e-6)
+    own = build_objective('mask2anomaly', nn.Identity(), {'margin': margin, 'points': 64})
+    expected = contrastive_loss(output, batch.inlier, outlier, margin)
+    assert own(lambda _: output, batch)['contrast'].item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize(
     ('options', 'margin'),
     [({}, 0.75), ({'literal': True}, 1.0), ({'literal': True, 'margin': 0.75}, 0.75)],
 )

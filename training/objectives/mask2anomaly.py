@@ -34,7 +34,8 @@ class Mask2Anomaly(MaskClassification):
         points: See there.
         contrast_weight: Weight of the contrastive term of each layer.
         margin: Least score that a pasted pixel shall have; None: 0.75, with `literal` 1, as there.
-        literal: Take the term as the released code has it, see `contrastive_loss`.
+        literal: Take the term as the released code has it, see `contrastive_loss`; known is then
+            whatever is not pasted, unlabelled pixels and padding too.
 
     Source: Rai et al., "Unmasking Anomalies in Road-Scene Segmentation", 2023, section 3.2.
     """
@@ -92,7 +93,8 @@ class Mask2Anomaly(MaskClassification):
         return terms
 
     def _contrast(self, output: ModelOutput, batch: Batch) -> Tensor:
-        return contrastive_loss(output, batch.inlier, batch.outlier, self.margin, self.literal)
+        known = ~batch.outlier if self.literal else batch.inlier
+        return contrastive_loss(output, known, batch.outlier, self.margin, self.literal)
 
 
 def contrastive_loss(
