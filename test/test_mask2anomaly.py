@@ -20,7 +20,7 @@ from torch.nn import functional
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.checkpoint.weights import load_state
-from anomaly_seg_ros.classes import CITYSCAPES
+from anomaly_seg_ros.classes import CAMVID, CITYSCAPES
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.export import export_engine
@@ -549,6 +549,47 @@ def test_the_row_of_no_object_is_kept_for_other_classes(camvid_root: Path, tmp_p
     assert torch.equal(rows[-1], was[-1])
     assert torch.equal(rows[names.index('road')], was[0])
     assert not any(torch.equal(rows[names.index('car')], row) for row in was)
+
+
+@pytest.mark.parametrize(('objective', 'zero'), [('uno', True), ('mask_classification', False)])
+def test_the_negative_class_starts_as_in_the_public_code(
+    objective: str, zero: bool, camvid_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # finetune_UNO.py:340-346 of matejgrcic/Open-set-M2F at 527b20b puts a 0 before no object; in
+    # the loss it has a weight of 1, as every class but that has here.
+    preset = dict(Mask2Anomaly.presets['tiny'])
+    old: Any = build_model('mask2anomaly', 11, preset)
+    nn.init.normal_(old.class_predictor.bias)
+    meta = CheckpointMeta(
+        model='mask2anomaly',
+        model_options=preset,
+        class_names=CAMVID.names,
+        class_colors=CAMVID.colors,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        input_size=(64, 96),
+    )
+    save_checkpoint(tmp_path / 'old', meta, old.state_dict())
+    config = TrainConfig(
+        dataset='camvid',
+        root=camvid_root,
+        model='mask2anomaly',
+        model_options=preset,
+        init=str(tmp_path / 'old'),
+        objective=objective,
+        void=True,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    new: Any = start_network(config, build_dataset('camvid', camvid_root, 'train'))
+    for name in ('weight', 'bias'):
+        was = getattr(old.class_predictor, name)
+        expected = torch.cat((was[:-1], torch.zeros_like(was[:1]), was[-1:]))
+        found = getattr(new.class_predictor, name)
+        kept = [row for row in range(13) if row != 11]
+        assert torch.equal(found[kept], expected[kept])
+        assert torch.equal(found, expected) == (zero or name == 'bias')  # biases begin as 0
+    assert ('start fresh: the row of void' in caplog.text) != zero
 
 
 # Whole

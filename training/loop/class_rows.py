@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import re
 from typing import Any
 
@@ -73,6 +73,7 @@ def keep_rows(
     axes: Mapping[str, int],
     places: Mapping[int, int],
     channels: tuple[int, int],
+    zero: Collection[int] = (),
 ) -> dict[str, Tensor]:
     """Gives weights for other classes: rows of classes that were known, fresh ones else.
 
@@ -83,6 +84,7 @@ def keep_rows(
         places: New row to old row.
         channels: Rows of the new network and of the old one, void among them. A layer that has one
             more, behind them, has it for no object, which stays no object.
+        zero: New rows that are 0 instead of fresh.
     """
     kept = dict(weights)
     for key, axis in axes.items():
@@ -97,5 +99,6 @@ def keep_rows(
             if found:
                 new, old = (torch.tensor(list(r)) for r in (found.keys(), found.values()))
                 mixed.movedim(axis, 0)[new] = rows[old].to(mixed.dtype)
+            mixed.movedim(axis, 0)[list(zero)] = 0
             kept[key] = mixed
     return kept

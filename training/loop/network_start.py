@@ -14,6 +14,7 @@ from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.network import Network
 from training.datasets import Dataset
+from training.objectives import objective_class
 from training.recipes.train_config import TrainConfig
 
 from .class_rows import class_axes, keep_rows, match_classes
@@ -45,7 +46,8 @@ def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
     """Loads the weights of `init`; the heads that it lacks stay fresh.
 
     Those are named in a warning. Auxiliary heads, which no checkpoint has, always start fresh and
-    are not named. Of a head for other classes the rows of those that both know are kept.
+    are not named. Of a head for other classes the rows of those that both know are kept; that of
+    void begins as 0 where the objective wants it so.
 
     Raises:
         FileNotFoundError: No such checkpoint.
@@ -67,13 +69,16 @@ def load_init(model: Network, config: TrainConfig, dataset: Dataset) -> None:
         if void_index is not None and meta.void_index is not None:
             places[void_index] = meta.void_index
         every = (*names, 'void') if config.void else names
-        new_rows = [f'the row of {name}' for row, name in enumerate(every) if row not in places]
+        new = [row for row in range(len(every)) if row not in places]
+        from_zero = objective_class(config.objective).void_from_zero
+        zero = [row for row in new if from_zero and row == void_index]
+        new_rows = [f'the row of {every[row]}' for row in new if row not in zero]
         axes = class_axes(config.model, config.model_options)
         counts = (len(every), meta.channels)
-        weights = keep_rows(model.state_dict(), weights, axes, places, counts)
+        weights = keep_rows(model.state_dict(), weights, axes, places, counts, zero)
     fresh = load_state(model, weights, f'checkpoint {str(folder)!r}', new=heads)
-    if new := (*fresh, *new_rows):
-        logger.warning('not in %s, so they start fresh: %s', folder, ', '.join(new))
+    if begun := (*fresh, *new_rows):
+        logger.warning('not in %s, so they start fresh: %s', folder, ', '.join(begun))
 
 
 def load_encoder(model: Network, config: TrainConfig) -> None:

@@ -31,6 +31,7 @@ class Objective(nn.Module):
         needs_outliers: Whether it learns nothing without outliers in the recipe.
         ignores_outliers: Whether it keeps pasted pixels out of all classes, void too.
         needs_void: Whether it learns the void class, from pasted outliers alone.
+        void_from_zero: Whether that class' rows begin as 0 where `init` has no void class.
         uses_loss: Whether the recipe's loss is a part of it.
     """
 
@@ -38,6 +39,7 @@ class Objective(nn.Module):
     needs_outliers: ClassVar[bool] = False
     ignores_outliers: ClassVar[bool] = False
     needs_void: ClassVar[bool] = False
+    void_from_zero: ClassVar[bool] = False
     uses_loss: ClassVar[bool] = True
 
     @classmethod

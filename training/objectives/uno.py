@@ -18,7 +18,8 @@ class UNO(MaskClassification):
     """The terms of mask classification over K classes and the negative one.
 
     That is the network's void class, the last before no object, so that a recipe has `void: true`.
-    Pasted pixels alone are of it; what is unlabelled is nothing here.
+    Pasted pixels alone are of it; what is unlabelled is nothing here. Where `init` lacks it, its
+    weights and its bias begin as 0, as in the authors' code.
 
     Source: Delic et al., "Outlier detection by ensembling uncertainty with negative objectness",
     2024, section 3.3.
@@ -26,6 +27,7 @@ class UNO(MaskClassification):
 
     needs_outliers = True
     needs_void = True
+    void_from_zero = True
 
     @classmethod
     def score(cls, options: Mapping[str, Any]) -> str | None:
