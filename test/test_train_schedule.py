@@ -89,6 +89,25 @@ def test_norms_and_biases_decay_only_where_all_does() -> None:
     assert groups(decay_all=True) == [(4, 0.1)]
 
 
+def test_queries_and_positions_decay_only_where_all_does() -> None:
+    # By build_optimizer of train_net.py:221-228, facebookresearch/Mask2Former at 722572d.
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.queries, self.linear = nn.Embedding(6, 4), nn.Linear(4, 4)
+            self.relative_position_bias_table = nn.Parameter(torch.zeros(9, 2))
+            self.level_embed = nn.Parameter(torch.zeros(3, 4))  # a plain one decays there, too
+
+    def decaying(**changes) -> set[str]:
+        model = nn.ModuleDict({'stage': Windows()})
+        names = {id(p): name for name, p in model.named_parameters()}
+        found = build_optimizer(model, config(weight_decay=0.1, **changes)).param_groups
+        return {names[id(p)] for group in found if group['weight_decay'] for p in group['params']}
+
+    assert decaying() == {'stage.linear.weight', 'stage.level_embed'}
+    assert len(decaying(decay_all=True)) == 5
+
+
 @pytest.mark.parametrize(
     ('name', 'kind'),
     [('sgd', torch.optim.SGD), ('adam', torch.optim.Adam), ('adamw', torch.optim.AdamW)],

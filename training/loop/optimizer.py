@@ -12,9 +12,16 @@ from training.recipes.train_config import TrainConfig
 SCALE = 'lr_scale'
 """Key of an optimiser's group: the factor on the learning rate of its weights."""
 
+POSITIONS = ('relative_position_bias_table', 'absolute_pos_embed')
+"""Swin's tables of positions, by the names that they have everywhere."""
+
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Gives the optimiser; biases and norms (one-dimensional weights) decay with `decay_all`.
+    """Gives the optimiser; biases, norms and embeddings decay with `decay_all`.
+
+    Biases and norms are the weights of one dimension; embeddings those of `nn.Embedding`, such as
+    queries, and Swin's tables of positions. Mask2Former's runs on Detectron2 leave out the same,
+    but for the biases of linear layers and convolutions, which decay there; in timm they do not.
 
     Raises:
         ValueError: A key of `lr_multipliers` begins no weight's name, or nothing is trainable.
@@ -28,9 +35,10 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
                 f'no trainable weight begins with {prefix!r} of lr_multipliers; names are like '
                 f'{next(iter(named))!r}'
             )
+    embedded = {name for name in named if _is_embedding(model, name)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named.items():
-        decays = config.decay_all or parameter.ndim > 1
+        decays = config.decay_all or (parameter.ndim > 1 and name not in embedded)
         decay = config.weight_decay if decays else 0.0
         scales = (s for prefix, s in config.lr_multipliers.items() if name.startswith(prefix))
         groups.setdefault((decay, next(scales, 1.0)), []).append(parameter)
@@ -43,6 +51,11 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     if config.optimizer == 'adam':
         return torch.optim.Adam(settings, lr=config.lr)
     return torch.optim.AdamW(settings, lr=config.lr)
+
+
+def _is_embedding(model: nn.Module, name: str) -> bool:
+    owner, _, own = name.rpartition('.')
+    return isinstance(model.get_submodule(owner), nn.Embedding) or own in POSITIONS
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -94,9 +94,9 @@ class TrainConfig:
         lr_multipliers: Beginning of a weight's name to a factor on its learning rate.
         schedule: 'poly', (1 - step / steps) ** `poly_power`; 'cosine', half a wave to 0;
             'step', a tenth every `step_epochs`; or 'constant'.
-        weight_decay: For weights of convolutions; biases and norms have none.
+        weight_decay: For weights of layers; biases, norms and embeddings have none.
         clip_norm: Longest gradient of all weights together, longer ones are shortened; 0 = off.
-        decay_all: Whether biases and norms decay too.
+        decay_all: Whether biases, norms and embeddings decay too.
         batch_size: Images per step, over all devices.
         epochs: Passes over the train split.
         val_every: Epochs between validations; the last epoch always has one. Where the recipe
