@@ -69,7 +69,10 @@ class Paster:
         beside: Further pasters, which are used one after the other behind this one.
 
     Source: Grcic et al., "DenseHybrid", 2022: short side 384, square 192, scale 0.5..2 drawn
-    uniformly, one patch with hard edges. Blobs, feathering and colour matching are ours.
+    uniformly, one patch with hard edges. Blobs, feathering and colour matching are ours. The
+    authors' code places the whole square at random and not the trimmed shape, so that outliers lie
+    less at the image's border and more in its middle; the mean share of pasted pixels is the same.
+    Its regions are drawn of all ids, 0 among them, which is no region here.
     """
 
     source: NegativeSource

