@@ -454,6 +454,55 @@ def test_every_split_of_a_set_is_looked_at_under_its_own_name(tmp_path: Path, ca
     assert '1 frames (test_t5 1)' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ('dataset', 'image', 'label', 'ids', 'rows'),
+    [
+        ('road_anomaly', 'frames/{}.jpg', 'frames/{}.labels/labels_semantic.png', (0, 2),
+         ('normal 0', 'anomaly 2')),
+        ('cityscapes', 'leftImg8bit/train/a/{}_leftImg8bit.png',
+         'gtFine/train/a/{}_gtFine_labelIds.png', (0, 7, 26), ('road 7', 'car 26')),
+        ('cityscapes', 'leftImg8bit/val/a/{}_leftImg8bit.png',
+         'gtFine/val/a/{}_gtFine_labelTrainIds.png', (0, 13), ('road 0', 'car 13')),
+        ('streethazards', 'train/images/training/t1/{}.png',
+         'train/annotations/training/t1/{}.png', range(1, 14), ('pedestrian 5', 'car 11')),
+        ('lost_and_found', 'leftImg8bit/train/a/{}_leftImg8bit.png',
+         'gtCoarse/train/a/{}_gtCoarse_labelIds.png', range(48), ('normal 1', 'anomaly 2-47')),
+        ('camvid', 'val/{}.png', 'valannot/{}.png', (3, 8), ('road 3', 'car 8')),
+    ],
+)  # fmt: skip
+def test_the_table_says_what_the_files_store(
+    dataset: str, image: str, label: str, ids: Sequence[int], rows: tuple[str, ...],
+    tmp_path: Path, capsys: Any,
+) -> None:  # fmt: skip
+    pairs(tmp_path, image, label, range(3), ids)
+    main(['check', '--dataset', dataset, '--root', str(tmp_path)])
+    said = capsys.readouterr().out
+    for row in rows:
+        name, stored = row.split()
+        assert re.search(rf'\n{name} +{stored} +[\d.]+%  3\n', said), said
+
+
+def test_of_ids_that_mean_the_same_those_that_occur_are_said(tmp_path: Path, capsys: Any) -> None:
+    pairs(tmp_path, 'images/{}.png', 'labels_masks/{}.png', range(3), (0, 255))
+    argv = ['check', '--dataset', 'folder', '--root', str(tmp_path), '--label-map', '255=1']
+    assert main(argv) == 0
+    assert re.search(r'anomaly +255 +50.00%  3\n', capsys.readouterr().out)
+    pairs(tmp_path, 'images/{}.png', 'labels_masks/{}.png', range(3), (0, 1, 255))
+    assert main(argv) == 0
+    assert re.search(r'anomaly +1 255 +66.67%  3\n', capsys.readouterr().out)
+
+
+def test_what_files_store_is_left_out_where_nobody_knows(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs(tmp_path, 'val/{}.png', 'valannot/{}.png', range(3), (3, 8))
+    monkeypatch.setattr('training.datasets.camvid.CamVid.class_ids', {})
+    main(['check', '--dataset', 'camvid', '--root', str(tmp_path)])
+    said = capsys.readouterr().out
+    assert 'stored as' not in said
+    assert re.search(r'\nclass +pixels  frames: val\nroad +50.00%  3\n', said)
+
+
 def test_a_repack_without_versions_is_looked_at_too(tmp_path: Path, capsys: Any) -> None:
     pairs(tmp_path, 'Static/original/{}.png', 'Static/labels/{}.png', range(3), (0, 1))
     assert main(['check', '--dataset', 'fishyscapes', '--root', str(tmp_path)]) == 0
@@ -496,7 +545,7 @@ def test_what_an_id_means_can_be_said(tmp_path: Path, capsys: Any) -> None:
     assert main(argv) == 1
     assert 'say what it means, as --label-map 7=1' in capsys.readouterr().out
     assert main([*argv, '--label-map', '7=1']) == 0
-    assert re.search(r'anomaly +1 +50.00%  3\n', capsys.readouterr().out)
+    assert re.search(r'anomaly +7 +50.00%  3\n', capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ def test_each_layout_gives_its_frames_with_anomaly_0_1_255(tmp_path: Path, case)
     write_pairs(tmp_path, image, label, frames, raw)
     dataset = handed_over(build_dataset(name, tmp_path, split))
     assert len(dataset) == 2
+    assert [dataset.anomaly_ids[value] for value in raw] == list(meaning)
     samples = [dataset[i] for i in range(2)]
     assert sorted(s.name for s in samples) == [s.name for s in samples]
     for sample in samples:
@@ -162,6 +163,7 @@ def test_each_layout_gives_its_frames_with_train_ids(tmp_path: Path, case) -> No
     write_pairs(tmp_path, image, label, ('0', '1'), raw)
     dataset = handed_over(build_dataset(name, tmp_path, split))
     assert dataset.classes == classes
+    assert [dataset.class_ids[value] for value in raw] == list(meaning)
     labels = dataset[1].labels
     assert labels[0, : len(meaning)].tolist() == list(meaning)
     assert set(np.unique(labels).tolist()) <= {*range(len(classes.names)), 255}

@@ -47,6 +47,7 @@ class FrameFacts:
         labelled: Pixels of each train id, or of normal, anomalous where there are no classes.
         ignored: Pixels that mean nothing.
         unknown: Pixels of each id or colour without a meaning.
+        stored: Ids or colours that the label file holds; empty where they are not known.
         label_digest: Of what the label file holds.
         problems: Kind of problem to its text.
     """
@@ -65,6 +66,7 @@ class FrameFacts:
     labelled: dict[int, int] = field(default_factory=dict)
     ignored: int = 0
     unknown: dict[int, int] = field(default_factory=dict)
+    stored: frozenset[int] = frozenset()
     label_digest: bytes = b''
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -130,6 +132,7 @@ def _look_at_own_labels(facts: FrameFacts, dataset: OwnClasses) -> None:
                        facts.label, np.zeros(shape, np.uint8))  # fmt: skip
         except ValueError as error:
             facts.problems['size'] = str(error)
+    facts.stored = frozenset(values)
     for value, count in values.items():
         meant = dataset.file.meanings.get(value)
         if meant is None:
@@ -161,6 +164,7 @@ def _look_at_sample(facts: FrameFacts, dataset: Dataset) -> None:
     sample = dataset[facts.index]
     if facts.thumbnail is None:
         _see(facts, sample.image)
+    facts.stored = sample.stored
     labels = sample.train_ids if sample.train_ids is not None else sample.anomaly
     if labels is None:
         return

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from anomaly_seg_ros.classes import IGNORE
 from anomaly_seg_ros.frames.orientation import UPRIGHT
 
 from .survey import Finding, Survey
@@ -80,34 +79,58 @@ def _table(survey: Survey) -> Iterator[str]:
     width = max(5, *map(len, names))
     stored = _stored(survey)
     splits = list(survey.parts)
-    yield f'{"class":{width}} {"stored as":14}  pixels  frames: {", ".join(splits)}'
+    head = f' {"stored as":14}' if stored else ''
+    yield f'{"class":{width}}{head}  pixels  frames: {", ".join(splits)}'
     order = sorted(range(len(names)), key=lambda train_id: -pixels[train_id])
     for train_id in order[:MOST_CLASSES]:
         shown = ', '.join(
             str(sum(train_id in facts.labelled for facts in survey.of(split))) for split in splits
         )
-        yield (
-            f'{names[train_id]:{width}} {stored.get(train_id, str(train_id)):14} '
-            f'{pixels[train_id] / whole:7.2%}  {shown}'
-        )
+        values = f' {stored.get(train_id, ""):14}' if stored else ''
+        yield f'{names[train_id]:{width}}{values} {pixels[train_id] / whole:7.2%}  {shown}'
     if len(order) > MOST_CLASSES:
         rest = sum(pixels[train_id] for train_id in order[MOST_CLASSES:])
         yield f'and {len(order) - MOST_CLASSES} smaller classes, {rest / whole:.2%} of the pixels'
 
 
 def _stored(survey: Survey) -> dict[int, str]:
-    """Gives what stands for a class in the label files, as text."""
-    if survey.file is None:
-        return {}
-    found: dict[int, list[str]] = {}
-    for value, meant in survey.file.meanings.items():
-        if meant != IGNORE:
-            text = f'{value:06x}' if survey.file.by_color else str(value)
-            found.setdefault(meant, []).append(text)
-    return {
-        meant: ' '.join(values) if len(values) < 4 else f'{values[0]} and {len(values) - 1} more'
-        for meant, values in found.items()
-    }
+    """Gives what stands for a class in the label files, as text; of its ids those that occur."""
+    by_color = survey.file is not None and survey.file.by_color
+    known: dict[int, set[int]] = defaultdict(set)
+    seen: dict[int, set[int]] = defaultdict(set)
+    for split, part in survey.parts.items():
+        held = {value for facts in survey.facts if facts.split == split for value in facts.stored}
+        meanings = part.class_ids if survey.classes.names else part.anomaly_ids
+        for value, meant in meanings.items():
+            known[meant].add(value)
+            if value in held:
+                seen[meant].add(value)
+    found = {}
+    for meant, values in known.items():
+        order = sorted(seen[meant] or values)
+        texts = [f'{value:06x}' for value in order] if by_color else _spans(order)
+        more = f'{texts[0]} and {len(texts) - 1} more'
+        found[meant] = ' '.join(texts) if len(texts) < 4 else more
+    return found
+
+
+def _spans(ids: Sequence[int]) -> list[str]:
+    """Gives sorted ids as text, three and more in a row as one.
+
+    >>> _spans([2, 3, 4, 7, 8])
+    ['2-4', '7', '8']
+    """
+    spans: list[list[int]] = []
+    for value in ids:
+        if spans and value == spans[-1][-1] + 1:
+            spans[-1].append(value)
+        else:
+            spans.append([value])
+    return [
+        text
+        for span in spans
+        for text in ([f'{span[0]}-{span[-1]}'] if len(span) > 2 else map(str, span))
+    ]
 
 
 def _lesson(survey: Survey) -> str:

@@ -18,8 +18,9 @@ from .missing import check_split
 VOID_LABEL = 11
 SPLITS = ('train', 'val', 'test')
 
+TRAIN_IDS = {label: label for label in range(VOID_LABEL)} | {VOID_LABEL: IGNORE}
 _TO_TRAIN_ID = np.full(256, IGNORE, np.uint8)
-_TO_TRAIN_ID[:VOID_LABEL] = np.arange(VOID_LABEL)
+_TO_TRAIN_ID[[*TRAIN_IDS]] = [*TRAIN_IDS.values()]
 
 
 class CamVid(Dataset):
@@ -31,6 +32,7 @@ class CamVid(Dataset):
     """
 
     classes = CAMVID
+    class_ids = TRAIN_IDS
 
     def __init__(self, root: Path, split: str = 'test'):
         check_split('camvid', split, SPLITS)

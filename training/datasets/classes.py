@@ -54,6 +54,7 @@ class OwnClasses(Dataset):
 
     def __init__(self, file: ClassesFile, frames: Sequence[FrameFiles]):
         self.file, self.frames, self.classes = file, list(frames), file.classes
+        self.class_ids = file.meanings
         way_out = f'; give {{}} to a class, or to void, in {str(file.path)!r}'
         self._table = LabelTable({} if file.by_color else file.meanings, FILE_NAME, way_out)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -68,11 +68,16 @@ class Dataset(Protocol):
         classes: What train ids mean; `NO_CLASSES` where samples have none.
         track: Which of its components count: a key of `TRACKS`.
         towns: Whether the first part of a frame's name is a fold of open-mIoU.
+        class_ids: What its label files hold, an id (or a colour, as `color_code` gives it) to
+            train id or 255; empty where that is not known.
+        anomaly_ids: The same to 0, 1 or 255 of `Sample.anomaly`.
     """
 
     classes: LabelSet
     track: str = 'anomaly'
     towns: bool = False
+    class_ids: Mapping[int, int] = {}
+    anomaly_ids: Mapping[int, int] = {}
 
     def __len__(self) -> int: ...
 

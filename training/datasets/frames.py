@@ -55,6 +55,7 @@ class Frames(Dataset):
         self.name = name
         self.frames = list(frames)
         self.classes, self.track, self.towns = classes, track, towns
+        self.class_ids, self.anomaly_ids = train_ids or {}, anomaly or {}
         self._anomaly = (
             None
             if anomaly is None
