@@ -512,6 +512,31 @@ def test_a_repack_without_versions_is_looked_at_too(tmp_path: Path, capsys: Any)
     assert 'nothing of the splits lost_and_found, static_v1, static_v2, static_v3;' in said
 
 
+def test_whole_frames_have_no_labels_to_complain_of(tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / 'frames'
+    for index in range(6):
+        folder = root / ('abnormal' if index > 3 else 'normal')
+        folder.mkdir(parents=True, exist_ok=True)
+        write_image(folder / f'{index}.png', photo(index))
+    argv = ['check', '--dataset', 'frames', '--root', str(root)]
+    assert main([*argv, '--out', str(tmp_path / 'out')]) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        f'{root}: frames, 6 frames (all 6)', 'images    192x144; 8 bits; colour',
+        'labels    none: whole frames', '0 errors, 0 warnings',
+    ]  # fmt: skip
+    sheet = np.asarray(Image.open(tmp_path / 'out' / 'contact_sheet.png'))
+    assert sheet.shape[:2] == (2 * (225 + 18), 4 * 300)
+    shutil.copy(root / 'normal' / '0.png', root / 'normal' / '9.png')
+    assert main(argv) == 0
+    assert 'warning: 1 pictures stand twice in a split, the first ' in capsys.readouterr().out
+    cut(root / 'normal' / '1.png')
+    write_image(root / 'normal' / '2.png', photo(2, (24, 32)))
+    assert main(argv) == 1
+    said = capsys.readouterr().out
+    assert 'error: 1 image files cannot be read, the first: ' in said
+    assert 'error: an image has a side of 24 pixels, too few to learn from: ' in said
+
+
 @pytest.mark.parametrize(
     ('ids', 'lacks', 'more'),
     [

@@ -52,7 +52,7 @@ def _painted(small: NDArray[np.generic], labels: Picture | None, classes: LabelS
 
 
 def draw_sheet(tiles: Sequence[Picture], columns: int, classes: LabelSet) -> Picture:
-    """Puts pictures of one width into rows, the names of the colours above.
+    """Puts pictures of one width into rows, the names of the colours above, if there are any.
 
     Args:
         tiles: At least one.
@@ -68,7 +68,8 @@ def draw_sheet(tiles: Sequence[Picture], columns: int, classes: LabelSet) -> Pic
         even.append(white)
     even += [np.full_like(even[0], 255)] * (-len(even) % columns)
     rows = [np.hstack(even[at : at + columns]) for at in range(0, len(even), columns)]
-    return np.vstack([_legend(classes, rows[0].shape[1]), *rows])
+    legend = [_legend(classes, rows[0].shape[1])] if classes.names else []
+    return np.vstack([*legend, *rows])
 
 
 def _text(text: str, width: int) -> Picture:

@@ -89,7 +89,7 @@ def look(dataset: Dataset, split: str, index: int) -> FrameFacts:
     try:
         if isinstance(dataset, OwnClasses):
             _look_at_own_labels(facts, dataset)
-        elif 'image' not in facts.problems:
+        elif 'image' not in facts.problems and dataset.tells_pixels:
             _look_at_sample(facts, dataset)
     except (ValueError, OSError) as error:
         facts.problems['label'] = str(error)

@@ -57,10 +57,9 @@ def find(survey: Survey) -> list[Finding]:
     """Gives all findings, errors first."""
     found = [*survey.findings]
     rules = [_problems, _images, _duplicates]
-    if survey.classes.names or survey.name == OWN:
-        rules += [_unknown, _classes, _amounts]
-    else:
-        rules += [_masks]
+    if survey.labelled:
+        learned = survey.classes.names or survey.name == OWN
+        rules += [_unknown, _classes, _amounts] if learned else [_masks]
     for rule in rules:
         found += rule(survey)
     return sorted(found, key=lambda finding: finding.kind)

@@ -6,6 +6,7 @@ import numpy as np
 
 from anomaly_seg_ros.classes import LabelSet
 from anomaly_seg_ros.frames.images import read_image
+from training.datasets import NO_CLASSES
 
 from .drawing import draw_frame, draw_sheet, Picture
 from .facts import FrameFacts
@@ -19,12 +20,15 @@ ANOMALY = LabelSet(('normal', 'anomaly'), ((90, 90, 90), (255, 60, 0)))
 def contact_sheet(survey: Survey) -> Picture | None:
     """Draws frames and, right of each, their labels over them; what means nothing is striped.
 
-    Of each class the frame with most of it is among them. None where no frame can be read.
+    Of each class the frame with most of it is among them; without labels of pixels they are
+    photos alone. None where no frame can be read.
 
     Returns:
         (H, W, 3) RGB.
     """
     classes = survey.classes if survey.classes.names else ANOMALY
+    if not survey.labelled:
+        classes = NO_CLASSES
     tiles = [
         tile for facts in choose(survey) if (tile := _tile(survey, facts, classes)) is not None
     ]
@@ -62,5 +66,6 @@ def _tile(survey: Survey, facts: FrameFacts, classes: LabelSet) -> Picture | Non
     else:
         image = sample.image
         labels = sample.train_ids if sample.train_ids is not None else sample.anomaly
+    shown = [labels] if survey.labelled else []
     name = facts.image.name if facts.image is not None else str(facts.index)
-    return draw_frame(f'{facts.split}  {name}', image, [labels], classes)
+    return draw_frame(f'{facts.split}  {name}', image, shown, classes)

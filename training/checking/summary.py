@@ -21,8 +21,9 @@ def summary(survey: Survey, findings: Sequence[Finding]) -> Iterator[str]:
     if survey.facts:
         yield f'images    {_images(survey)}'
         yield f'labels    {_labels(survey)}'
-        yield from _table(survey)
-        yield _lesson(survey)
+        if survey.labelled:
+            yield from _table(survey)
+            yield _lesson(survey)
     for finding in findings[:MOST_FINDINGS]:
         yield f'{finding.kind}: {finding.text}'
     if len(findings) > MOST_FINDINGS:
@@ -59,6 +60,8 @@ def _listed(counts: Iterable[tuple[str, int]]) -> str:
 
 
 def _labels(survey: Survey) -> str:
+    if not survey.labelled:
+        return 'none: whole frames'
     pixels = max(sum(facts.pixels for facts in survey.facts), 1)
     ignored = sum(facts.ignored for facts in survey.facts)
     unknown = sum(sum(facts.unknown.values()) for facts in survey.facts)

@@ -76,6 +76,11 @@ class Survey:
         """Gives the frames of a split; those of 'val' where the set calls it 'validation'."""
         return [facts for facts in self.facts if split in (facts.split, usual(facts.split))]
 
+    @property
+    def labelled(self) -> bool:
+        """Whether its frames have labels of pixels."""
+        return all(part.tells_pixels for part in self.parts.values())
+
     def where(self, facts: FrameFacts) -> str:
         """Gives a frame's image file as people find it."""
         if facts.image is None:

@@ -71,6 +71,7 @@ class Dataset(Protocol):
         class_ids: What its label files hold, an id (or a colour, as `color_code` gives it) to
             train id or 255; empty where that is not known.
         anomaly_ids: The same to 0, 1 or 255 of `Sample.anomaly`.
+        tells_pixels: Whether its labels tell one pixel of a frame from another.
     """
 
     classes: LabelSet
@@ -78,6 +79,7 @@ class Dataset(Protocol):
     towns: bool = False
     class_ids: Mapping[int, int] = {}
     anomaly_ids: Mapping[int, int] = {}
+    tells_pixels: bool = True
 
     def __len__(self) -> int: ...
 

@@ -24,8 +24,10 @@ class FrameFolders(Dataset):
         abnormal: Of each frame, whether it lies below `abnormal/`.
     """
 
+    classes = FRAME
+    tells_pixels = False
+
     def __init__(self, root: Path, paths: list[Path], abnormal: list[bool]):
-        self.classes = FRAME
         self.abnormal = abnormal
         self._root, self._paths = root, paths
 
