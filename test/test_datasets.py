@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from io import BytesIO
 import json
 from pathlib import Path
 import pickle
@@ -410,7 +411,10 @@ def test_an_overlay_that_is_no_array_of_the_images_size_is_refused(tmp_path: Pat
     np.savez(path, other=np.zeros((HEIGHT, WIDTH, 3)))
     with pytest.raises(ValueError, match='holds no array "rgb" of shape'):
         _ = dataset[0]
-    for content in (b'', b'no archive', path.read_bytes()[:-30]):
+    array = BytesIO()
+    np.save(array, np.zeros((HEIGHT, WIDTH, 3)))
+    cut = path.read_bytes()[:-30]
+    for content in (b'', b'no archive', cut, array.getvalue()):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r'cannot read .*_rgb.npz. as an archive of arrays'):
             _ = dataset[0]

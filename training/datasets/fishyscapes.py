@@ -151,12 +151,15 @@ def _read_overlay(path: Path, most: int) -> NDArray[np.integer] | None:
         ValueError: It cannot be read.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # NumPy leaves a file open that it opened itself and cannot read.
+        with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
             sizes = {entry.filename: entry.file_size for entry in arrays.zip.infolist()}
             # A packed array may claim more than anyone has memory for.
             if sizes.get('rgb.npy', 0) > most + _NPY_HEAD_BYTES:
                 return None
             overlay: NDArray[np.integer] | None = arrays.get('rgb')
-    except (ValueError, EOFError, OSError, AttributeError, MemoryError, BadZipFile) as error:
+    except (
+        ValueError, EOFError, OSError, AttributeError, TypeError, MemoryError, BadZipFile,
+    ) as error:  # fmt: skip
         raise ValueError(f'cannot read {str(path)!r} as an archive of arrays: {error}') from None
     return overlay
