@@ -537,6 +537,35 @@ def test_whole_frames_have_no_labels_to_complain_of(tmp_path: Path, capsys: Any)
     assert 'error: an image has a side of 24 pixels, too few to learn from: ' in said
 
 
+def test_images_are_read_as_the_set_itself_reads_them(tmp_path: Path, capsys: Any) -> None:
+    """Fishyscapes Static comes as overlays upon images of Cityscapes."""
+    for index in range(3):
+        city = f'lindau_{index:06d}_000019'
+        base = tmp_path / 'leftImg8bit' / 'val' / 'lindau' / f'{city}_leftImg8bit.png'
+        overlay = tmp_path / 'fs_val_v1' / f'{index:04d}_{city}_rgb.npz'
+        for path in (base, overlay):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(base, photo(index))
+        np.savez(overlay, rgb=np.full((HEIGHT, WIDTH, 3), 5, np.int16))
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[: 20 + index] = 1
+        write_image(overlay.with_name(f'{index:04d}_{city}_labels.png'), mask)
+    argv = ['check', '--dataset', 'fishyscapes', '--split', 'static_v1', '--root', str(tmp_path)]
+    assert main([*argv, '--out', str(tmp_path / 'out')]) == 0
+    said = capsys.readouterr().out
+    assert 'images    192x144; 8 bits; colour\n' in said
+    assert re.search(r'anomaly +1 +14.58%  3\n', said)
+    assert (tmp_path / 'out' / 'contact_sheet.png').is_file()
+    cut(overlay)
+    assert main(argv) == 1
+    said = capsys.readouterr().out
+    assert re.search('error: 1 image files cannot be read, the first: .*as an archive of', said)
+    base.unlink()
+    np.savez(overlay, rgb=np.zeros((HEIGHT, WIDTH, 3), np.int16))
+    assert main(argv) == 1
+    assert 'is an overlay and needs the Cityscapes image' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ('ids', 'lacks', 'more'),
     [

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly_seg_ros.classes import IGNORE
-from anomaly_seg_ros.frames.images import decode_upright, read_bytes
+from anomaly_seg_ros.frames.images import decode_upright, read_bytes, SUFFIXES
 from anomaly_seg_ros.frames.orientation import orientation, UPRIGHT
 from anomaly_seg_ros.frames.significant_bits import SignificantBits
 from training.datasets import Dataset
@@ -83,7 +83,10 @@ def look(dataset: Dataset, split: str, index: int) -> FrameFacts:
     if files is not None:
         facts.image, facts.label = files
         try:
-            _look_at_image(facts, files[0])
+            if files[0].suffix.lower() in SUFFIXES:
+                _look_at_image(facts, files[0])
+            else:
+                _see(facts, dataset.image(index))
         except (ValueError, OSError) as error:
             facts.problems['image'] = str(error)
     try:

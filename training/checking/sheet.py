@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from anomaly_seg_ros.classes import LabelSet
-from anomaly_seg_ros.frames.images import read_image
 from training.datasets import NO_CLASSES
 
 from .drawing import draw_frame, draw_sheet, Picture
@@ -57,12 +56,13 @@ def choose(survey: Survey) -> list[FrameFacts]:
 
 
 def _tile(survey: Survey, facts: FrameFacts, classes: LabelSet) -> Picture | None:
+    part = survey.parts[facts.split]
     try:
-        sample = survey.parts[facts.split][facts.index]
+        sample = part[facts.index]
     except (ValueError, OSError):
         if facts.image is None:
             return None
-        image, labels = read_image(facts.image), None
+        image, labels = part.image(facts.index), None
     else:
         image = sample.image
         labels = sample.train_ids if sample.train_ids is not None else sample.anomaly

@@ -65,6 +65,10 @@ class OwnClasses(Dataset):
         """Gives the image and label file of a frame."""
         return self.frames[index][1:]
 
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Reads the image of a frame."""
+        return read_image(self.frames[index].image)
+
     def __getitem__(self, index: int) -> Sample:
         """Reads one frame.
 
@@ -73,7 +77,7 @@ class OwnClasses(Dataset):
         """
         frame = self.frames[index]
         assert frame.label is not None
-        image = read_image(frame.image)
+        image = self.image(index)
         if self.file.by_color:
             codes = read_colors(frame.label)
             check_size(frame.image, image, frame.label, codes)

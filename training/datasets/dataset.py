@@ -89,6 +89,10 @@ class Dataset(Protocol):
         """Gives the image and label file of a frame; None where it has no file of its own."""
         return None
 
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Gives the image of a frame alone, (H, W, 3) RGB; errors as of the frame."""
+        return self[index].image
+
 
 def files_by_stem(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """Gives the files of a folder by the text of their stem, sorted; hidden ones are no data.

@@ -71,6 +71,10 @@ class Frames(Dataset):
         """Gives the image and label file of a frame."""
         return self.frames[index][1:]
 
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Reads the image of a frame."""
+        return self._read(self.frames[index].image)
+
     def __getitem__(self, index: int) -> Sample:
         """Reads one frame.
 
@@ -78,7 +82,7 @@ class Frames(Dataset):
             ValueError: A file cannot be decoded, sizes differ, or an id is unknown.
         """
         frame = self.frames[index]
-        image = self._read(frame.image)
+        image = self.image(index)
         if frame.label is None:
             return Sample(frame.name, image)
         ids = read_ids(frame.label)
