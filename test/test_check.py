@@ -593,6 +593,33 @@ def test_a_set_of_known_labels_is_given_no_advice_that_it_refuses(
     assert '--label-map' not in said
 
 
+def test_anomalies_beside_classes_are_counted_and_missed(tmp_path: Path, capsys: Any) -> None:
+    for kind, numbers in {'training': (1, 2), 'validation': (3,)}.items():
+        paths = (f'train/{folder}/{kind}/t1/{{}}.png' for folder in ('images', 'annotations'))
+        pairs(tmp_path, *paths, numbers, range(1, 13))
+    test = 'test/images/test/t5/{}.png', 'test/annotations/test/t5/{}.png'
+    pairs(tmp_path, *test, (4,), (*range(1, 13), 14, 14, 14, 14))
+    argv = ['check', '--dataset', 'streethazards', '--root', str(tmp_path)]
+    main([*argv, '--split', 'test', '--out', str(tmp_path / 'out')])
+    said = capsys.readouterr().out
+    assert 'labels    ids; 6.2% of the pixels unlabelled\n' in said
+    assert re.search(r'\nroad +8 +6.67%  1\n', said)
+    assert re.search(r'\nanomaly +14 +26.67%  1\n', said)
+    sheet = np.asarray(Image.open(tmp_path / 'out' / 'contact_sheet.png'))
+    painted = 0.4 * sheet[-100, 290] + 0.6 * np.array((255, 60, 0))
+    assert np.abs(sheet[-100, 590] - painted).max() < 2
+    main(argv)
+    said = capsys.readouterr().out
+    assert re.search(r'\nanomaly +14 +[\d.]+%  0, 0, 1\n', said)
+    assert 'not a single pixel' not in said
+    pairs(tmp_path, *test, (4,), range(1, 13))
+    main(argv)
+    missed = 'warning: not a single pixel of 1 frames is anomalous: no AP, no FPR95\n'
+    assert missed in capsys.readouterr().out
+    main([*argv, '--split', 'train:original'])
+    assert 'not a single pixel' not in capsys.readouterr().out
+
+
 def test_what_an_id_means_can_be_said(tmp_path: Path, capsys: Any) -> None:
     pairs(tmp_path, 'images/{}.png', 'labels_masks/{}.png', range(3), (0, 7))
     argv = ['check', '--dataset', 'folder', '--root', str(tmp_path)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -44,8 +43,10 @@ class FrameFacts:
         colors: How many the image has, up to `FEW_COLORS`.
         digest: Of the image's pixels.
         thumbnail: Its picture, small; None where it cannot be read.
+        pixels: All that its labels say something or nothing of.
         labelled: Pixels of each train id, or of normal, anomalous where there are no classes.
-        ignored: Pixels that mean nothing.
+        anomaly: Pixels of normal (0) and anomalous (1); None where its labels do not say.
+        ignored: Pixels that mean nothing: of no class, and not anomalous.
         unknown: Pixels of each id or colour without a meaning.
         stored: Ids or colours that the label file holds; empty where they are not known.
         label_digest: Of what the label file holds.
@@ -63,7 +64,9 @@ class FrameFacts:
     colors: int = FEW_COLORS
     digest: bytes = b''
     thumbnail: NDArray[np.uint8] | None = None
+    pixels: int = 0
     labelled: dict[int, int] = field(default_factory=dict)
+    anomaly: dict[int, int] | None = None
     ignored: int = 0
     unknown: dict[int, int] = field(default_factory=dict)
     stored: frozenset[int] = frozenset()
@@ -71,9 +74,9 @@ class FrameFacts:
     problems: dict[str, str] = field(default_factory=dict)
 
     @property
-    def pixels(self) -> int:
-        """All that its labels say something or nothing of."""
-        return sum(self.labelled.values()) + self.ignored + sum(self.unknown.values())
+    def anomalous(self) -> int:
+        """Pixels of anomalies."""
+        return (self.anomaly or {}).get(1, 0)
 
 
 def look(dataset: Dataset, split: str, index: int) -> FrameFacts:
@@ -135,7 +138,7 @@ def _look_at_own_labels(facts: FrameFacts, dataset: OwnClasses) -> None:
                        facts.label, np.zeros(shape, np.uint8))  # fmt: skip
         except ValueError as error:
             facts.problems['size'] = str(error)
-    facts.stored = frozenset(values)
+    facts.pixels, facts.stored = sum(values.values()), frozenset(values)
     for value, count in values.items():
         meant = dataset.file.meanings.get(value)
         if meant is None:
@@ -168,14 +171,20 @@ def _look_at_sample(facts: FrameFacts, dataset: Dataset) -> None:
     if facts.thumbnail is None:
         _see(facts, sample.image)
     facts.stored = sample.stored
-    labels = sample.train_ids if sample.train_ids is not None else sample.anomaly
-    if labels is None:
+    truths = [truth for truth in (sample.train_ids, sample.anomaly) if truth is not None]
+    if not truths:
         return
-    counts: Mapping[int, int] = {
-        int(value): int(count)
-        for value, count in enumerate(np.bincount(labels.ravel(), minlength=256))
-        if count
-    }
-    facts.labelled = {value: count for value, count in counts.items() if value != IGNORE}
-    facts.ignored = counts.get(IGNORE, 0)
-    facts.label_digest = sha256(labels.tobytes()).digest()
+    facts.pixels = truths[0].size
+    facts.labelled = _counts(truths[0])
+    facts.anomaly = None if sample.anomaly is None else _counts(sample.anomaly)
+    nothing = truths[0] == IGNORE
+    if sample.anomaly is not None:
+        nothing &= sample.anomaly != 1
+    facts.ignored = int(np.count_nonzero(nothing))
+    facts.label_digest = sha256(b''.join(truth.tobytes() for truth in truths)).digest()
+
+
+def _counts(labels: NDArray[np.uint8]) -> dict[int, int]:
+    """Gives the pixels of each value that means something."""
+    counts = np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}

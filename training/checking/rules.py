@@ -59,7 +59,7 @@ def find(survey: Survey) -> list[Finding]:
     rules = [_problems, _images, _duplicates]
     if survey.labelled:
         learned = survey.classes.names or survey.name == OWN
-        rules += [_unknown, _classes, _amounts] if learned else [_masks]
+        rules += [_unknown, _classes, _amounts, _masks] if learned else [_masks]
     for rule in rules:
         found += rule(survey)
     return sorted(found, key=lambda finding: finding.kind)
@@ -82,9 +82,9 @@ def _problems(survey: Survey) -> Iterator[Finding]:
 
 def _masks(survey: Survey) -> Iterator[Finding]:
     """Masks of anomalies that leave nothing to tell apart."""
-    seen = [facts for facts in survey.facts if facts.pixels]
+    seen = survey.measured
     for value, what in enumerate(('normal', 'anomalous')):
-        if seen and not any(facts.labelled.get(value) for facts in seen):
+        if seen and not any((facts.anomaly or {}).get(value) for facts in seen):
             text = f'not a single pixel of {len(seen)} frames is {what}: no AP, no FPR95'
             ignores = any(facts.ignored for facts in seen)
             if value and ignores and takes_label_map(survey.name):

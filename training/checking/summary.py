@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from anomaly_seg_ros.frames.orientation import UPRIGHT
+from training.datasets import Dataset
 
-from .survey import Finding, Survey
+from .facts import FrameFacts
+from .survey import Finding, OWN, Survey
 
 MOST_CLASSES = 24
 MOST_FINDINGS = 14
@@ -70,41 +73,69 @@ def _labels(survey: Survey) -> str:
     return text + (f', {unknown / pixels:.1%} without a meaning' if unknown else '')
 
 
+class _Row(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    stored: str
+    pixels: int
+    frames: str
+
+
 def _table(survey: Survey) -> Iterator[str]:
-    """Gives a line a class, the largest first."""
-    names = survey.classes.names or (() if survey.name == 'classes' else ('normal', 'anomaly'))
-    if not names:
+    """Gives a line a class, the largest first, and one of the anomalies that are in none."""
+    classes = dict(enumerate(survey.classes.names))
+    if classes:
+        masks = {1: 'anomaly'} if any(f.anomaly is not None for f in survey.facts) else {}
+    else:
+        masks = {} if survey.name == OWN else {0: 'normal', 1: 'anomaly'}
+    rows = [
+        *_rows(survey, classes, lambda facts: facts.labelled, lambda part: part.class_ids),
+        *_rows(survey, masks, lambda facts: facts.anomaly or {}, lambda part: part.anomaly_ids),
+    ]
+    if not rows:
         return
-    pixels: Counter[int] = Counter()
-    for facts in survey.facts:
-        pixels.update(facts.labelled)
-    whole = max(sum(pixels.values()), 1)
-    width = max(5, *map(len, names))
-    stored = _stored(survey)
-    splits = list(survey.parts)
-    head = f' {"stored as":14}' if stored else ''
-    yield f'{"class":{width}}{head}  pixels  frames: {", ".join(splits)}'
-    order = sorted(range(len(names)), key=lambda train_id: -pixels[train_id])
-    for train_id in order[:MOST_CLASSES]:
-        shown = ', '.join(
-            str(sum(train_id in facts.labelled for facts in survey.of(split))) for split in splits
+    whole = max(sum(f.pixels - f.ignored - sum(f.unknown.values()) for f in survey.facts), 1)
+    width = max(5, *(len(row.name) for row in rows))
+    known = any(row.stored for row in rows)
+    head = f' {"stored as":14}' if known else ''
+    yield f'{"class":{width}}{head}  pixels  frames: {", ".join(survey.parts)}'
+    rest = rows[MOST_CLASSES : len(classes)]
+    for row in (*rows[: min(MOST_CLASSES, len(classes))], *rows[len(classes) :]):
+        stored = f' {row.stored:14}' if known else ''
+        yield f'{row.name:{width}}{stored} {row.pixels / whole:7.2%}  {row.frames}'
+    if rest:
+        pixels = sum(row.pixels for row in rest)
+        yield f'and {len(rest)} smaller classes, {pixels / whole:.2%} of the pixels'
+
+
+def _rows(
+    survey: Survey,
+    names: Mapping[int, str],
+    counts: Callable[[FrameFacts], Mapping[int, int]],
+    ids: Callable[[Dataset], Mapping[int, int]],
+) -> list[_Row]:
+    """Gives a row of each value that has a name, the largest first."""
+    stored = _stored(survey, ids)
+    rows = []
+    for value, name in names.items():
+        frames = ', '.join(
+            str(sum(value in counts(facts) for facts in survey.of(split)))
+            for split in survey.parts
         )
-        values = f' {stored.get(train_id, ""):14}' if stored else ''
-        yield f'{names[train_id]:{width}}{values} {pixels[train_id] / whole:7.2%}  {shown}'
-    if len(order) > MOST_CLASSES:
-        rest = sum(pixels[train_id] for train_id in order[MOST_CLASSES:])
-        yield f'and {len(order) - MOST_CLASSES} smaller classes, {rest / whole:.2%} of the pixels'
+        pixels = sum(counts(facts).get(value, 0) for facts in survey.facts)
+        rows.append(_Row(name, stored.get(value, ''), pixels, frames))
+    return sorted(rows, key=lambda row: -row.pixels)
 
 
-def _stored(survey: Survey) -> dict[int, str]:
+def _stored(survey: Survey, ids: Callable[[Dataset], Mapping[int, int]]) -> dict[int, str]:
     """Gives what stands for a class in the label files, as text; of its ids those that occur."""
     by_color = survey.file is not None and survey.file.by_color
     known: dict[int, set[int]] = defaultdict(set)
     seen: dict[int, set[int]] = defaultdict(set)
     for split, part in survey.parts.items():
         held = {value for facts in survey.facts if facts.split == split for value in facts.stored}
-        meanings = part.class_ids if survey.classes.names else part.anomaly_ids
-        for value, meant in meanings.items():
+        for value, meant in ids(part).items():
             known[meant].add(value)
             if value in held:
                 seen[meant].add(value)

@@ -77,6 +77,15 @@ class Survey:
         return [facts for facts in self.facts if split in (facts.split, usual(facts.split))]
 
     @property
+    def measured(self) -> list[FrameFacts]:
+        """The frames on which anomalies are measured, which no class is learned from."""
+        learned = ('train', 'val') if self.classes.names else ()
+        return [
+            facts for facts in self.facts
+            if facts.anomaly is not None and usual(facts.split) not in learned
+        ]  # fmt: skip
+
+    @property
     def labelled(self) -> bool:
         """Whether its frames have labels of pixels."""
         return all(part.tells_pixels for part in self.parts.values())
@@ -89,8 +98,12 @@ class Survey:
 
 
 def usual(split: str) -> str:
-    """Gives 'train', 'val' or 'test' for what a set may call so; other names as they are."""
-    return SPELLINGS.get(split, split)
+    """Gives 'train', 'val' or 'test' for what a set may call so; other names as they are.
+
+    >>> usual('validation:original'), usual('test_t5')
+    ('val', 'test_t5')
+    """
+    return SPELLINGS.get(split.partition(':')[0], split)
 
 
 def make_survey(
