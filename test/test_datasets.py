@@ -7,6 +7,7 @@ from io import BytesIO
 import json
 from pathlib import Path
 import pickle
+import re
 from typing import Any
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from anomaly_seg_ros.classes import CAMVID, CITYSCAPES, STREETHAZARDS, STREETHAZARDS_ORIGINAL
-from training.datasets import build_dataset, DATASETS, NO_CLASSES
+from training.datasets import build_dataset, DATASETS, known_splits, NO_CLASSES
 from training.datasets.bdd_anomaly import CLASSES as BDD_ANOMALY
 
 SHARED = Path(__file__).resolve().parents[2] / 'shared' / 'data'
@@ -215,6 +216,14 @@ def test_an_unknown_split_lists_the_known_ones(tmp_path: Path, name: str) -> Non
 def test_an_empty_root_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         build_dataset(name, tmp_path)
+
+
+@pytest.mark.parametrize('name', sorted(DATASETS))
+def test_known_layouts_are_said_as_people_write_paths(tmp_path: Path, name: str) -> None:
+    for split in known_splits(name, tmp_path):
+        with pytest.raises(FileNotFoundError) as caught:
+            build_dataset(name, tmp_path, split)
+        assert not re.search(r'\\|\(\?|\)\?|\[\^|\+', str(caught.value)), caught.value
 
 
 @pytest.mark.parametrize('name', sorted(DATASETS))

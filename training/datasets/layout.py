@@ -175,14 +175,18 @@ def _check_partners(
 
 
 def _readable(pattern: str) -> str:
-    r"""Gives a path pattern as people write it.
+    r"""Gives a path pattern as people write it: `*`, folders `**/`, and `[what may be left out]`.
 
     >>> _readable(r'images/(?P<frame>[^/]+)\.(png|jpg)')
     'images/NAME.{png,jpg}'
+    >>> _readable(r'(?:.+/)?(?:set/)?labels/(?P<frame>[^/]+/[^/]+)_\d+\.png')
+    '**/[set/]labels/*/NAME_*.png'
     """
-    text = re.sub(r'\(\?P<frame>[^)]*\)', 'NAME', pattern)
+    text = pattern.replace('[^/]+', '*').replace('(?:.+/)?', '**/')
+    text = re.sub(r'\(\?P<frame>([^()]*/)?[^()/]*\)', r'\1NAME', text)
     text = re.sub(r'\((?:\?:)?([^)|]+(?:\|[^)|]+)+)\)', _alternatives, text)
-    return text.replace(r'\.', '.').replace('[^/]+', '*').replace('.+', '**')
+    text = re.sub(r'\(\?:([^()]*)\)\?', r'[\1]', text)
+    return text.replace(r'\.', '.').replace(r'\d+', '*').replace('.+', '**')
 
 
 def _alternatives(match: re.Match[str]) -> str:
