@@ -503,6 +503,16 @@ def test_what_files_store_is_left_out_where_nobody_knows(
     assert re.search(r'\nclass +pixels  frames: val\nroad +50.00%  3\n', said)
 
 
+def test_tiny_frames_can_be_evaluated_on(tmp_path: Path, capsys: Any) -> None:
+    pairs(tmp_path, 'images/{}.png', 'labels_masks/{}.png', range(2), (0, 1))
+    write_image(tmp_path / 'images' / '0.png', photo(0, (24, 32)))
+    write_image(tmp_path / 'labels_masks' / '0.png', np.eye(24, 32, dtype=np.uint8))
+    assert main(['check', '--dataset', 'folder', '--root', str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r'warning: an image has a side of only 24 pixels: .*0.png', said)
+    assert 'learn from' not in said
+
+
 def test_a_repack_without_versions_is_looked_at_too(tmp_path: Path, capsys: Any) -> None:
     pairs(tmp_path, 'Static/original/{}.png', 'Static/labels/{}.png', range(3), (0, 1))
     assert main(['check', '--dataset', 'fishyscapes', '--root', str(tmp_path)]) == 0

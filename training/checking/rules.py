@@ -58,8 +58,7 @@ def find(survey: Survey) -> list[Finding]:
     found = [*survey.findings]
     rules = [_problems, _images, _duplicates]
     if survey.labelled:
-        learned = survey.classes.names or survey.name == OWN
-        rules += [_unknown, _classes, _amounts, _masks] if learned else [_masks]
+        rules += [_unknown, _classes, _amounts, _masks] if survey.learnable else [_masks]
     for rule in rules:
         found += rule(survey)
     return sorted(found, key=lambda finding: finding.kind)
@@ -230,7 +229,7 @@ def _images(survey: Survey) -> Iterator[Finding]:
     sides = [(min(facts.size), facts) for facts in read if facts.size is not None]
     if sides and (least := min(sides, key=lambda pair: pair[0]))[0] < SMALL:
         what, where = f'{least[0]} pixels', survey.where(least[1])
-        if least[0] < LEAST:
+        if least[0] < LEAST and survey.learnable:
             yield _error(f'an image has a side of {what}, too few to learn from: {where}')
         else:
             yield _warning(f'an image has a side of only {what}: {where}')

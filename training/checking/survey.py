@@ -77,6 +77,11 @@ class Survey:
         return [facts for facts in self.facts if split in (facts.split, usual(facts.split))]
 
     @property
+    def learnable(self) -> bool:
+        """Whether it has classes, or is a user's own that shall have some."""
+        return bool(self.classes.names) or self.name == OWN
+
+    @property
     def measured(self) -> list[FrameFacts]:
         """The frames on which anomalies are measured, which no class is learned from."""
         learned = ('train', 'val') if self.classes.names else ()
