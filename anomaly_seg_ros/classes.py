@@ -95,3 +95,12 @@ def dynamic_ids(names: Sequence[str], dynamic: Collection[str] | None = None) ->
     if dynamic is None:
         dynamic = {*(CITYSCAPES.dynamic or ()), *(CAMVID.dynamic or ())}
     return tuple(index for index, name in enumerate(names) if name in dynamic)
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Gives the first three names for an error text, and whether there are more.
+
+    >>> first_names(('road', 'car')), first_names(CAMVID.names)
+    ('road, car', 'sky, building, pole, ...')
+    """
+    return ', '.join([*names[:3], '...'] if len(names) > 3 else names)

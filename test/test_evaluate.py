@@ -9,6 +9,7 @@ from pathlib import Path
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -26,7 +27,7 @@ import torch
 from anomaly_seg_ros.calibration import Calibration
 from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, WEIGHTS_FILE
-from anomaly_seg_ros.classes import CAMVID, STREETHAZARDS
+from anomaly_seg_ros.classes import CAMVID, LabelSet, STREETHAZARDS
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.engines.scored_model import ScoredModel
@@ -36,7 +37,7 @@ from training.datasets import NO_CLASSES
 from training.evaluation.checkpoint_frames import check_room
 from training.evaluation.measure import FirstPass, MeasureSettings
 from training.evaluation.network_pass import open_pass, PassOutput
-from training.evaluation.origin import trained_on
+from training.evaluation.origin import class_cautions, trained_on
 from training.evaluation.pictures import choose
 from training.evaluation.processes import Processes
 from training.evaluation.resizing import labels_at, network_input
@@ -657,6 +658,13 @@ def test_other_classes_are_not_compared_and_that_is_said(
     assert row['miou'] is row['iou'] is row['ece'] is None
     assert 'camvid has 11 classes (sky, building, pole, ...)' in row['warnings'][0]
     assert '(lane, building, pole, ...)' in capsys.readouterr().err
+
+
+def test_of_three_classes_no_more_are_promised(make_fake_meta: Callable[..., Any]) -> None:
+    three: Any = SimpleNamespace(classes=LabelSet(CAMVID.names[:3], CAMVID.colors[:3]))
+    unlike: Any = SimpleNamespace(has_classes=True, classes=NO_CLASSES)
+    (text,) = class_cautions(make_fake_meta(), three, unlike, 'classes')
+    assert 'classes has 3 classes (sky, building, pole), the checkpoint ' in text
 
 
 def test_frames_that_were_trained_on_are_named(

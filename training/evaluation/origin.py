@@ -7,6 +7,7 @@ from typing import Any
 
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
+from anomaly_seg_ros.classes import first_names
 from anomaly_seg_ros.provenance import code_version
 from training.datasets import Dataset
 from training.datasets.joined import entry_name
@@ -74,6 +75,5 @@ def class_cautions(
     theirs, ours = dataset.classes.names, meta.class_names
     return [
         f'miou, iou, ece and nll are null: {name} has {len(theirs)} classes '
-        f'({", ".join(theirs[:3])}, ...), the checkpoint {len(ours)} others '
-        f'({", ".join(ours[:3])}, ...)'
+        f'({first_names(theirs)}), the checkpoint {len(ours)} others ({first_names(ours)})'
     ]

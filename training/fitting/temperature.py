@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
-from anomaly_seg_ros.classes import IGNORE
+from anomaly_seg_ros.classes import first_names, IGNORE
 from anomaly_seg_ros.frames.resizing import resize_ids
 from training.datasets import Dataset
 from training.evaluation.network_pass import NetworkPass
@@ -134,8 +134,8 @@ def check_classes(meta: CheckpointMeta, dataset: Dataset, what: str = 'the tempe
     if dataset.classes.names != meta.class_names:
         raise ValueError(
             f'{what} needs frames labelled with the classes of the checkpoint '
-            f'({", ".join(meta.class_names[:3])}, ...); this dataset has '
-            f'{", ".join(dataset.classes.names[:3]) or "none"}'
+            f'({first_names(meta.class_names)}); this dataset has '
+            f'{first_names(dataset.classes.names) or "none"}'
         )
 
 
