@@ -563,6 +563,16 @@ def test_a_folder_of_a_run_may_hold_results_too(tmp_path: Path, make_page: Any) 
     assert 'nflow_js' in page.texts['training']
 
 
+def test_a_folder_that_is_given_twice_counts_once(
+    tmp_path: Path, make_page: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = full_folder(training_run(tmp_path / 'run'))
+    (tmp_path / 'latest').symlink_to(folder)
+    page = make_page(folder, tmp_path / 'run' / '..' / 'run', folder, tmp_path / 'latest')
+    assert page.column('ap') == ['25.00', '75.00']
+    assert '2 rows and 1 training runs of 1 folder,' in capsys.readouterr().out
+
+
 def test_a_run_without_an_epoch_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

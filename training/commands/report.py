@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from training.reporting.page import build_page
@@ -23,6 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, required=True, help='the page, FILE.html')
 
 
+def each_once(folders: Sequence[Path]) -> list[Path]:
+    """Gives folders as they are called first, however often and by whichever path."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
 def has_results(folder: Path) -> bool:
     """Says whether a folder is to be read for results: also where there should be some."""
     return (folder / RESULTS_FILE).exists() or not is_training(folder)
@@ -37,14 +46,15 @@ def main(args: argparse.Namespace) -> int:
     out: Path = args.out
     if out.suffix.lower() not in ('.html', '.htm') or out.is_dir():
         raise ValueError(f'--out {str(out)!r} is no page; give a file that ends in .html')
-    trainings = [read_training(folder) for folder in args.results if is_training(folder)]
-    runs = read_runs([folder for folder in args.results if has_results(folder)])
+    given = each_once(args.results)
+    trainings = [read_training(folder) for folder in given if is_training(folder)]
+    runs = read_runs([folder for folder in given if has_results(folder)])
     # A file name may hold bytes that are no UTF-8.
     data = build_page(runs, trainings).encode('utf-8', 'backslashreplace')
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(data)
     rows = sum(len(run.rows) for run in runs)
-    folders = '1 folder' if len(args.results) == 1 else f'{len(args.results)} folders'
+    folders = '1 folder' if len(given) == 1 else f'{len(given)} folders'
     parts = [f'{rows} rows'] if runs else []
     parts += [f'{len(trainings)} training runs'] if trainings else []
     print(f'{out}: {" and ".join(parts)} of {folders}, {len(data) / 1e6:.1f} MB')
