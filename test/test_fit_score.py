@@ -718,7 +718,9 @@ def test_a_checkpoint_is_usable_by_the_score_that_was_fitted(
 ) -> None:
     bare = shutil.copytree(tiny_checkpoint, tmp_path / 'bare')
     own = Checkpoint.open(bare).with_meta(calibrations={}, thresholds={}).meta.score
-    assert fit(bare, frames, tmp_path / 'a', 'msp,margin') == 0
+    assert fit(bare, frames, tmp_path / 'c', 'msp,margin') == 0
+    assert Checkpoint.open(tmp_path / 'c').meta.score == own, 'none of the two is meant'
+    assert fit(bare, frames, tmp_path / 'a', 'msp') == 0
     assert Checkpoint.open(tmp_path / 'a').meta.score == 'msp' != own
     assert (
         f"'msp' is the checkpoint's own score now, because {own!r} has no"

@@ -204,10 +204,11 @@ def test_a_thing_of_each_kind_is_one_file_and_one_line(
     data = ['--dataset', 'stripes', '--root', str(tmp_path)]
     arguments = ['--checkpoint', str(run / 'checkpoint'), '--score', 'loudness', *data]
     option = ['--option', 'loudness.scale=2.0']
+    assert Checkpoint.open(run / 'checkpoint').meta.score == 'energy', 'which the objective names'
     assert main(['fit_score', *arguments, *option, '--out', str(fitted)]) == 0
     checkpoint = Checkpoint.open(fitted)
     assert (checkpoint.meta.model, checkpoint.meta.class_names) == ('dots', ('dark', 'bright'))
-    assert checkpoint.meta.score == 'energy', 'which the objective names'
+    assert checkpoint.meta.score == 'loudness', 'which alone is calibrated'
     assert checkpoint.meta.score_options == {'loudness': {'scale': 2.0}}
     assert set(checkpoint.statistics('loudness')) == {'usual'}
 

@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=sorted(SCORES),
         metavar='S',
         help="the checkpoint's own score from now on, used where none is asked for; one that is "
-        'calibrated (default: the one that it has, or the first of --score where that one has no '
+        'calibrated (default: the one that it has, or that of --score where this has no '
         'calibration)',
     )
     parser.add_argument(
@@ -172,8 +172,8 @@ def main(args: argparse.Namespace) -> int:
 
 
 def own_score(meta: CheckpointMeta, fitted: Sequence[str]) -> str:
-    """Gives the checkpoint's own score where the one that it has cannot be used; else ''."""
-    if meta.score in meta.calibrations or not fitted:
+    """Gives the one score that was fitted, where the checkpoint's own cannot be used; else ''."""
+    if meta.score in meta.calibrations or len(fitted) != 1:
         return ''
     print(
         f"{fitted[0]!r} is the checkpoint's own score now, because {meta.score!r} has no "

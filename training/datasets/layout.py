@@ -181,10 +181,12 @@ def _readable(pattern: str) -> str:
     'images/NAME.{png,jpg}'
     >>> _readable(r'(?:.+/)?(?:set/)?labels/(?P<frame>[^/]+/[^/]+)_\d+\.png')
     '**/[set/]labels/*/NAME_*.png'
+    >>> _readable(r'(?P<frame>(?:train|val)/[^/]+)\.jpg')
+    '{train,val}/NAME.jpg'
     """
     text = pattern.replace('[^/]+', '*').replace('(?:.+/)?', '**/')
+    text = re.sub(r'\((?:\?:)?([^()|?]+(?:\|[^()|]+)+)\)', _alternatives, text)
     text = re.sub(r'\(\?P<frame>([^()]*/)?[^()/]*\)', r'\1NAME', text)
-    text = re.sub(r'\((?:\?:)?([^)|]+(?:\|[^)|]+)+)\)', _alternatives, text)
     text = re.sub(r'\(\?:([^()]*)\)\?', r'[\1]', text)
     return text.replace(r'\.', '.').replace(r'\d+', '*').replace('.+', '**')
 
