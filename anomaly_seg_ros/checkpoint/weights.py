@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anomaly_seg_ros.classes import first_names
 from anomaly_seg_ros.process.path_errors import system_errors
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def load_state(
         if not key.startswith(fresh)
     ]
     problems = [
-        f'{len(found)} {what} ({", ".join(found[:3])}{", ..." if len(found) > 3 else ""})'
+        f'{len(found)} {what} ({first_names(found)})'
         for what, found in (
             ('keys missing', [key for key in missing if not key.startswith(fresh)]),
             ('keys unexpected', [key for key in surplus if not key.startswith(fresh)]),

@@ -9,6 +9,7 @@ from typing import Any, TYPE_CHECKING
 from anomaly_seg_ros.checkpoint.folder import Checkpoint, save_checkpoint
 from anomaly_seg_ros.checkpoint.meta import CheckpointMeta
 from anomaly_seg_ros.checkpoint.weights import load_state
+from anomaly_seg_ros.classes import first_names
 from anomaly_seg_ros.models import build_model
 from anomaly_seg_ros.models.parts.hf_kinds import kind_of
 from anomaly_seg_ros.provenance import code_version
@@ -113,10 +114,9 @@ def read_weights(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
         keys = [key for key in keys if not key.startswith(BESIDE) and not key.endswith(DERIVED)]
         if keys:
             raise ValueError(
-                f'{str(folder)!r}: {len(keys)} {what.replace("_", " ")} '
-                f'({", ".join(keys[:3])}{", ..." if len(keys) > 3 else ""}); the weights are of '
-                'another network than its config.json, or id2label names more or fewer classes '
-                'than they have'
+                f'{str(folder)!r}: {len(keys)} {what.replace("_", " ")} ({first_names(keys)}); '
+                'the weights are of another network than its config.json, or id2label names more '
+                'or fewer classes than they have'
             )
     weights = {k: v for k, v in net.state_dict().items() if not k.startswith(BESIDE)}
     for key, value in weights.items():
