@@ -1,6 +1,6 @@
 """A video file in place of a folder of images: its frames, their times and colours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import logging
 from pathlib import Path
 import re
@@ -18,7 +18,7 @@ from anomaly_seg_ros.commands.adapt import open_frames as ordinary_frames
 from anomaly_seg_ros.commands.make_bag import START_NS
 from anomaly_seg_ros.demo.frame_source import open_frames
 from anomaly_seg_ros.frames import video
-from anomaly_seg_ros.frames.video import Video, video_begins
+from anomaly_seg_ros.frames.video import Video, video_begins, VideoFrame
 
 SIZE = (48, 64)
 FOURCC = {'.avi': 'MJPG', '.mp4': 'mp4v', '.mkv': 'MJPG', '.ts': 'mp4v', '.mov': 'mp4v'}
@@ -168,6 +168,21 @@ def test_make_bag_gives_a_video_another_rate(film: Callable[..., Path], tmp_path
     assert main(['make_bag', str(film(frames=3)), '--rate', '2', '--out', str(out)]) == 0
     stamps = [(stamp - START_NS) / 1e9 for stamp, _ in read_images(out)]
     assert stamps == [0.0, 0.5, 1.0]
+
+
+def test_make_bag_refuses_times_that_no_stamp_holds(
+    film: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def frames(self: Video, step: int = 1) -> Iterator[VideoFrame]:
+        yield VideoFrame(1e12, np.zeros((*SIZE, 3), np.uint8))
+
+    monkeypatch.setattr(Video, 'frames', frames)
+    assert main(['make_bag', str(film()), '--out', str(tmp_path / 'bag')]) == 2
+    assert "'drive_00001.png' comes 1e+12 s after the first image" in capsys.readouterr().err
+    assert not (tmp_path / 'bag').exists()
 
 
 @pytest.mark.parametrize('rate', ['0', '-1', '1e-12'])

@@ -176,6 +176,11 @@ def write_bag(
             bag.add_topic(name_topic, TEXT)
             for picture in pictures:
                 stamp = START_NS + round(picture.time_s * 1e9)
+                if stamp >= LATEST_S * 10**9:
+                    raise ValueError(
+                        f'{picture.name!r} comes {picture.time_s:g} s after the first image; give '
+                        'the images times of their own by --rate'
+                    )
                 at = Stamp(stamp, stamp, FRAME_ID)
                 if compressed:
                     data = encode_image(picture.image, FORMATS[compressed])
