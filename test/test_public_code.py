@@ -41,7 +41,7 @@ from training.metrics.smiyc import SmiycCurve
 from training.objectives.dense_hybrid import DenseHybrid
 
 STORED = Path(__file__).with_name('golden') / 'public_code.json'
-PUBLIC: dict[str, Any] = json.loads(STORED.read_text()) if STORED.exists() else {}
+PUBLIC: dict[str, Any] = json.loads(STORED.read_text())
 
 CLASSES = 4
 STRIDE = 8
