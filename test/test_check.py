@@ -522,6 +522,18 @@ def test_a_repack_without_versions_is_looked_at_too(tmp_path: Path, capsys: Any)
     assert 'nothing of the splits lost_and_found, static_v1, static_v2, static_v3;' in said
 
 
+def test_labels_that_a_benchmark_keeps_are_no_table_of_zeros(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / 'images').mkdir()
+    for index in range(3):
+        write_image(tmp_path / 'images' / f'dog000{index}.jpg', photo(index))
+    argv = ['check', '--dataset', 'road_anomaly21', '--split', 'test', '--root', str(tmp_path)]
+    assert main(argv) == 0
+    said = capsys.readouterr().out
+    assert 'labels    none: who made the set keeps them\n' in said
+    assert 'class' not in said
+    assert 'evaluated' not in said
+
+
 def test_whole_frames_have_no_labels_to_complain_of(tmp_path: Path, capsys: Any) -> None:
     root = tmp_path / 'frames'
     for index in range(6):

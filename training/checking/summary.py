@@ -64,7 +64,7 @@ def _listed(counts: Iterable[tuple[str, int]]) -> str:
 
 def _labels(survey: Survey) -> str:
     if not survey.labelled:
-        return 'none: whole frames'
+        return 'none: who made the set keeps them' if survey.tells_pixels else 'none: whole frames'
     pixels = max(sum(facts.pixels for facts in survey.facts), 1)
     ignored = sum(facts.ignored for facts in survey.facts)
     unknown = sum(sum(facts.unknown.values()) for facts in survey.facts)

@@ -92,8 +92,19 @@ class Survey:
 
     @property
     def labelled(self) -> bool:
-        """Whether its frames have labels of pixels."""
+        """Whether its frames have labels of pixels that are here."""
+        return self.tells_pixels and not self.kept_back
+
+    @property
+    def tells_pixels(self) -> bool:
+        """Whether its labels are of pixels, and not of whole frames."""
         return all(part.tells_pixels for part in self.parts.values())
+
+    @property
+    def kept_back(self) -> bool:
+        """Whether not one of its images has a label file, as of a benchmark's test split."""
+        alone = [facts.image is not None and facts.label is None for facts in self.facts]
+        return self.name != OWN and bool(alone) and all(alone)
 
     def where(self, facts: FrameFacts) -> str:
         """Gives a frame's image file as people find it."""
