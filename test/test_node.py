@@ -458,8 +458,11 @@ def test_any_other_fault_is_logged_with_its_traceback(rig: Any, capfd: Any) -> N
     assert node.trigger_configure() == SUCCESS
 
 
-def test_a_failed_configure_keeps_nothing(rig: Any) -> None:
-    Checkpoint.open(rig.checkpoint).with_meta(calibrations={})
+def test_a_failed_configure_keeps_nothing(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError('the engine cannot run')
+
+    monkeypatch.setattr('anomaly_seg_ros.ros.node.warm_up', fail)
     node = rig.start()
     assert node.trigger_configure() == FAILURE
     assert rig.engine.closed == 1
@@ -475,6 +478,7 @@ def test_an_uncalibrated_score_names_the_way_out(rig: Any, capfd: Any) -> None:
     (line,) = errors(capfd.readouterr().err)
     assert "score 'max_logit'" in line
     assert 'run fit_score' in line
+    assert rig.engine.closed == 0, 'none is opened, which may take long'
 
 
 def test_a_failed_activate_keeps_nothing_running(
