@@ -125,6 +125,13 @@ def test_no_larger_than_an_image(
         Video(film())
 
 
+def test_an_opencv_that_cannot_be_silent(
+    film: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(cv2.utils, 'logging')
+    assert len(list(Video(film()).frames())) == 30
+
+
 def test_a_name_that_opencv_cannot_take(film: Callable[..., Path], tmp_path: Path) -> None:
     path = film().rename(tmp_path / 'straße %03d.avi')
     code = f'from {video.__name__} import *; print(len(list(Video(Path({str(path)!r})).frames())))'

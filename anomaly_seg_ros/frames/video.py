@@ -139,8 +139,12 @@ def _promised(capture: cv2.VideoCapture, what: int) -> float:
 @contextmanager
 def _silent_opencv() -> Iterator[None]:
     """Keeps OpenCV's own words about a file that cannot be opened off the terminal."""
-    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    log = getattr(cv2.utils, 'logging', None)
+    if log is None:  # not every version that distributions have
+        yield
+        return
+    before = log.setLogLevel(log.LOG_LEVEL_SILENT)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(before)
+        log.setLogLevel(before)
