@@ -42,6 +42,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from anomaly_seg_ros.bags.reader import TYPESTORE
+from anomaly_seg_ros.checkpoint.calibrated import CalibratedOn, CameraCalibration
 from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.cli import main
 from anomaly_seg_ros.engines.building import BuildNotice, TIMES_FILE
@@ -479,6 +480,28 @@ def test_an_uncalibrated_score_names_the_way_out(rig: Any, capfd: Any) -> None:
     assert "score 'max_logit'" in line
     assert 'run fit_score' in line
     assert rig.engine.closed == 0, 'none is opened, which may take long'
+
+
+@pytest.mark.parametrize(
+    ('known', 'outcome'), [(('front', 'left'), SUCCESS), (('front',), FAILURE)]
+)
+def test_cameras_may_have_the_only_calibrations(
+    rig: Any, known: tuple[str, ...], outcome: Any
+) -> None:
+    checkpoint = Checkpoint.open(rig.checkpoint)
+    score = checkpoint.meta.score
+    own = CameraCalibration(
+        checkpoint.meta.calibrations[score], 0.9, CalibratedOn('a', 'b', 1, 'c')
+    )
+    checkpoint.with_meta(calibrations={}, cameras={name: {score: own} for name in known})
+    assert rig.start(cameras=['front', 'left']).trigger_configure() == outcome
+    assert rig.engine.closed == 0
+
+
+def test_an_unknown_score_lists_the_known(rig: Any, capfd: Any) -> None:
+    assert rig.start(score='max_logits').trigger_configure() == FAILURE
+    (line,) = errors(capfd.readouterr().err)
+    assert "unknown score 'max_logits'" in line
 
 
 def test_a_failed_activate_keeps_nothing_running(

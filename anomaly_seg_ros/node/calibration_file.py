@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 import fcntl
@@ -17,6 +17,8 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.checkpoint.frame_fit import frame_shift, FrameShift
 from anomaly_seg_ros.process.path_errors import explain
 from anomaly_seg_ros.process.whole_file import whole_file
+from anomaly_seg_ros.registry import check_name
+from anomaly_seg_ros.scores import SCORES
 
 FORMAT = 1
 FRAME = 'frame'
@@ -62,6 +64,27 @@ def camera_checkpoint(
             'the checkpoint and is left alone; call ~/calibrate anew'
         )
     return checkpoint.in_memory(replace(meta, frame_cameras={'': shift})), ''
+
+
+def check_calibrated(
+    checkpoint: Checkpoint, cameras: Iterable[str], score: str, file: str
+) -> None:
+    """Checks that each camera has a calibration, without which it has no masks.
+
+    It needs no engine, which may take long to be built.
+
+    Args:
+        checkpoint: As of `camera_checkpoint`; so are the others.
+        cameras: All of them.
+        score: The score that the engine will give.
+        file: See there.
+
+    Raises:
+        ValueError: A camera has none, or the file or the score cannot be used.
+    """
+    check_name('score', SCORES, score)
+    for camera in cameras:
+        camera_checkpoint(checkpoint, camera, score, file)[0].meta.calibration_of(score)
 
 
 def _other_cameras(known: Collection[str], camera: str, file: str) -> str:

@@ -20,6 +20,7 @@ from anomaly_seg_ros.checkpoint.folder import Checkpoint
 from anomaly_seg_ros.engines import open_engine
 from anomaly_seg_ros.node import topics, watchdog
 from anomaly_seg_ros.node.build_watch import BuildWatch
+from anomaly_seg_ros.node.calibration_file import check_calibrated
 from anomaly_seg_ros.node.config import NodeConfig
 from anomaly_seg_ros.node.node_pipeline import warm_up
 from anomaly_seg_ros.node.worker import Worker
@@ -100,8 +101,9 @@ class AnomalySegNode(LifecycleNode):
     def _configure(self, config: NodeConfig) -> None:
         self._configured = config
         checkpoint = Checkpoint.open(config.checkpoint)
-        # Before an engine is built, which takes long: without one the node has no masks.
-        checkpoint.meta.calibration_of(config.score or checkpoint.meta.score)
+        keys = [topics.camera_key(name, self.get_namespace()) for name in self._names]
+        score = config.score or checkpoint.meta.score
+        check_calibrated(checkpoint, keys, score, config.calibration_file)
         began = time.monotonic()
         with self._build.watched() as on_build, raised_signals():
             engine = self._engine = self._open_engine(

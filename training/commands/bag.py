@@ -28,6 +28,8 @@ from anomaly_seg_ros.node.outputs import usual_outputs
 from anomaly_seg_ros.prediction import Engine
 from anomaly_seg_ros.process.shards import choose_shard
 from anomaly_seg_ros.provenance import code_version
+from anomaly_seg_ros.registry import check_name
+from anomaly_seg_ros.scores import SCORES
 from training.datasets.label_ids import LABEL_MAP_HELP, parse_label_map
 from training.evaluation.bag.bag_pass import BagPass
 from training.evaluation.bag.frames import LabelledFrames
@@ -115,10 +117,14 @@ def main(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         if alone:
             stack.enter_context(BagReader(args.bags[0]))  # what is wrong with it is said at once
-        engine = open_engine(checkpoint, args.engine, args.score, args.precision)
+        score = args.score or checkpoint.meta.score
+        check_name('score', SCORES, score)
+        own = of_camera(checkpoint, plan, score)
+        own.meta.calibration_of(score)  # before an engine is built, which takes long
+        engine = open_engine(checkpoint, args.engine, score, args.precision)
         stack.callback(engine.close)
         warm_up(engine)
-        checkpoint = of_camera(checkpoint, plan, engine)
+        checkpoint = own
         if alone:
             (bag,) = args.bags
             return status_of(run_bag(args, bag, args.out, plan, label_map, checkpoint, engine))
@@ -149,7 +155,7 @@ def main(args: argparse.Namespace) -> int:
     return status
 
 
-def of_camera(checkpoint: Checkpoint, plan: Plan, engine: Engine) -> Checkpoint:
+def of_camera(checkpoint: Checkpoint, plan: Plan, score: str) -> Checkpoint:
     """Gives the checkpoint as the node has it for the camera.
 
     Raises:
@@ -158,7 +164,7 @@ def of_camera(checkpoint: Checkpoint, plan: Plan, engine: Engine) -> Checkpoint:
     file = plan.config.calibration_file
     if not file:
         return checkpoint.of_camera(plan.camera)
-    own, note = camera_checkpoint(checkpoint, plan.camera, engine.score_name, file)
+    own, note = camera_checkpoint(checkpoint, plan.camera, score, file)
     if note:
         print(f'warning: {note}', file=sys.stderr)
     return own
