@@ -144,17 +144,23 @@ def open_frames(path: Path, topic: str | None) -> tuple[int, Iterator[NamedFrame
     if video_begins(path):
         return _video_frames(path)
     images = find_images([path], below=True)
-    if len(images) < LEAST:
-        raise ValueError(
-            f'{str(path)!r} holds {len(images)} images; a camera is known by {LEAST} to {MOST}'
-        )
-    chosen = images[:: _step(len(images))]
+    chosen = images[:: _step(len(images), f'{str(path)!r} holds {len(images)} images')]
     return len(chosen), _image_frames(path, chosen)
 
 
-def _step(count: int) -> int:
-    """Gives of how many frames one is taken."""
-    return -(-count // MOST)
+def _step(count: int | None, held: str) -> int:
+    """Gives of how many frames one is taken.
+
+    Args:
+        count: How many there are; None where that is not known.
+        held: The same as a sentence, for the error text.
+
+    Raises:
+        ValueError: They are too few.
+    """
+    if count is not None and count < LEAST:
+        raise ValueError(f'{held}; a camera is known by {LEAST} to {MOST}')
+    return -(-(count or 1) // MOST)
 
 
 def _image_frames(root: Path, images: list[Path]) -> Iterator[NamedFrame]:
@@ -172,11 +178,7 @@ def _image_frames(root: Path, images: list[Path]) -> Iterator[NamedFrame]:
 
 def _video_frames(path: Path) -> tuple[int, Iterator[NamedFrame]]:
     video = Video(path)
-    if 0 < video.count < LEAST:
-        raise ValueError(
-            f'{str(path)!r} holds {video.count} frames; a camera is known by {LEAST} to {MOST}'
-        )
-    step = _step(video.count or 1)
+    step = _step(video.count or None, f'{str(path)!r} holds {video.count} frames')
     frames = (
         NamedFrame(f'at {frame.time_s:.2f} s', '', CameraFrame(frame.image))
         for frame in islice(video.frames(step), MOST)
@@ -188,12 +190,7 @@ def _bag_frames(path: Path, topic: str | None) -> tuple[int, Iterator[NamedFrame
     with BagReader(path) as reader:
         chosen = choose_topic(reader.topics, topic, path)
         count = reader.count(chosen)
-    if count is not None and count < LEAST:
-        raise ValueError(
-            f'bag {str(path)!r} holds {count} messages on {chosen}; a camera is known by {LEAST} '
-            f'to {MOST}'
-        )
-    step = _step(count or 1)
+    step = _step(count, f'bag {str(path)!r} holds {count} messages on {chosen}')
 
     def frames() -> Iterator[NamedFrame]:
         with BagReader(path) as reader:

@@ -54,6 +54,7 @@ _VIDEO = re.compile(
 """MP4 and MOV, MKV and WebM, AVI, and MPEG's two streams, packets of 188 bytes in the one."""
 VIDEO_HEAD = 256
 """Bytes that tell a video."""
+FRAMES_BY_HAND = 'take its frames out, as by ffmpeg -i VIDEO FRAMES/%05d.png'
 
 
 def decode(data: NDArray[np.uint8], flags: int) -> NDArray[Any]:
@@ -100,7 +101,7 @@ def _other_kind(content: bytes) -> str:
     if is_video(content):
         return (
             'it is a video: anomaly_seg demo --source shows it, make_bag makes a bag of it; or '
-            'take its frames out, as by ffmpeg -i VIDEO FRAMES/%05d.png'
+            f'{FRAMES_BY_HAND}'
         )
     return ''
 

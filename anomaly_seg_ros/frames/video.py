@@ -14,14 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .image_bytes import is_video, MOST_PIXELS, VIDEO_HEAD
+from .image_bytes import FRAMES_BY_HAND, is_video, MOST_PIXELS, VIDEO_HEAD
 from .images import checked_file
 
 _logger = logging.getLogger(__name__)
 
 CUT_SHARE = 0.95
 """Share of the frames which a file promises that may come without a word."""
-BY_HAND = 'take its frames out, as by ffmpeg -i VIDEO FRAMES/%05d.png'
 
 # FFmpeg says on stderr what is wrong with a file; OpenCV reads this before its first file.
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
@@ -59,9 +58,11 @@ class Video:
         checked_file(path)
         # A list of other files, which FFmpeg would open too, begins otherwise.
         if not video_begins(path):
-            raise ValueError(f'{self._name!r} is no video of a kind that is known here; {BY_HAND}')
+            raise ValueError(
+                f'{self._name!r} is no video of a kind that is known here; {FRAMES_BY_HAND}'
+            )
         if cv2.CAP_FFMPEG not in cv2.videoio_registry.getStreamBackends():
-            raise ValueError(f'OpenCV cannot read videos here: it has no FFmpeg; {BY_HAND}')
+            raise ValueError(f'OpenCV cannot read videos here: it has no FFmpeg; {FRAMES_BY_HAND}')
         self._link = plain_folder('anomaly_seg_video_')
         link = Path(self._link.name, 'video')
         link.symlink_to(path.resolve())

@@ -13,7 +13,7 @@ from anomaly_seg_ros.model_output import class_probabilities, ModelOutput
 from training.feeding.loading import Batch
 from training.losses import Loss
 
-from .mask_classification import MaskClassification
+from .mask_classification import aux_layers, MaskClassification
 from .objective import Forward
 
 MARGIN = 0.75
@@ -82,14 +82,9 @@ class Mask2Anomaly(MaskClassification):
         output = network(batch.images.float() / 255)
         terms = self.mask_terms(output, batch.labels)
         terms['contrast'] = self.contrast_weight * self._contrast(output, batch)
-        if output.aux_mask_logits:
-            layers = zip(output.aux_class_logits, output.aux_mask_logits, strict=True)
-            aux = [
-                self._contrast(ModelOutput(class_logits=c, mask_logits=m), batch)
-                for c, m in layers
-            ]
-            weight = self.aux_weight * self.contrast_weight
-            terms['aux_contrast'] = weight * torch.stack(aux).sum()
+        if layers := aux_layers(output):
+            aux = torch.stack([self._contrast(layer, batch) for layer in layers]).sum()
+            terms['aux_contrast'] = self.aux_weight * self.contrast_weight * aux
         return terms
 
     def _contrast(self, output: ModelOutput, batch: Batch) -> Tensor:

@@ -17,6 +17,12 @@ from training.losses import Loss
 from .objective import Forward, Objective
 
 
+def aux_layers(output: ModelOutput) -> list[ModelOutput]:
+    """Gives class and mask logits of each auxiliary layer as an output of its own."""
+    layers = zip(output.aux_class_logits, output.aux_mask_logits, strict=True)
+    return [ModelOutput(class_logits=c, mask_logits=m) for c, m in layers]
+
+
 class MaskClassification(Objective):
     """Hungarian matching of queries to the classes of an image, and the losses of the pairs.
 
@@ -100,11 +106,12 @@ class MaskClassification(Objective):
             )
         masks, classes = class_masks(labels)
         terms = self._layer(output.class_logits, output.mask_logits, masks, classes)
-        layers = zip(output.aux_class_logits, output.aux_mask_logits, strict=True)
         aux = [
             value
-            for class_logits, mask_logits in layers
-            for value in self._layer(class_logits, mask_logits, masks, classes).values()
+            for layer in aux_layers(output)
+            for value in self._layer(
+                layer.given('class_logits'), layer.given('mask_logits'), masks, classes
+            ).values()
         ]
         return terms | ({'aux': self.aux_weight * torch.stack(aux).sum()} if aux else {})
 

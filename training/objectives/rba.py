@@ -13,7 +13,7 @@ from anomaly_seg_ros.model_output import class_probabilities, ModelOutput
 from training.feeding.loading import Batch
 from training.losses import Loss
 
-from .mask_classification import MaskClassification
+from .mask_classification import aux_layers, MaskClassification
 from .objective import Forward
 
 
@@ -80,13 +80,9 @@ class RbA(MaskClassification):
         output = network(batch.images.float() / 255)
         terms = self.mask_terms(output, batch.labels)
         terms['hinge'] = self.hinge_weight * self._hinge(output, batch)
-        if output.aux_mask_logits:
-            layers = zip(output.aux_class_logits, output.aux_mask_logits, strict=True)
-            aux = [
-                self._hinge(ModelOutput(class_logits=c, mask_logits=m), batch) for c, m in layers
-            ]
-            weight = self.aux_weight * self.hinge_weight
-            terms['aux_hinge'] = weight * torch.stack(aux).sum()
+        if layers := aux_layers(output):
+            aux = torch.stack([self._hinge(layer, batch) for layer in layers]).sum()
+            terms['aux_hinge'] = self.aux_weight * self.hinge_weight * aux
         return terms
 
     def _hinge(self, output: ModelOutput, batch: Batch) -> Tensor:
