@@ -520,32 +520,41 @@ def test_swin_names_of_detectron2() -> None:
     )
 
 
-def test_the_row_of_no_object_is_kept_for_other_classes(camvid_root: Path, tmp_path: Path) -> None:
-    old = tiny()
-    preset = dict(Mask2Anomaly.presets['tiny'])
+def started_from(
+    old: Any, names: tuple[str, ...], folder: Path, camvid_root: Path, **recipe: Any
+) -> Any:
+    """The tiny network for CamVid, begun from one of these classes."""
+    preset: Any = dict(Mask2Anomaly.presets['tiny'])
+    half = (0.5, 0.5, 0.5)
     meta = CheckpointMeta(
         model='mask2anomaly',
         model_options=preset,
-        class_names=('road', 'sky', 'kite', 'tree', 'fence'),
-        class_colors=((0, 0, 0),) * 5,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        class_names=names,
+        class_colors=((0, 0, 0),) * len(names),
+        mean=half,
+        std=half,
         input_size=(64, 96),
     )
-    save_checkpoint(tmp_path / 'old', meta, old.state_dict())
+    save_checkpoint(folder, meta, old.state_dict())
     config = TrainConfig(
         dataset='camvid',
         root=camvid_root,
         model='mask2anomaly',
         model_options=preset,
-        init=str(tmp_path / 'old'),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        init=str(folder),
+        mean=half,
+        std=half,
+        **recipe,
     )
-    dataset = build_dataset('camvid', camvid_root, 'train')
-    new: Any = start_network(config, dataset)
+    return start_network(config, build_dataset('camvid', camvid_root, 'train'))
+
+
+def test_the_row_of_no_object_is_kept_for_other_classes(camvid_root: Path, tmp_path: Path) -> None:
+    old = tiny()
+    classes = ('road', 'sky', 'kite', 'tree', 'fence')
+    new = started_from(old, classes, tmp_path / 'old', camvid_root)
     rows, was = new.class_predictor.weight, old.class_predictor.weight
-    names = dataset.classes.names
+    names = CAMVID.names
     assert torch.equal(rows[-1], was[-1])
     assert torch.equal(rows[names.index('road')], was[0])
     assert not any(torch.equal(rows[names.index('car')], row) for row in was)
@@ -557,31 +566,10 @@ def test_the_negative_class_starts_as_in_the_public_code(
 ) -> None:
     # finetune_UNO.py:340-346 of matejgrcic/Open-set-M2F at 527b20b puts a 0 before no object; in
     # the loss it has a weight of 1, as every class but that has here.
-    preset = dict(Mask2Anomaly.presets['tiny'])
-    old: Any = build_model('mask2anomaly', 11, preset)
+    old: Any = build_model('mask2anomaly', 11, dict(Mask2Anomaly.presets['tiny']))
     nn.init.normal_(old.class_predictor.bias)
-    meta = CheckpointMeta(
-        model='mask2anomaly',
-        model_options=preset,
-        class_names=CAMVID.names,
-        class_colors=CAMVID.colors,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        input_size=(64, 96),
-    )
-    save_checkpoint(tmp_path / 'old', meta, old.state_dict())
-    config = TrainConfig(
-        dataset='camvid',
-        root=camvid_root,
-        model='mask2anomaly',
-        model_options=preset,
-        init=str(tmp_path / 'old'),
-        objective=objective,
-        void=True,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-    )
-    new: Any = start_network(config, build_dataset('camvid', camvid_root, 'train'))
+    recipe: dict[str, Any] = {'objective': objective, 'void': True}
+    new = started_from(old, CAMVID.names, tmp_path / 'old', camvid_root, **recipe)
     for name in ('weight', 'bias'):
         was = getattr(old.class_predictor, name)
         expected = torch.cat((was[:-1], torch.zeros_like(was[:1]), was[-1:]))
